@@ -1,0 +1,39 @@
+# make demo | test | lint | clean | distclean        PYTHON=python3.12 picks another Python
+# PIP_ARGS is handed to pip: on a machine without a GPU it can name the index of the smaller
+# CPU-only PyTorch, which saves a download of several gigabytes.
+PYTHON ?= python3
+PIP_ARGS ?=
+# Threads that wait by spinning slow each other down on small and shared machines.
+OMP_WAIT_POLICY ?= PASSIVE
+export OMP_WAIT_POLICY
+
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test lint clean distclean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##/make \1:/p' Makefile
+
+demo: $(INSTALLED)  ## draw the cartoon world, train on it, sample and judge: outputs/demo/
+	.venv/bin/python -m benchmarks.cartoon_demo
+
+test: $(INSTALLED)  ## run all tests
+	.venv/bin/python -m pytest -q
+
+lint: $(INSTALLED)  ## check the code's style
+	.venv/bin/ruff check .
+
+clean:  ## remove caches and everything under outputs/, trained models included
+	rm -rf outputs lightning_logs .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove the virtual environment
+	rm -rf .venv
+
+# The stamp comes last, so that an interrupted installation is taken up again.
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python %d.%d is too old: install Python 3.11 or newer, or name one, such as make PYTHON=python3.12" % v[:2])'
+	@echo "Installing into .venv: a few minutes and several gigabytes the first time"
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -q --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
+	@touch $@

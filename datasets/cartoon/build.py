@@ -1,0 +1,111 @@
+"""Builds the story file of the cartoon world: seconds of work, done once, the same everywhere.
+
+Stories are cheap to make up and are told first; then every distinct scene is drawn once, over
+several processes, and the stories are written in order, so the file depends on sizes and seed only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from itertools import count
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.cartoon.grammar import FRAMES, Story, make_story
+from datasets.cartoon.renderer import render
+from datasets.cartoon.world import LABEL_VOCABULARY, Scene
+from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture
+
+_CHUNK = 64  # scenes handed to a process at a time
+
+
+def ensure_cartoon_file(
+    folder: str | os.PathLike, sizes: Mapping[str, int], seed: int, processes: int = 1
+) -> Path:
+    """The story file for `sizes` and `seed`, built in `folder` unless it is there already.
+
+    Its name carries a hash of sizes, seed and the sources that draw and write it.
+    """
+    _check(sizes)
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), here.parent / "story_hdf5.py"]
+    digest = hashlib.sha256(json.dumps([sorted(sizes.items()), seed]).encode())
+    for source in sources:
+        digest.update(source.read_bytes().replace(b"\r\n", b"\n"))
+    path = Path(folder) / f"cartoon-{digest.hexdigest()[:12]}.h5"
+    return path if path.is_file() else build_cartoon_file(path, sizes, seed, processes)
+
+
+def build_cartoon_file(
+    path: str | os.PathLike, sizes: Mapping[str, int], seed: int, processes: int = 1
+) -> Path:
+    """Write `sizes[split]` stories per split, drawn by `processes` processes; the path."""
+    _check(sizes)
+    stories = tell_stories(sizes, seed)
+    scenes = dict.fromkeys(scene for told in stories.values() for s in told for scene in s.scenes)
+    pictures = dict(zip(scenes, _draw(list(scenes), processes), strict=True))
+    attributes = {
+        "description": f"cartoon world, seed {seed}",
+        "label_vocabulary": LABEL_VOCABULARY,
+    }
+    with StoryWriter(path, pictures=FRAMES, attributes=attributes) as writer:
+        for split, told in stories.items():
+            for story in tqdm(told, f"writing {split} stories", leave=False):
+                frames = [pictures[scene] for scene in story.scenes]
+                writer.add(split, frames, {"text": story.captions}, labels=story.labels)
+    return Path(path)
+
+
+def tell_stories(sizes: Mapping[str, int], seed: int) -> dict[str, list[Story]]:
+    """The stories of every split, each from a generator of its own.
+
+    Held-out combinations occur in `test` only; no story of `val` or `test` is one of `train`.
+    """
+    stories: dict[str, list[Story]] = {}
+    trained: set[tuple] = set()
+    for split in SPLITS:
+        stories[split] = []
+        for index in range(sizes.get(split, 0)):
+            for attempt in count():
+                rng = Random(f"{seed}/{split}/{index}/{attempt}")
+                story = make_story(rng, allow_held_out=split == "test")
+                if (story.captions, story.scenes) not in trained:
+                    break
+            stories[split].append(story)
+        if split == "train":
+            trained = {(story.captions, story.scenes) for story in stories[split]}
+    return stories
+
+
+def _draw(scenes: list[Scene], processes: int) -> list[np.ndarray]:
+    """The encoded picture of every scene, in order."""
+    if processes < 2 or len(scenes) < 4 * _CHUNK:  # starting processes would take longer
+        return list(_progress(map(_picture, scenes), len(scenes)))
+    # "spawn" imports the whole program anew in every process; only Linux can fork safely instead.
+    with get_context("fork" if sys.platform == "linux" else "spawn").Pool(processes) as pool:
+        return list(_progress(pool.imap(_picture, scenes, _CHUNK), len(scenes)))
+
+
+def _picture(scene: Scene) -> np.ndarray:
+    return encode_picture(render(scene))
+
+
+def _progress(pictures: Iterable[np.ndarray], total: int) -> Iterable[np.ndarray]:
+    return tqdm(pictures, "drawing cartoon scenes", total, leave=False)
+
+
+def _check(sizes: Mapping[str, int]) -> None:
+    for split, size in sizes.items():
+        if split not in SPLITS or not isinstance(size, int) or size < 0:
+            raise ValueError(
+                f"cartoon sizes has {split!r}: {size!r}; give a whole number of stories for each "
+                f"of {', '.join(SPLITS)}"
+            )

@@ -1,0 +1,213 @@
+"""The six characters: one shared chibi body in a big shirt, six heads, four poses."""
+
+from __future__ import annotations
+
+from datasets.cartoon.canvas import INK, Canvas, Colour, curve
+from datasets.cartoon.world import PRONOUNS, SHIRTS
+
+_X = 64  # every character is drawn in the middle and pasted into its slot
+_WHITE = (255, 255, 255)
+_BLUSH = (255, 138, 138)
+_ORANGE = (255, 140, 30)
+FUR = {
+    "pip": (255, 238, 122),
+    "bruno": (166, 106, 66),
+    "tiko": (252, 132, 44),
+    "momo": (255, 184, 208),
+    "zara": (124, 206, 84),
+    "luna": (152, 158, 184),
+}
+
+
+def draw_character(name: str, shirt: str, action: str) -> Canvas:
+    """One dressed character in the pose of `action`, standing at the middle of a clear board."""
+    canvas = Canvas()
+    # He acts to his left of the picture and she to the right, so that a pair never collides.
+    side = -1 if PRONOUNS[name] == "he" else 1
+    lift = {"jump": -14, "sleep": 7}.get(action, 0)
+    shadow = 17 if action == "jump" else 24
+    canvas.ellipse(_X, 119, shadow, 4.5, (30, 20, 60, 90), line=0)
+    _tail(canvas, name, lift, -side)
+    _body(canvas, FUR[name], _ORANGE if name == "pip" else FUR[name], SHIRTS[shirt], action, lift)
+    _arms(canvas, FUR[name], SHIRTS[shirt], action, side, lift, raised=False)
+    head = Canvas()
+    y = 57 + lift
+    _HEADS[name](head, y, action)
+    canvas.overlay(head.rotated(9 * side, (_X, y + 18)) if action == "sleep" else head.image)
+    _arms(canvas, FUR[name], SHIRTS[shirt], action, side, lift, raised=True)
+    if action == "sleep":
+        _letter_z(canvas, _X + side * 26, 34, 12)
+        _letter_z(canvas, _X + side * 22, 16, 8)
+    return canvas
+
+
+def _tail(canvas: Canvas, name: str, lift: float, side: int) -> None:
+    y = lift
+    if name == "tiko":
+        canvas.limb([(_X + side * 12, 106 + y), (_X + side * 24, 98 + y)], 14, FUR[name])
+        canvas.ellipse(_X + side * 25, 90 + y, 7, 10, FUR[name])
+        canvas.ellipse(_X + side * 26, 84 + y, 4.4, 5, _WHITE, line=0)
+    elif name == "luna":
+        points = [(_X + side * 12, 108 + y), (_X + side * 25, 106 + y), (_X + side * 27, 90 + y)]
+        canvas.limb(points, 7, FUR[name])
+
+
+def _body(
+    canvas: Canvas, fur: Colour, feet: Colour, shirt: Colour, action: str, lift: float
+) -> None:
+    if action == "sleep":
+        for side in (-1, 1):
+            canvas.limb([(_X + side * 8, 107), (_X + side * 14, 112)], 11, fur)
+            canvas.ellipse(_X + side * 15, 113, 7.5, 6.5, feet)
+        _shirt(canvas, shirt, 76 + lift, 101 + lift)
+        return
+    spread = 14 if action == "jump" else 9
+    for side in (-1, 1):
+        canvas.limb([(_X + side * 8, 100 + lift), (_X + side * spread, 112 + lift)], 9, fur)
+        canvas.ellipse(_X + side * (spread + 1), 115 + lift, 7.5, 4.5, feet)
+    _shirt(canvas, shirt, 74 + lift, 107 + lift)
+
+
+def _shirt(canvas: Canvas, shirt: Colour, top: float, bottom: float) -> None:
+    hem = [(_X + 17, bottom - 3), (_X + 14, bottom), (_X - 14, bottom), (_X - 17, bottom - 3)]
+    canvas.polygon([(_X - 12, top), (_X + 12, top), *hem], shirt)
+
+
+def _arms(
+    canvas: Canvas, fur: Colour, shirt: Colour, action: str, wave: int, lift: float, raised: bool
+) -> None:
+    for side in (-1, 1):
+        up = action == "jump" or (action == "wave" and side == wave)
+        if up != raised:
+            continue
+        shoulder = (_X + side * 14, 84 + lift)
+        elbow, hand = (_X + side * 19, 92 + lift), (_X + side * 21, 100 + lift)
+        if up:
+            elbow, hand = (_X + side * 25, 77 + lift), (_X + side * 28, 65 + lift)
+        canvas.ellipse(*hand, 5, 5, fur)
+        canvas.limb([shoulder, elbow], 9, shirt)
+
+
+def _letter_z(canvas: Canvas, x: float, y: float, size: float) -> None:
+    h = size / 2
+    points = [(x - h, y - h), (x + h, y - h), (x - h, y + h), (x + h, y + h)]
+    canvas.stroke(points, 4.6)
+    canvas.stroke(points, 2.4, _WHITE)
+
+
+def _eyes(canvas: Canvas, x: float, y: float, action: str, white: bool = True) -> None:
+    for side in (-1, 1):
+        cx = _X + side * x
+        if action == "sleep":
+            canvas.stroke(curve(cx, y, 5, 4, 10, 170), 2.2)
+            continue
+        canvas.ellipse(cx, y, 6, 7, _WHITE, line=1.6)
+        canvas.ellipse(cx - side * 0.8, y + 0.8, 3.8, 4.8, INK, line=0)
+        canvas.ellipse(cx - 1.6, y - 1.6, 1.7, 1.7, _WHITE, line=0)
+
+
+def _cheeks(canvas: Canvas, x: float, y: float) -> None:
+    for side in (-1, 1):
+        canvas.ellipse(_X + side * x, y, 3.6, 2.6, _BLUSH, line=0)
+
+
+def _mouth(canvas: Canvas, y: float, width: float, action: str) -> None:
+    """A smile; wide open in a jump, a small round breath in sleep."""
+    if action == "jump":
+        canvas.polygon(curve(_X, y - 1, width, 7, 0, 180), (190, 40, 60), line=1.8)
+    elif action == "sleep":
+        canvas.ellipse(_X, y + 1, 2, 2, (190, 40, 60), line=1.4)
+    else:
+        canvas.stroke(curve(_X, y - 2, width, 4, 10, 170), 2)
+
+
+def _chick(canvas: Canvas, y: float, action: str) -> None:
+    for width, colour in ((9, INK), (5, FUR["pip"])):  # one tuft of three feathers
+        for tip, top in ((-11, 28), (0, 32), (11, 28)):
+            feather = [(_X, y - 18), (_X + tip * 0.4, y - 25), (_X + tip, y - top)]
+            canvas.stroke(feather, width, colour)
+    canvas.ellipse(_X, y, 23, 22, FUR["pip"])
+    _eyes(canvas, 10, y - 3, action)
+    _cheeks(canvas, 16, y + 7)
+    if action == "jump":
+        canvas.polygon([(_X - 6, y + 9), (_X + 6, y + 9), (_X, y + 16)], (190, 40, 60), line=1.8)
+    tip = 9 if action == "jump" else 12
+    beak = [(_X - 8, y + 6), (_X, y + 1), (_X + 8, y + 6), (_X, y + tip)]
+    canvas.polygon(beak, _ORANGE, line=1.8)
+
+
+def _bear(canvas: Canvas, y: float, action: str) -> None:
+    for side in (-1, 1):
+        canvas.ellipse(_X + side * 17, y - 16, 9, 9, FUR["bruno"])
+        canvas.ellipse(_X + side * 17, y - 16, 4.5, 4.5, (232, 178, 128), line=0)
+    canvas.ellipse(_X, y, 24, 21, FUR["bruno"])
+    canvas.ellipse(_X, y + 9, 12, 9, (240, 200, 154), line=0)
+    _eyes(canvas, 10.5, y - 4, action)
+    canvas.ellipse(_X, y + 5, 4.5, 3.2, INK, line=0)
+    _mouth(canvas, y + 12, 5, action)
+
+
+def _fox(canvas: Canvas, y: float, action: str) -> None:
+    for side in (-1, 1):
+        ear = [(_X + side * 23, y - 30), (_X + side * 23, y - 6), (_X + side * 5, y - 17)]
+        canvas.polygon(ear, FUR["tiko"])
+        inner = [(_X + side * 20.5, y - 24), (_X + side * 20, y - 11), (_X + side * 11, y - 16)]
+        canvas.polygon(inner, (90, 50, 50), line=0)
+    face = [*curve(_X, y - 2, 23, 18, 180, 360), (_X + 27, y + 8), (_X + 12, y + 17), (_X, y + 21),
+            (_X - 12, y + 17), (_X - 27, y + 8)]  # fmt: skip
+    canvas.polygon(face, FUR["tiko"])
+    for side in (-1, 1):
+        cheek = [(_X + side * 2, y + 6), (_X + side * 15, y + 4), (_X + side * 24.5, y + 8),
+                 (_X + side * 11.5, y + 15.6), (_X + side * 0, y + 19.5)]  # fmt: skip
+        canvas.polygon(cheek, _WHITE, line=0)
+    _eyes(canvas, 10, y - 3, action)
+    canvas.ellipse(_X, y + 7, 4, 3.2, INK, line=0)
+    _mouth(canvas, y + 13, 4.5, action)
+
+
+def _rabbit(canvas: Canvas, y: float, action: str) -> None:
+    for side in (-1, 1):
+        canvas.ellipse(_X + side * 9.5, y - 26, 7, 15, FUR["momo"])
+        canvas.ellipse(_X + side * 9.5, y - 25, 3.2, 10.5, (240, 110, 150), line=0)
+    canvas.ellipse(_X, y, 23, 20, FUR["momo"])
+    _eyes(canvas, 10.5, y - 2, action)
+    _cheeks(canvas, 17, y + 8)
+    canvas.ellipse(_X, y + 6, 3, 2.2, (226, 70, 110), line=0)
+    if action in ("stand", "wave"):
+        canvas.rectangle(_X - 3, y + 11, _X + 3, y + 16, _WHITE, line=1.4)
+    _mouth(canvas, y + 11, 5, action)
+
+
+def _frog(canvas: Canvas, y: float, action: str) -> None:
+    for side in (-1, 1):
+        canvas.ellipse(_X + side * 13, y - 15, 10.5, 10.5, FUR["zara"])
+    canvas.ellipse(_X, y + 2, 25, 19, FUR["zara"])
+    for side in (-1, 1):
+        canvas.ellipse(_X + side * 13, y - 13, 8, 7, FUR["zara"], line=0)
+    _eyes(canvas, 13, y - 15, action)
+    _cheeks(canvas, 19, y + 5)
+    canvas.stroke(curve(_X, y + 4, 14, 7, 10, 170), 2.2)
+    if action == "jump":
+        canvas.polygon(curve(_X, y + 4, 14, 12, 0, 180), (190, 40, 60), line=1.8)
+
+
+def _cat(canvas: Canvas, y: float, action: str) -> None:
+    for side in (-1, 1):
+        ear = [(_X + side * 22, y - 27), (_X + side * 23, y - 5), (_X + side * 5, y - 18)]
+        canvas.polygon(ear, FUR["luna"])
+        inner = [(_X + side * 19.5, y - 21), (_X + side * 20, y - 11), (_X + side * 11, y - 16)]
+        canvas.polygon(inner, (255, 160, 180), line=0)
+    canvas.ellipse(_X, y, 24, 20, FUR["luna"])
+    for dx in (-5, 0, 5):
+        canvas.stroke([(_X + dx, y - 17), (_X + dx, y - 12)], 2.4, (90, 94, 124))
+    canvas.ellipse(_X, y + 10, 9, 6.5, (236, 238, 246), line=0)
+    _eyes(canvas, 11, y - 2, action)
+    canvas.ellipse(_X, y + 6, 2.8, 2.2, (240, 110, 140), line=0)
+    for side in (-1, 1):
+        for dy in (-1.5, 2.5):
+            whisker = [(_X + side * 16, y + 8 + dy * 0.6), (_X + side * 28, y + 7 + dy * 1.8)]
+            canvas.stroke(whisker, 1.6)
+    _mouth(canvas, y + 12, 4.5, action)
+
+
+_HEADS = {"pip": _chick, "bruno": _bear, "tiko": _fox, "momo": _rabbit, "zara": _frog, "luna": _cat}

@@ -1,0 +1,191 @@
+"""The story grammar: five captions in plain English and the scenes they determine.
+
+Later captions mostly say "he", "she" or "they", and name the place only when it changes. Whoever
+reads the captions in order can tell place, cast and action of every frame: "he" and "she" are the
+last he and she named and are drawn alone, "they" are both. Shirts are drawn per character and
+story and are never named, so they can only be known from earlier frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from datasets.cartoon.world import (
+    ACTIONS,
+    CHARACTERS,
+    HES,
+    PLACES,
+    PRONOUNS,
+    SHES,
+    SHIRTS,
+    SPECIES,
+    Scene,
+)
+
+FRAMES = 5
+# Per action: (one does it, two do it).
+_VERBS = {
+    "stand": (
+        ("stands still", "stand still"),
+        ("waits quietly", "wait quietly"),
+        ("looks around", "look around"),
+    ),
+    "wave": (("waves", "wave"), ("waves hello", "wave hello"), ("waves happily", "wave happily")),
+    "jump": (
+        ("jumps high", "jump high"),
+        ("jumps for joy", "jump for joy"),
+        ("hops up and down", "hop up and down"),
+    ),
+    "sleep": (("sleeps", "sleep"), ("falls asleep", "fall asleep"), ("takes a nap", "take a nap")),
+}
+_OPENINGS = ("{who} {does} {place}.", "One day, {who} {does} {place}.", "{place}, {who} {does}.")
+_STAYS = (
+    "{who} {does}.",
+    "Then {who} {does}.",
+    "Now {who} {does}.",
+    "After a while, {who} {does}.",
+    "{who} {does}, still in the same place.",
+    "In the same place, {who} {does}.",
+)
+_MOVES = (
+    "{who} {walk} {to} and {does}.",
+    "Then {who} {run} {to} and {does}.",
+    "Later, {who} {does} {place}.",
+)
+_JOINS = (
+    "{new} joins {whom} and they {does}.",
+    "{new} comes along and they {does}.",
+    "Then {new} arrives and they {does}.",
+)
+_LEAVES = ("{gone} goes home. Now {who} {does}.",)
+_RETURNS = ("{back} comes back and they {does}.", "Soon {back} is back and they {does}.")
+
+
+@dataclass(frozen=True)
+class Story:
+    """Five captions, the scenes they tell, and the label dict of each frame."""
+
+    captions: tuple[str, ...]
+    scenes: tuple[Scene, ...]
+    labels: tuple[dict, ...]
+
+
+def make_story(rng: Random, allow_held_out: bool) -> Story:
+    """Draw a story; without `allow_held_out`, no frame shows a held-out combination."""
+    teller = _Teller(rng, allow_held_out)
+    teller.open()
+    while len(teller.scenes) < FRAMES:
+        teller.go_on()
+    return Story(tuple(teller.captions), tuple(teller.scenes), tuple(teller.labels))
+
+
+@dataclass
+class _Teller:
+    """What a listener knows so far: the place, who is around, who left last, all shirts."""
+
+    rng: Random
+    allow_held_out: bool
+    place: str = ""
+    around: list[str] = field(default_factory=list)
+    gone: str | None = None
+    captions: list[str] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)
+    labels: list[dict] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.shirts = {name: self.rng.choice(list(SHIRTS)) for name in CHARACTERS}
+
+    def open(self) -> None:
+        """The first frame names cast and place."""
+        self.place = self.rng.choice(list(PLACES))
+        self.around = [self.rng.choice(HES), self.rng.choice(SHES)]
+        self.rng.shuffle(self.around)
+        if self.rng.random() < 0.5:
+            del self.around[1]
+        who = " and ".join(name.title() for name in self.around)
+        if len(self.around) == 1 and self.rng.random() < 0.5:
+            who = self._introduce(self.around[0])
+        self._tell(_OPENINGS, self.around, True, named=True, who=who)
+
+    def go_on(self) -> None:
+        """One more frame: someone moves, comes, leaves, returns, or does something else."""
+        chance = self.rng.random()
+        if chance < 0.2:
+            self.place = self.rng.choice([place for place in PLACES if place != self.place])
+            self._tell(_MOVES, self.around, True, who=self._pronoun(self.around))
+        elif len(self.around) == 2:
+            if chance < 0.3:
+                self._leave()
+            else:
+                cast = self.rng.choice([self.around, self.around, self.around[:1], self.around[1:]])
+                self._tell(_STAYS, cast, who=self._pronoun(cast))
+        elif chance < 0.4 and self.gone:
+            back, self.gone = self.gone, None
+            self.around = [*self.around, back]
+            self._tell(_RETURNS, self.around, back=PRONOUNS[back])
+        elif chance < 0.5:
+            self._join()
+        else:
+            self._tell(_STAYS, self.around, who=self._pronoun(self.around))
+
+    def _leave(self) -> None:
+        self.gone, stays = self.rng.sample(self.around, 2)
+        self.around = [stays]
+        gone = self.gone.title()
+        self._tell(_LEAVES, self.around, named=True, gone=gone, who=PRONOUNS[stays])
+
+    def _join(self) -> None:
+        first = self.around[0]
+        others = [name for name in (SHES if first in HES else HES) if name != self.gone]
+        new, self.gone = self.rng.choice(others), None
+        self.around = [first, new]
+        whom = "him" if first in HES else "her"
+        name = self._introduce(new) if self.rng.random() < 0.5 else new.title()
+        self._tell(_JOINS, self.around, named=True, new=name, whom=whom)
+
+    def _tell(
+        self,
+        templates: tuple[str, ...],
+        cast: list[str],
+        place_named: bool = False,
+        named: bool = False,
+        **words: str,
+    ) -> None:
+        """Draw an action, then add caption, scene and label; `named`: a character is named."""
+        dressed = tuple((name, self.shirts[name]) for name in sorted(cast, key=CHARACTERS.index))
+        options = [Scene(self.place, dressed, action) for action in ACTIONS]
+        # A new frame always differs from the last one.
+        options = [scene for scene in options if scene not in self.scenes[-1:]]
+        scene = self.rng.choice([s for s in options if self.allow_held_out or not s.held_out])
+        two = len(cast) - 1
+        phrase = PLACES[scene.place]
+        caption = self.rng.choice(templates).format(
+            does=self.rng.choice(_VERBS[scene.action])[two],
+            walk=("walks", "walk")[two],
+            run=("runs", "run")[two],
+            place=phrase,
+            to="to " + phrase.split(" ", 1)[1],
+            **words,
+        )
+        self.captions.append(caption[0].upper() + caption[1:])
+        self.scenes.append(scene)
+        self.labels.append(
+            {
+                "place": scene.place,
+                "cast": [name for name, _ in dressed],
+                "clothes": dict(dressed),
+                "action": scene.action,
+                "pronoun_only": not named,
+                "place_named": place_named,
+                "held_out": scene.held_out,
+            }
+        )
+
+    @staticmethod
+    def _pronoun(cast: list[str]) -> str:
+        return "they" if len(cast) == 2 else PRONOUNS[cast[0]]
+
+    @staticmethod
+    def _introduce(name: str) -> str:
+        return f"{name.title()} the {SPECIES[name]}"

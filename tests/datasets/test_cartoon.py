@@ -1,0 +1,236 @@
+"""The cartoon world: captions determine frames, splits keep their promises, builds repeat."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from random import Random
+
+import numpy as np
+import pytest
+
+from datasets.cartoon.build import build_cartoon_file, ensure_cartoon_file, tell_stories
+from datasets.cartoon.grammar import make_story
+from datasets.cartoon.renderer import render
+from datasets.cartoon.world import (
+    ACTIONS,
+    CHARACTERS,
+    HELD_OUT,
+    LABEL_VOCABULARY,
+    PLACES,
+    PRONOUNS,
+    SHIRTS,
+    SPECIES,
+    Scene,
+    all_scenes,
+)
+from datasets.story_hdf5 import StoryFile, validate_story_file
+
+SIZES = {"train": 90, "val": 6, "test": 20}
+ACTION_WORDS = {
+    "stand": r"stands? still|waits? quietly|looks? around",
+    "wave": r"waves?",
+    "jump": r"jumps?|hops?",
+    "sleep": r"sleeps?|asleep|nap",
+}
+
+
+class Reader:
+    """A listener who knows nothing but the captions."""
+
+    def __init__(self) -> None:
+        self.place = None
+        self.last = {}
+
+    def read(self, caption: str) -> tuple[str, set[str], str, bool]:
+        """Place, cast, action, and whether a character is named."""
+        words = re.findall(r"[a-z]+", caption.lower())
+        self.place = next((place for place in PLACES if place in words), self.place)
+        named = [name for name in CHARACTERS if name in words]
+        for name in named:
+            self.last[PRONOUNS[name]] = name
+        telling = re.findall(r"[a-z]+", caption.lower().split("home.")[-1])
+        if "they" in telling:
+            cast = set(self.last.values())
+        elif "he" in telling or "she" in telling:
+            cast = {self.last["he" if "he" in telling else "she"]}
+        else:
+            cast = set(named)
+        found = [a for a in ACTION_WORDS if re.search(rf"\b({ACTION_WORDS[a]})\b", caption.lower())]
+        assert len(found) == 1, caption
+        return self.place, cast, found[0], bool(named)
+
+
+def stories(count: int, allow_held_out: bool = True):
+    return [make_story(Random(f"story {i}"), allow_held_out) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build_cartoon_file(tmp_path_factory.mktemp("cartoon") / "one.h5", SIZES, 7, 1)
+
+
+def test_captions_alone_determine_place_cast_and_action():
+    for story in stories(600):
+        reader = Reader()
+        for caption, scene, label in zip(story.captions, story.scenes, story.labels, strict=True):
+            place, cast, action, named = reader.read(caption)
+            assert (place, action) == (scene.place, scene.action), story.captions
+            assert cast == {name for name, _ in scene.cast}, story.captions
+            assert label["pronoun_only"] == (not named)
+            assert label["place_named"] == any(place in caption.lower() for place in PLACES)
+
+
+def test_labels_say_what_the_scene_shows():
+    for story in stories(200):
+        for scene, label in zip(story.scenes, story.labels, strict=True):
+            assert label["cast"] == [name for name, _ in scene.cast]
+            assert tuple(label["clothes"].items()) == scene.cast
+            assert (label["place"], label["action"]) == (scene.place, scene.action)
+            shown = {(name, scene.place, scene.action) for name in label["cast"]}
+            assert label["held_out"] == bool(shown & HELD_OUT)
+
+
+def test_shirts_are_never_named_and_stay_on():
+    colours = re.compile("|".join([*SHIRTS, "shirt", "wear"]), re.IGNORECASE)
+    seen = set()
+    for story in stories(300):
+        worn = {}
+        for caption, scene in zip(story.captions, story.scenes, strict=True):
+            assert not colours.search(caption)
+            for name, shirt in scene.cast:
+                assert worn.setdefault(name, shirt) == shirt
+        seen |= set(worn.items())
+    assert len(seen) == len(CHARACTERS) * len(SHIRTS)
+
+
+def test_captions_lean_on_history_and_are_short():
+    labels = [label for story in stories(400) for label in story.labels]
+    captions = [caption for story in stories(400) for caption in story.captions]
+    assert np.mean([label["pronoun_only"] for label in labels]) >= 0.4
+    assert np.mean([not label["place_named"] for label in labels]) >= 0.55
+    assert all(story.labels[0]["place_named"] for story in stories(50))
+    assert not any(story.labels[0]["pronoun_only"] for story in stories(50))
+    assert max(len(caption.split()) for caption in captions) <= 14
+    for event in ("joins", "goes home", "comes back", "same place", "walk to"):
+        assert any(event in caption for caption in captions)
+
+
+def test_frames_of_a_story_change_and_hold_one_he_and_one_she():
+    for story in stories(200):
+        assert all(a != b for a, b in zip(story.scenes, story.scenes[1:], strict=False))
+        for scene in story.scenes:
+            pronouns = [PRONOUNS[name] for name, _ in scene.cast]
+            assert pronouns in (["he"], ["she"], ["he", "she"])
+
+
+def test_held_out_combinations_cover_every_character_and_stay_in_test():
+    assert {name for name, _, _ in HELD_OUT} == set(CHARACTERS)
+    assert {place for _, place, _ in HELD_OUT} == set(PLACES)
+    assert {action for _, _, action in HELD_OUT} == set(ACTIONS)
+    told = tell_stories({"train": 300, "val": 100, "test": 200}, seed=3)
+    held = {split: sum(label["held_out"] for story in told[split] for label in story.labels)
+            for split in told}  # fmt: skip
+    assert held["train"] == held["val"] == 0 < held["test"]
+    train = {(story.captions, story.scenes) for story in told["train"]}
+    assert not any((s.captions, s.scenes) in train for s in told["val"] + told["test"])
+
+
+def test_a_story_repeating_a_training_story_is_told_anew(monkeypatch):
+    told = iter(["a", "b", "a", "b", "c", "c"])
+
+    def echo(rng, allow_held_out):
+        return type("Told", (), {"captions": next(told), "scenes": ()})()
+
+    monkeypatch.setattr("datasets.cartoon.build.make_story", echo)
+    splits = tell_stories({"train": 2, "val": 1, "test": 1}, seed=0)
+    assert [story.captions for story in splits["val"] + splits["test"]] == ["c", "c"]
+
+
+def test_stories_depend_on_seed_split_and_index_only():
+    short, long = tell_stories({"train": 3}, 1), tell_stories({"train": 5, "test": 3}, 1)
+    assert short["train"] == long["train"][:3]
+    assert tell_stories({"train": 3}, 2)["train"] != short["train"]
+    assert long["test"] != long["train"][:3]
+
+
+def test_every_scene_is_a_picture_of_its_own():
+    scenes = list(all_scenes())
+    assert len(scenes) == len(set(scenes)) == 5100
+    some = scenes[::5]  # every fifth, for time: all places, actions, shirts and casts occur
+    assert {(name, scene.action) for scene in some for name, _ in scene.cast} == {
+        (name, action) for name in CHARACTERS for action in ACTIONS
+    }
+    assert len({sha256(render(scene)).digest() for scene in some}) == len(some)
+    frame = render(scenes[0])
+    assert (frame.shape, frame.dtype) == ((128, 128, 3), np.uint8)
+    frame[:] = 0  # a caller may scribble on its frame
+    assert render(scenes[0]).any()
+
+
+def test_shirts_fill_a_large_area_in_every_pose():
+    for name in CHARACTERS:
+        for shirt, colour in SHIRTS.items():
+            for action in ACTIONS:
+                frame = render(Scene("city", ((name, shirt),), action)).astype(int)
+                area = (np.abs(frame[60:112] - colour).max(axis=-1) < 12).sum()
+                assert area >= 26 * 22, (name, shirt, action)
+
+
+def test_all_scenes_can_leave_out_what_is_held_out():
+    scenes = set(all_scenes(include_held_out=False))
+    assert set(all_scenes()) - scenes == {scene for scene in all_scenes() if scene.held_out}
+    assert 0 < len(scenes) < 5100
+
+
+def test_explicit_captions():
+    pair = Scene("beach", (("pip", "red"), ("luna", "blue")), "wave")
+    expected = "Pip the chick in a red shirt and Luna the cat in a blue shirt wave on the beach."
+    assert pair.explicit_caption() == expected
+    alone = Scene("city", (("zara", "white"),), "sleep")
+    bare = "Zara the frog sleeps in the city at night."
+    assert alone.explicit_caption(name_clothes=False) == bare
+    captions = {scene.explicit_caption() for scene in all_scenes()}
+    assert len(captions) == 5100 and max(len(c.split()) for c in captions) <= 22
+    assert all(SPECIES[name] in c for c in captions for name in CHARACTERS if name.title() in c)
+
+
+def test_the_file_holds_the_stories_in_true_colours(built):
+    assert validate_story_file(built) == SIZES
+    for split, told in tell_stories(SIZES, 7).items():
+        file = StoryFile(built, split)
+        assert (len(file), file.pictures_per_story) == (SIZES[split], 5)
+        assert file.label_vocabulary == LABEL_VOCABULARY
+        for index in (0, len(file) - 1):
+            story = told[index]
+            assert file.captions(index) == list(story.captions)
+            assert file.labels(index) == list(story.labels)
+            for k, scene in enumerate(story.scenes):
+                assert np.array_equal(file.picture(index, k), render(scene))
+
+
+def test_builds_are_equal_whatever_the_number_of_processes(built, tmp_path):
+    distinct = {s for told in tell_stories(SIZES, 7).values() for story in told
+                for s in story.scenes}  # fmt: skip
+    assert len(distinct) > 256  # enough that the second build does use its two processes
+    again = build_cartoon_file(tmp_path / "two.h5", SIZES, 7, 2)
+    assert again.read_bytes() == built.read_bytes()
+
+
+def test_ensure_builds_once_and_anew_for_other_inputs(tmp_path):
+    sizes = {"train": 2, "val": 1, "test": 1}
+    path = ensure_cartoon_file(tmp_path, sizes, 0)
+    assert re.fullmatch(r"cartoon-[0-9a-f]{12}\.h5", path.name)
+    stamp = path.stat().st_mtime_ns
+    assert ensure_cartoon_file(tmp_path, dict(reversed(sizes.items())), 0) == path
+    assert path.stat().st_mtime_ns == stamp
+    assert ensure_cartoon_file(tmp_path, sizes, 1) != path
+    assert ensure_cartoon_file(tmp_path, {**sizes, "val": 2}, 0) != path
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("sizes", [{"dev": 3}, {"train": -1}, {"train": 2.5}])
+def test_bad_sizes_are_refused_before_work(tmp_path, sizes):
+    with pytest.raises(ValueError, match="cartoon sizes has"):
+        ensure_cartoon_file(tmp_path, sizes, 0)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,119 @@
+"""Stories somebody wrote by hand: captions, and perhaps a first picture, in a YAML or JSON file.
+
+    captions: [Pip is in the meadow., He waves., He falls asleep.]
+    first_frame: pip.png        # only for continuation; its path is relative to this file
+
+Several stories: a list of such entries under `stories:`, each with an optional `story_id`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image, ImageOps
+
+from datasets.story_hdf5 import is_story_id
+
+_KEYS = {"captions", "first_frame", "story_id"}
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # none of them runs a program
+
+
+def read_story_file(path: str | Path, continuation: bool, longest: int) -> list[dict]:
+    """Entries with captions, story_id and frames: [first frame (H, W, 3) uint8] or none.
+
+    `longest` is the most captions that a story may have.
+
+    Raises:
+        ValueError: the file, an entry or a picture is not as described above.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the text
+        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as YAML or JSON ({reason}); mend it") from error
+    entries = _entries(content, path)
+    numbered, stories = len(entries) > 1, []
+    for i, entry in enumerate(entries, 1):
+        where = f"{path}, story {i}" if numbered else str(path)
+        name = f"{path.stem}-{i:03d}" if numbered else path.stem
+        stories.append(_story(entry, where, name, path.parent, continuation, longest))
+    ids = [story["story_id"] for story in stories]
+    twice = next((i for i in ids if ids.count(i) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: story_id {twice!r} is used twice; give each story its own")
+    return stories
+
+
+def _entries(content: object, path: Path) -> list:
+    """The list under `stories`, the file if it is a list, or its one story."""
+    if isinstance(content, dict) and "stories" in content:
+        beside = next((key for key in content if key != "stories"), None)
+        if beside is not None:
+            raise ValueError(f"{path}: {beside!r} stands beside stories; move it into a story")
+        content = content["stories"]
+    elif isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list) or not content:
+        raise ValueError(f"{path} holds no story; give captions: [...], or a list under stories:")
+    return content
+
+
+def _story(
+    entry: object, where: str, name: str, folder: Path, continuation: bool, longest: int
+) -> dict:
+    if not isinstance(entry, dict) or "captions" not in entry:
+        raise ValueError(f"{where} has no captions: give captions: [first, second, …]")
+    unknown = next((key for key in entry if key not in _KEYS), None)
+    if unknown is not None:
+        raise ValueError(f"{where}: {unknown!r} is unknown; use {', '.join(sorted(_KEYS))}")
+    captions = entry["captions"]
+    good = isinstance(captions, list) and captions
+    if not good or not all(isinstance(c, str) and c.strip() for c in captions):
+        raise ValueError(
+            f"{where}: captions is {captions!r}; it must be a list of sentences, in quotes where "
+            f"they hold a colon"
+        )
+    fewest = 1 + continuation
+    if not fewest <= len(captions) <= longest:
+        raise ValueError(
+            f"{where} has {len(captions)} captions; give {fewest} to {longest}, and split longer "
+            f"stories"
+        )
+    given_id = entry.get("story_id")
+    story_id = name if given_id is None else str(given_id)
+    if not is_story_id(story_id):
+        raise ValueError(
+            f"{where}: story_id {story_id!r} cannot name a folder; give a story_id of plain letters"
+        )
+    first = entry.get("first_frame")
+    if continuation and first is None:
+        raise ValueError(
+            f"{where} has no first_frame, which task=continuation starts from; add one, "
+            f"or use task=visualization"
+        )
+    if first is not None and not continuation:
+        raise ValueError(f"{where} has a first_frame; set task=continuation to start from it")
+    captions = [" ".join(caption.split()) for caption in captions]
+    frames = [_picture(folder / str(first), where)] if first is not None else []
+    return {"story_id": story_id, "captions": captions, "frames": frames, "labels": None}
+
+
+def _picture(path: Path, where: str) -> np.ndarray:
+    if not path.is_file():
+        raise ValueError(f"{where}: first_frame {path} does not exist; give a picture's path")
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            picture = ImageOps.exif_transpose(picture)
+            if picture.has_transparency_data:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+            return np.array(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{where}: first_frame {path} is not a readable picture ({error}); use a PNG or JPEG"
+        ) from error

@@ -1,0 +1,274 @@
+"""Story batches: shapes, exact pixels, frame choice and crops, loaders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.data_module import StoryDataModule
+from datasets.specs import SPECS, StorySpec
+from datasets.story_dataset import StoryDataset, collate, to_target
+from datasets.story_hdf5 import SPLITS, StoryWriter
+
+RNG = np.random.default_rng(1)
+K, S = 3, 6
+
+
+class Tokenizer:
+    """Stands in for a Hugging Face tokenizer: one token a word, `first` before, `last` after."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+
+    def __call__(self, captions, padding, max_length, truncation, return_tensors):
+        assert (padding, truncation, return_tensors) == ("max_length", True, "pt")
+        ids = torch.zeros(len(captions), max_length, dtype=torch.long)
+        for row, caption in zip(ids, captions, strict=True):
+            words = [100 + len(word) for word in caption.split()][: max_length - 2]
+            row[: len(words) + 2] = torch.tensor([self.first, *words, self.last])
+        return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+
+
+def history_transform(frames: torch.Tensor) -> torch.Tensor:
+    assert frames.dtype == torch.uint8 and frames.shape[1] == 3
+    return frames.float().mean((2, 3), keepdim=True).expand(-1, -1, 2, 2)
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def strip(n: int, start: int) -> np.ndarray:
+    """n frames of 8x8, frame i filled with start + i: a frame can be told from its colour."""
+    return np.repeat(np.arange(start, start + n, dtype=np.uint8), 8)[:, None, None] + np.zeros(
+        (1, 8, 3), np.uint8
+    )
+
+
+def build(path: Path, stories: list[list[np.ndarray]], splits=SPLITS, labels=None, key="text"):
+    with StoryWriter(path, len(stories[0]), (key,)) as writer:
+        for split in splits:
+            for i, pictures in enumerate(stories):
+                captions = ["one", f"two\twords {i}", "in  all three"][: len(pictures)]
+                writer.add(split, pictures, {key: captions}, f"{split}{i}", labels)
+    return path
+
+
+def dataset(path: Path, split: str = "val", spec: StorySpec | str = "cartoon", **change):
+    how = {
+        "task": "visualization",
+        "image_size": 8,
+        "history_transform": history_transform,
+        "clip_tokenizer": Tokenizer(1, 2),
+        "blip_tokenizer": Tokenizer(3, 4),
+        "max_length": S,
+        **change,
+    }
+    return StoryDataset(path, split, SPECS[spec], **how)
+
+
+def uint8(target: torch.Tensor) -> np.ndarray:
+    """(3, H, W) in [-1, 1] -> (H, W, 3) uint8."""
+    return ((target + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@pytest.fixture
+def squares(tmp_path):
+    stories = [[noise(8, 8) for _ in range(K)] for _ in range(4)]
+    return build(tmp_path / "s.h5", stories, labels=[{"n": k} for k in range(K)]), stories
+
+
+@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
+@pytest.mark.parametrize("cache_frames", [False, True])
+def test_batch(squares, task, given, cache_frames):
+    path, stories = squares
+    data = dataset(path, task=task, cache_frames=cache_frames)
+    for _ in range(2):  # the second time from the cache
+        batch = collate([data[2], data[0]])
+    shapes = {k: tuple(v.shape) for k, v in batch.items() if isinstance(v, torch.Tensor)}
+    assert shapes == {
+        "target_images": (2, K - given, 3, 8, 8),
+        "caption_ids": (2, K - given, S),
+        "caption_mask": (2, K - given, S),
+        "history_images": (2, K, 3, 2, 2),
+        "history_ids": (2, K, S),
+        "history_mask": (2, K, S),
+    }
+    assert batch["target_images"].dtype == torch.float32
+    assert batch["caption_mask"].dtype == batch["history_mask"].dtype == torch.bool
+    for b, story in enumerate((2, 0)):
+        for v in range(K - given):
+            target = uint8(batch["target_images"][b, v])
+            np.testing.assert_array_equal(target, stories[story][v + given])
+        for k in range(K):
+            mean = stories[story][k].mean((0, 1))
+            np.testing.assert_allclose(batch["history_images"][b, k, :, 0, 0], mean, rtol=1e-5)
+    assert batch["captions"][0] == ["one", "two words 2", "in  all three"]
+    assert batch["history_ids"][0].tolist() == [
+        [3, 103, 4, 0, 0, 0],
+        [3, 103, 105, 101, 4, 0],
+        [3, 102, 103, 105, 4, 0],
+    ]
+    assert batch["caption_ids"][0, -1].tolist() == [1, 102, 103, 105, 2, 0]
+    assert batch["caption_mask"][0, -1].tolist() == [True] * 5 + [False]
+    assert batch["story_id"] == ["val2", "val0"] and batch["index"] == [2, 0]
+    assert batch["labels"] == [[{"n": 0}, {"n": 1}, {"n": 2}]] * 2
+    assert "frames" not in batch
+
+
+def test_over_long_captions_are_cut_and_keep_the_end_token(squares):
+    from transformers import BertTokenizer
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "in", "all", "three"]
+    bert = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    item = dataset(squares[0], blip_tokenizer=bert, max_length=4)[0]
+    assert item["history_ids"][2].tolist() == [2, 5, 6, 3]
+    assert item["history_mask"][2].all() and not item["history_mask"][0].all()
+
+
+def test_targets_are_resized_and_frames_of_the_right_size_left_alone():
+    frames = torch.from_numpy(noise(16, 16)).permute(2, 0, 1)[None]
+    assert torch.equal(to_target(frames, 16), frames / 127.5 - 1)
+    half = to_target(frames, 8)
+    assert half.shape == (1, 3, 8, 8) and -1 <= half.min() < -0.1 and 0.1 < half.max() <= 1
+    ramp = torch.arange(0, 240, 10, dtype=torch.uint8).expand(1, 3, 4, 24)  # wide: squashed
+    squashed = to_target(ramp, 4)
+    assert squashed.shape == (1, 3, 4, 4) and (squashed[0, 0, 0].diff() > 0.2).all()
+
+
+def test_no_labels_and_raw_frames(tmp_path):
+    stories = [[noise(8, 8) for _ in range(K)] for _ in range(2)]
+    data = dataset(build(tmp_path / "s.h5", stories), raw_frames=True)
+    batch = collate([data[0], data[1]])
+    assert batch["labels"] is None
+    for frames, story in zip(batch["frames"], stories, strict=True):
+        np.testing.assert_array_equal(frames, np.stack(story))
+
+
+def chosen(data: StoryDataset, index: int) -> list[int]:
+    """Which frame of each strip was drawn; checks that target and history agree."""
+    item = data[index]
+    values = [int(uint8(target)[0, 0, 0]) for target in item["target_images"]]
+    assert item["history_images"][:, 0, 0, 0].tolist() == values
+    return [value - 40 * k for k, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("spec", ["pororo", "flintstones"])
+def test_one_frame_of_a_strip_is_drawn(tmp_path, spec):
+    stories = [[strip(5, 0), strip(1, 40), strip(12, 80)] for _ in range(20)]
+    path = build(tmp_path / "s.h5", stories)
+    fixed = [chosen(dataset(path, "test", spec, seed=7), i) for i in range(20)]
+    again = dataset(path, "test", spec, seed=7)
+    assert [chosen(again, i) for i in reversed(range(20))] == fixed[::-1]
+    assert [chosen(dataset(path, "test", spec, seed=8), i) for i in range(20)] != fixed
+    assert {c[0] for c in fixed} == set(range(5)) and {c[1] for c in fixed} == {0}
+
+    training = dataset(path, "train", spec, seed=7, cache_frames=True)
+    draws = [chosen(training, 0) for _ in range(100)]
+    assert {d[0] for d in draws} == set(range(5)) and {d[2] for d in draws} == set(range(12))
+
+
+def test_pictures_are_cropped_along_the_longer_side(tmp_path):
+    wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
+    tall = wide.transpose(1, 0, 2).copy()
+    path = build(tmp_path / "s.h5", [[wide, tall, noise(16, 16)]], key="dii")
+    item = dataset(path, "val", "vistdii", raw_frames=True)[0]
+    np.testing.assert_array_equal(uint8(item["target_images"][0])[0, :, 0], np.arange(8, 16))
+    np.testing.assert_array_equal(uint8(item["target_images"][1])[:, 0, 0], np.arange(8, 16))
+    assert item["frames"].shape == (K, 8, 8, 3)  # sizes differ: all brought to image_size
+    np.testing.assert_array_equal(item["frames"][0], wide[:, 8:16])
+
+    training = dataset(path, "train", "vistdii")
+    starts = set()
+    for _ in range(200):
+        item = training[0]
+        left, top = (int(uint8(target)[0, 0, 0]) for target in item["target_images"][:2])
+        assert item["history_images"][:2, 0, 0, 0].tolist() == [left + 3.5, top + 3.5]
+        starts.add(left)
+    assert starts == set(range(17))
+
+
+def test_latents_stand_in_for_target_pictures(squares):
+    lookup = {i: (torch.full((K, 4, 2, 2), i), torch.ones(K, 4, 2, 2)) for i in range(4)}
+    data = dataset(squares[0], "train", latent_lookup=lookup)
+    batch = collate([data[3], data[1]])
+    assert batch["latents_mean"].shape == batch["latents_std"].shape == (2, K, 4, 2, 2)
+    assert batch["latents_mean"][:, 0, 0, 0, 0].tolist() == [3, 1]
+    assert "target_images" not in batch and batch["history_images"].shape[0] == 2
+
+
+BAD = {
+    "task": ({"task": "imagination"}, "task 'imagination' is unknown: use one of visualization"),
+    "latents": (
+        {"split": "train", "spec": "pororo", "latent_lookup": {0: ()}},
+        "latents of 'pororo' cannot be looked up",
+    ),
+    "text key": ({"spec": "vistsis"}, "s.h5 has no data set 'sis' in 'val' .* choose the data set"),
+    "split": ({"split": "dev"}, "s.h5 has no group 'dev'"),
+}
+
+
+@pytest.mark.parametrize("change, message", BAD.values(), ids=BAD)
+def test_bad_data_sets(squares, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(squares[0], **change)
+
+
+def test_bad_pictures(tmp_path):
+    path = build(tmp_path / "s.h5", [[noise(9, 8), noise(8, 8)]])
+    with pytest.raises(ValueError, match="s.h5: image0 of story 0 is 8x9, not a column of square"):
+        dataset(path, spec="pororo")[0]
+    path = build(tmp_path / "one.h5", [[noise(8, 8)]])
+    with pytest.raises(ValueError, match="one.h5 has one picture a story: continuation needs two"):
+        dataset(path, task="continuation")
+
+
+def module(path: Path, **change) -> StoryDataModule:
+    how = {"batch_size": 2, "spec": SPECS["cartoon"], "task": "visualization", "image_size": 8}
+    how |= {"clip_tokenizer": Tokenizer(1, 2), "blip_tokenizer": Tokenizer(3, 4), "max_length": S}
+    return StoryDataModule(path=path, history_transform=history_transform, **{**how, **change})
+
+
+def order(loader) -> list[list[int]]:
+    return [batch["index"] for batch in loader]
+
+
+def test_loaders(tmp_path):
+    stories = [[strip(9, 0), strip(1, 40), strip(1, 80)] for _ in range(5)]
+    path = build(tmp_path / "s.h5", stories)
+    data = module(path, seed=3, spec=SPECS["pororo"])
+    train = data.train_dataloader()
+    first, second = order(train), order(train)
+    assert [len(b) for b in first] == [2, 2]  # the odd one is dropped
+    assert first != second or order(train) != first
+    again = module(path, seed=3, spec=SPECS["pororo"]).train_dataloader()
+    assert [order(again), order(again)] == [first, second]
+    assert order(data.val_dataloader()) == order(data.test_dataloader()) == [[0, 1], [2, 3], [4]]
+    assert order(module(path, batch_size=8).train_dataloader())[0].__len__() == 5  # nothing dropped
+    predict = next(iter(module(path, predict_split="val").predict_dataloader()))
+    assert predict["story_id"] == ["val0", "val1"] and len(predict["frames"]) == 2
+
+
+def test_workers_draw_frames_of_their_own_and_repeat_with_the_seed(tmp_path):
+    path = build(tmp_path / "s.h5", [[strip(30, 0)] for _ in range(16)])
+
+    def drawn(**change) -> list[float]:
+        how = {"num_workers": 2, "seed": 5, "spec": SPECS["pororo"], "batch_size": 1, **change}
+        loader = module(path, **how).train_dataloader()
+        return [batch["history_images"][0, 0, 0, 0, 0].item() for batch in loader]
+
+    first = drawn()
+    assert first[0::2] != first[1::2]  # batches alternate between the two workers
+    assert drawn() == first
+    assert drawn(seed=6) != first
+
+
+def test_empty_splits(tmp_path):
+    path = build(tmp_path / "s.h5", [[noise(8, 8)] * K], splits=("train",))
+    data = module(path)
+    assert data.val_dataloader() == []
+    with pytest.raises(ValueError, match="s.h5: split 'test' has no story: build it with some"):
+        data.predict_dataloader()

@@ -1,0 +1,366 @@
+"""The story file: round trips, the colour trap, other people's files, ways to break one."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.story_hdf5 import (
+    BLOCK,
+    SPLITS,
+    StoryFile,
+    StoryWriter,
+    encode_picture,
+    is_story_id,
+    validate_story_file,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+RNG = np.random.default_rng(0)
+
+
+def picture(height: int = 8, width: int = 8) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write(path: Path, stories: int = 1, k: int = 2, splits=SPLITS, **attributes) -> Path:
+    with StoryWriter(path, k, attributes=attributes) as writer:
+        for split in splits:
+            for i in range(stories):
+                captions = [f"{split} {i} {j}" for j in range(k)]
+                writer.add(split, [picture() for _ in range(k)], {"text": captions})
+    return path
+
+
+def original_file(path: Path, k: int = 5) -> list[np.ndarray]:
+    """A file as the original programs write it: fixed-size data sets, no extras, BGR in the PNG."""
+    pictures = [picture(12, 4) for _ in range(k)]
+    with h5py.File(path, "w") as file:
+        for split in SPLITS:
+            group = file.create_group(split)
+            for i, rgb in enumerate(pictures):
+                stream = io.BytesIO()
+                Image.fromarray(rgb[..., ::-1].copy()).save(stream, "PNG")
+                column = group.create_dataset(f"image{i}", (1,), h5py.vlen_dtype(np.uint8))
+                column[0] = np.frombuffer(stream.getvalue(), np.uint8)
+            text = group.create_dataset("text", (1,), h5py.string_dtype("utf-8"))
+            text[0] = "|".join(f"Szene {i}: schön" for i in range(k))
+    return pictures
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 7])
+def test_round_trip(tmp_path, k):
+    stories = {
+        split: [[picture(8 * (1 + i % 3), 8) for _ in range(k)] for i in range(count)]
+        for split, count in zip(SPLITS, (2 * BLOCK + 3, BLOCK, 1), strict=True)
+    }
+    vocabulary = {"places": ["beach"], "characters": ["pip"]}
+    with StoryWriter(tmp_path / "s.h5", k, attributes={"label_vocabulary": vocabulary}) as writer:
+        for i in range(2 * BLOCK + 3):
+            for split in SPLITS:  # splits interleaved
+                if i < len(stories[split]):
+                    captions = [f"é {split} {i} {j}" for j in range(k)]
+                    labels = [{"place": "beach", "n": i + j} for j in range(k)]
+                    pictures = stories[split][i]
+                    pictures = pictures if i % 2 else [encode_picture(p) for p in pictures]
+                    writer.add(split, pictures, {"text": captions}, f"{split} {i}", labels)
+    assert validate_story_file(tmp_path / "s.h5") == {"train": 67, "val": 32, "test": 1}
+    for split in SPLITS:
+        file = StoryFile(tmp_path / "s.h5", split)
+        assert (len(file), file.pictures_per_story) == (len(stories[split]), k)
+        assert file.label_vocabulary == vocabulary
+        for i, pictures in enumerate(stories[split]):
+            assert file.story_id(i) == f"{split} {i}"
+            assert file.captions(i) == [f"é {split} {i} {j}" for j in range(k)]
+            assert file.labels(i) == [{"place": "beach", "n": i + j} for j in range(k)]
+            for j in range(k):
+                np.testing.assert_array_equal(file.picture(i, j), pictures[j])
+
+
+def test_pictures_of_one_size_in_bytes_stay_apart(tmp_path):
+    flat = [np.full((8, 8, 3), value, np.uint8) for value in (10, 20)]
+    assert len(encode_picture(flat[0])) == len(encode_picture(flat[1]))
+    with StoryWriter(tmp_path / "s.h5", 2) as writer:
+        for _ in range(3):
+            writer.add("train", flat, {"text": ["a", "b"]})
+    file = StoryFile(tmp_path / "s.h5", "train")
+    assert [int(file.picture(2, k).mean()) for k in range(2)] == [10, 20]
+
+
+def test_red_and_blue_are_swapped_in_the_bytes_and_nowhere_else(tmp_path):
+    red_over_blue = np.zeros((4, 4, 3), np.uint8)
+    red_over_blue[:2] = (250, 20, 0)
+    red_over_blue[2:] = (0, 60, 240)
+    with StoryWriter(tmp_path / "s.h5", 1) as writer:
+        writer.add("train", [red_over_blue], {"text": ["flag"]})
+    with h5py.File(tmp_path / "s.h5") as file:
+        as_pil_sees_it = np.asarray(Image.open(io.BytesIO(file["train/image0"][0])))
+    assert as_pil_sees_it[0, 0].tolist() == [0, 20, 250]
+    np.testing.assert_array_equal(as_pil_sees_it[..., ::-1], red_over_blue)
+    ours = StoryFile(tmp_path / "s.h5", "train").picture(0, 0)
+    np.testing.assert_array_equal(ours, red_over_blue)
+
+
+def test_a_file_of_the_originals_is_read(tmp_path):
+    pictures = original_file(tmp_path / "pororo.h5")
+    assert validate_story_file(tmp_path / "pororo.h5") == dict.fromkeys(SPLITS, 1)
+    file = StoryFile(tmp_path / "pororo.h5", "val")
+    for k, rgb in enumerate(pictures):
+        np.testing.assert_array_equal(file.picture(0, k), rgb)
+    assert file.captions(0)[4] == "Szene 4: schön"
+    assert file.story_id(0) == "val-00000"
+    assert file.labels(0) is None and file.label_vocabulary is None
+
+
+def test_several_texts_and_grey_or_transparent_pictures(tmp_path):
+    def png(mode: str, colour) -> np.ndarray:
+        stream = io.BytesIO()
+        Image.new(mode, (3, 2), colour).save(stream, "PNG")
+        return np.frombuffer(stream.getvalue(), np.uint8)
+
+    pictures = [png("L", 70), png("RGBA", (1, 2, 3, 255)), png("P", 0)]
+    with StoryWriter(tmp_path / "s.h5", 3, ("sis", "dii")) as writer:
+        writer.add("train", pictures, {"sis": ["a", "b", "c"], "dii": ["d", "e", ""]})
+    assert StoryFile(tmp_path / "s.h5", "train", "dii").captions(0) == ["d", "e", ""]
+    file = StoryFile(tmp_path / "s.h5", "train", "sis")
+    assert [file.picture(0, k).shape for k in range(3)] == [(2, 3, 3)] * 3
+    assert file.picture(0, 0)[0, 0].tolist() == [70, 70, 70]
+    assert file.picture(0, 1)[0, 0].tolist() == [3, 2, 1]
+
+
+def test_content_hash_follows_the_content(tmp_path):
+    def built(name: str, caption: str, **attributes) -> str | None:
+        with StoryWriter(tmp_path / name, 1, attributes=attributes) as writer:
+            writer.add("train", [np.zeros((2, 2, 3), np.uint8)], {"text": [caption]})
+        return StoryFile(tmp_path / name, "train").content_hash
+
+    assert built("a", "x") == built("b", "x") != built("c", "y")
+    assert built("d", "x", content_hash="given") == "given"
+
+
+def test_every_process_has_its_own_handle(tmp_path):
+    file = StoryFile(write(tmp_path / "s.h5"), "train")
+    here = file.picture(0, 1).tobytes()
+    copy = pickle.loads(pickle.dumps(file))  # as a spawned worker gets it
+    assert copy._handle is None and copy.picture(0, 1).tobytes() == here
+
+    fork = multiprocessing.get_context("fork")
+    answer = fork.SimpleQueue()
+    child = fork.Process(  # inherits the open handle and must not use it
+        target=lambda: answer.put((file.picture(0, 1).tobytes(), file._handle[0], os.getpid()))
+    )
+    child.start()
+    there, owner, pid = answer.get()
+    child.join()
+    assert there == here and owner == pid != os.getpid()
+
+
+@pytest.mark.parametrize("text", ["a", "Ünï-1.b c", "x" * 100, "7", "a_b"])
+def test_story_ids_that_can_name_a_folder(text):
+    assert is_story_id(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "../a", "a/b", "a\\b", "a\n", "a.", " a", "x" * 101, "-"]
+)
+def test_story_ids_that_cannot(text):
+    assert not is_story_id(text)
+
+
+def test_an_unsafe_id_in_a_strangers_file_is_not_used(tmp_path):
+    path = write(tmp_path / "s.h5")
+    with h5py.File(path, "a") as file:
+        file["train/story_id"][0] = "../../etc"
+    assert StoryFile(path, "train").story_id(0) == "train-00000"
+
+
+GOOD = {"split": "train", "pictures": [picture(), picture()], "texts": {"text": ["a", "b"]}}
+BAD_STORIES = {
+    "split": ({"split": "validation"}, "'validation' is unknown: use one of train, val, test"),
+    "one picture": ({"pictures": [picture()]}, "has 1 pictures: give 2"),
+    "float": ({"pictures": [picture(), picture() / 255]}, "picture 1: give a uint8 .* float64"),
+    "grey": ({"pictures": [picture(), picture()[..., 0]]}, r"picture 1: give a uint8 .*\(8, 8\)"),
+    "alpha": ({"pictures": [picture(), np.zeros((4, 4, 4), np.uint8)]}, r"not uint8 \(4, 4, 4\)"),
+    "empty": ({"pictures": [picture(), np.zeros((0, 4, 3), np.uint8)]}, r"not uint8 \(0, 4, 3\)"),
+    "jpeg": ({"pictures": [picture(), np.frombuffer(b"\xff\xd8\xff", np.uint8)]}, "picture 1"),
+    "a name": ({"pictures": [picture(), "a.png"]}, "picture 1: give a uint8 array .* not str"),
+    "captions": ({"texts": {"text": ["a"]}}, "has 1 text: give 2"),
+    "text key": ({"texts": {"sis": ["a", "b"]}}, r"texts \['sis'\], expected \['text'\]"),
+    "separator": ({"texts": {"text": ["a", "b|c"]}}, "remove '|' from the caption 'b|c'"),
+    "newline": ({"texts": {"text": ["a", "b\nc"]}}, "remove '.n' from the caption"),
+    "nul": ({"texts": {"text": ["a", "b\0c"]}}, "remove '.x00' from the caption"),
+    "path id": ({"story_id": "../up"}, "'../up': use 1-100 letters"),
+    "twice": ({"story_id": "first"}, "'first' was added twice: give every story its own id"),
+    "labels": ({"labels": [{}]}, "label every story of a file, or none"),
+}
+
+
+@pytest.mark.parametrize("change, message", BAD_STORIES.values(), ids=BAD_STORIES)
+def test_bad_stories_are_refused_and_nothing_is_left(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):  # noqa: PT012
+        with StoryWriter(tmp_path / "s.h5", 2) as writer:
+            writer.add(**GOOD, story_id="first")
+            writer.add(**{**GOOD, **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_build_keeps_the_file_that_was_there(tmp_path):
+    path = write(tmp_path / "s.h5")
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        with StoryWriter(path, 2) as writer:
+            writer.add(**GOOD)
+            raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="s.h5 was not written: add at least one story"):
+        with StoryWriter(path, 2):
+            pass
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write .*file/s.h5: free some space or choose"):
+        StoryWriter(tmp_path / "file" / "s.h5").__enter__()
+    with pytest.raises(ValueError, match="is a folder: give the name of a file"):
+        StoryWriter(tmp_path).__enter__()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    code = f"""
+import resource, numpy as np
+from datasets.story_hdf5 import StoryWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+try:
+    with StoryWriter({str(tmp_path / "s.h5")!r}, 1) as writer:
+        for _ in range(100):
+            writer.add("train", [noise], {{"text": ["a"]}})
+except OSError as error:
+    print("refused", error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith(f"refused cannot write {tmp_path / 's.h5'}: free some space")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _edit(change):
+    def make(path: Path) -> None:
+        write(path, stories=2)
+        with h5py.File(path, "a") as file:
+            change(file)
+
+    return make
+
+
+def _replace(key: str, values: list) -> object:
+    def change(file: h5py.File) -> None:
+        dtype = file[key].dtype
+        del file[key]
+        column = file.create_dataset(key, (len(values),), dtype)
+        for i, value in enumerate(values):
+            column[i] = value
+
+    return _edit(change)
+
+
+def _cut_picture(file: h5py.File) -> None:
+    file["val/image0"][0] = file["val/image0"][0][:60]
+
+
+def _truncate(path: Path) -> None:
+    write(path, stories=40)
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+JUNK = np.frombuffer(b"<html>gone</html>", np.uint8)
+BAD_FILES = {
+    "missing": (lambda p: None, FileNotFoundError, "does not exist: correct the path, or build"),
+    "folder": (Path.mkdir, ValueError, "is not an HDF5 file: give a file built with data_script/"),
+    "empty": (Path.touch, ValueError, "is not an HDF5 file"),
+    "text": (lambda p: p.write_text("hello"), ValueError, "is not an HDF5 file"),
+    "pickle": (lambda p: p.write_bytes(pickle.dumps([1])), ValueError, "is not an HDF5 file"),
+    "cut short": (_truncate, ValueError, "is cut short: copy or build the file again"),
+    "no group": (_edit(lambda f: f.pop("val")), ValueError, "no group 'val' .*build it again"),
+    "group is data": (
+        _edit(lambda f: (f.pop("val"), f.create_dataset("val", data=1))),
+        ValueError,
+        "no group 'val'",
+    ),
+    "no pictures": (
+        _edit(lambda f: (f.pop("train/image0"), f.pop("train/image1"))),
+        ValueError,
+        "no data set 'image0' in 'train'",
+    ),
+    "no text": (
+        _edit(lambda f: f.pop("val/text")),
+        ValueError,
+        "no data set 'text' in 'val' .*choose",
+    ),
+    "lengths": (_replace("test/image1", [JUNK]), ValueError, "'test' differ .*'image1': 1.*again"),
+    "empty split": (
+        lambda p: write(p, splits=("train",)),
+        ValueError,
+        "'val' holds no story; build",
+    ),
+    "captions": (
+        _replace("train/text", ["a|b", "a|b|c"]),
+        ValueError,
+        r"1 stories of 'train' have not 2 captions in 'text' \(story 1: 3\); build it again",
+    ),
+    "html": (
+        _replace("val/image0", [JUNK, JUNK]),
+        ValueError,
+        "story 0 of 'val': the picture cannot",
+    ),
+    "no bytes": (
+        _replace("val/image0", [JUNK[:0], JUNK]),
+        ValueError,
+        "story 0 of 'val': the picture cannot",
+    ),
+    "cut picture": (
+        _edit(_cut_picture),
+        ValueError,
+        "story 0 of 'val': the picture cannot be decoded",
+    ),
+}
+
+
+@pytest.mark.parametrize("make, error, message", BAD_FILES.values(), ids=BAD_FILES)
+def test_broken_files_are_named(tmp_path, make, error, message):
+    path = tmp_path / "bad.h5"
+    make(path)
+    with pytest.raises(error, match=message) as caught:
+        validate_story_file(path)
+    assert "bad.h5" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_reading_a_broken_story_names_it(tmp_path):
+    path = tmp_path / "bad.h5"
+    _edit(_cut_picture)(path)
+    with h5py.File(path, "a") as file:
+        file["val/text"][1] = "only one"
+    file = StoryFile(path, "val")
+    with pytest.raises(ValueError, match="bad.h5: story 0 of 'val' is broken .image0: .*again"):
+        file.picture(0, 0)
+    with pytest.raises(
+        ValueError, match="bad.h5: story 1 of 'val' is broken .1 captions in 'text'"
+    ):
+        file.captions(1)
+
+
+def test_only_what_is_asked_for_is_validated(tmp_path):
+    path = write(tmp_path / "s.h5", splits=("train",))
+    assert validate_story_file(path, splits=("train",)) == {"train": 1}
+    with h5py.File(path) as file:
+        assert json.loads(file.attrs.get("label_vocabulary", "null")) is None

@@ -1,0 +1,1 @@
+"""Judges and shows a folder of sampled stories, whichever system drew them."""

@@ -1,0 +1,263 @@
+"""Turns a folder of your own pictures and captions into a story file to train on.
+
+The folder holds the pictures (sub-folders are fine) and one captions file. JSON lines,
+`captions.jsonl`, one story a line (wrapped here to fit):
+
+    {"story": "pond", "frames": [{"image": "a.png", "caption": "A frog wakes."},
+                                 {"image": "b.png", "caption": "It jumps."}]}
+
+or CSV, `captions.csv`, one frame a row, frames in the order they are told:
+
+    story,image,caption
+    pond,a.png,A frog wakes.
+    pond,b.png,It jumps.
+
+A story may name its split (key or column `split`: train, val or test). If none does, a hash of the
+story's id decides: 80 % train, 10 % val, 10 % test. All stories have the same number of frames,
+two or more.
+
+Pictures may have any size and shape, but training sees squares: of a longer picture a random part,
+in validation and sampling its middle. `--pad` keeps pictures whole instead, in the middle of a
+white square: right for cut-outs and drawings on white, where photographs would get white bars.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
+
+from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none of them runs a program
+MAX_PIXELS = 64_000_000
+SIZE = 512  # pixels: what Stable Diffusion draws; more would only fill disk and memory
+
+
+@dataclass
+class FolderStory:
+    """One story as the captions file tells it; an empty split is still to be assigned."""
+
+    name: str
+    split: str
+    images: list[Path] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    oblong: int = 0  # how many pictures are clearly not square
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture with its header read; anything wrong with it, then or later, is a ValueError."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
+            yield picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"picture {path} cannot be used ({error}): replace it with a whole "
+            f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_PIXELS:,} pixels"
+        ) from None
+
+
+def load_picture(path: Path, size: int = SIZE, pad: bool = False) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: upright, over white where transparent, shorter side at most `size`.
+
+    pad: a white square around the whole picture instead, its side at most `size`.
+    """
+    with opened(path) as picture:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I;16"):  # the library would clip 16-bit grey, not scale it
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        picture = picture.convert("RGB")
+        if pad:
+            picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+            picture = ImageOps.pad(picture, (max(picture.size),) * 2, color="white")
+        elif min(picture.size) > size:
+            picture = ImageOps.cover(picture, (size, size), Image.Resampling.LANCZOS)
+        return np.asarray(picture)
+
+
+def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStory]:
+    """The stories of a captions file, checked; one sentence names file, line and remedy."""
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"--data_dir {data_dir} is not a folder: correct the path")
+    names = [captions] if captions else ["captions.jsonl", "captions.csv"]
+    found = [data_dir / name for name in names if (data_dir / name).is_file()]
+    if len(found) != 1:
+        state = f"both {' and '.join(names)}" if found else f"no {' or '.join(names)}"
+        raise FileNotFoundError(f"{data_dir} holds {state}: name one file with --captions")
+    stories: dict[str, FolderStory] = {}
+    for where, row in _rows(found[0]):
+        row = {k: " ".join(str("" if v is None else v).split()) for k, v in row.items() if k}
+        empty = next((k for k in ("story", "image", "caption") if not row.get(k)), None)
+        if empty:
+            raise ValueError(f"{where}: {empty!r} is missing or empty: fill it in")
+        name, split, image = row["story"], row.get("split", ""), data_dir / row["image"]
+        if not is_story_id(name):
+            raise ValueError(f"{where}: story {name!r}: use 1-100 letters, digits, '-' or '_'")
+        if split and split not in SPLITS:
+            raise ValueError(f"{where}: split {split!r} is unknown: use {', '.join(SPLITS)}")
+        if "|" in row["caption"]:
+            raise ValueError(f"{where}: remove '|' from the caption {row['caption']!r}")
+        if not image.is_file():
+            raise FileNotFoundError(f"{where}: picture {image} does not exist: correct the name")
+        with opened(image) as picture:  # now, not after an hour of building
+            oblong = max(picture.size) > 1.1 * min(picture.size)
+        story = stories.setdefault(name, FolderStory(name, split))
+        if story.split != split:
+            raise ValueError(f"{where}: story {name!r} is in two splits: choose one")
+        story.images.append(image)
+        story.captions.append(row["caption"])
+        story.oblong += oblong
+    if not stories:
+        raise ValueError(f"{found[0]} tells no story: write some, see --help")
+    first = next(iter(stories.values()))
+    for story in stories.values():
+        if len(story.images) != len(first.images) or len(story.images) < 2:
+            raise ValueError(
+                f"{found[0]}: story {story.name!r} has {len(story.images)} frames and "
+                f"{first.name!r} {len(first.images)}: give every story the same number, 2 or more"
+            )
+    return list(stories.values())
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """One (place in the file, {story, image, caption, split}) a frame."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
+    if path.suffix.lower() == ".csv":
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if not {"story", "image", "caption"} <= set(reader.fieldnames or ()):
+            raise ValueError(
+                f"{path} must begin with the line 'story,image,caption' (commas, not semicolons): "
+                "add it"
+            )
+        try:
+            for row in reader:
+                yield f"{path}, line {reader.line_num}", row
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: {error}: correct it") from None
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            story = json.loads(line)
+            frames = [{**frame} for frame in story["frames"]]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ValueError(
+                f'{where} is not {{"story": ..., "frames": [{{"image": ..., "caption": ...}}, '
+                f"...]}} ({type(error).__name__}: {error}): correct it, see --help"
+            ) from None
+        for frame in frames or [{}]:
+            yield where, {**frame, "story": story.get("story"), "split": story.get("split")}
+
+
+def assign_splits(stories: Sequence[FolderStory], how: str | None = None) -> None:
+    """Fill in `split`: as the file says, or by hash; every split gets a story if there are 3."""
+    unnamed = [story for story in stories if not story.split]
+    if how is None:
+        how = "hash" if len(unnamed) == len(stories) else "file"
+    if how == "file" and unnamed:
+        raise ValueError(f"story {unnamed[0].name!r} names no split: add it or say --split hash")
+    if how == "file":
+        return
+    groups: dict[str, list[tuple[float, FolderStory]]] = {split: [] for split in SPLITS}
+    for story in stories:
+        share = int(hashlib.sha256(story.name.encode()).hexdigest()[:12], 16) / 16**12
+        split = "train" if share < 0.8 else "val" if share < 0.9 else "test"
+        groups[split].append((share, story))
+    for group in groups.values():
+        if not group and len(stories) >= len(SPLITS):
+            largest = max(groups.values(), key=len)
+            group.append(max(largest, key=lambda pair: pair[0]))
+            largest.remove(group[0])
+    for split, group in groups.items():
+        for _, story in group:
+            story.split = split
+
+
+def build_folder_file(
+    data_dir: str | os.PathLike,
+    save_path: str | os.PathLike,
+    captions: str | None = None,
+    split: str | None = None,
+    size: int = SIZE,
+    pad: bool = False,
+) -> dict[str, int]:
+    """Build the story file -> stories a split. Nothing is left behind if anything fails."""
+    stories = read_stories(Path(data_dir), captions)
+    assign_splits(stories, split)
+
+    def encoded(story: FolderStory) -> list[np.ndarray]:
+        return [encode_picture(load_picture(path, size, pad)) for path in story.images]
+
+    description = f"Built by folder_hdf5.py from {Path(data_dir).name}"
+    frames = len(stories[0].images)
+    oblong = sum(story.oblong for story in stories)
+    if oblong and not pad:
+        print(
+            f"{oblong} of {frames * len(stories)} pictures are not square: training sees a square "
+            "part of each; --pad keeps them whole, on white"
+        )
+    with StoryWriter(save_path, frames, attributes={"description": description}) as writer:
+        with ThreadPool(os.cpu_count()) as pool:  # decoding and encoding release Python's lock
+            done = pool.imap(encoded, stories)
+            for story, pictures in zip(tqdm(stories, unit="story"), done, strict=True):
+                writer.add(story.split, pictures, {"text": story.captions}, story.name)
+    return writer.counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python data_script/folder_hdf5.py --data_dir photos --save_path photos.h5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data_dir", required=True, help="folder of pictures and captions file")
+    parser.add_argument("--save_path", required=True, help="story file to write, such as photos.h5")
+    parser.add_argument("--captions", help="captions file in DATA_DIR, if not captions.jsonl or .csv")
+    parser.add_argument("--split", choices=("hash", "file"), help="who decides the splits")
+    parser.add_argument(
+        "--size", type=int, default=SIZE, help=f"pixels to shrink larger pictures to ({SIZE})"
+    )
+    parser.add_argument("--pad", action="store_true", help="keep pictures whole, on white squares")
+    args = parser.parse_args()
+    if args.size < 8:
+        parser.error(f"--size {args.size} is too small: give 8 pixels or more")
+    state = "replaces" if os.path.exists(args.save_path) else "writes"
+    print(f"{args.data_dir} -> {args.save_path} ({state} it when whole)")
+    try:
+        counts = build_folder_file(**vars(args))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    megabytes = os.path.getsize(args.save_path) / 1e6
+    print(", ".join(f"{n} {s}" for s, n in counts.items()), f"stories, {megabytes:.1f} MB")
+    print(f"next: python main.py dataset=folder folder.hdf5_file={args.save_path} run_name=...")
+
+
+if __name__ == "__main__":
+    main()

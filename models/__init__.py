@@ -1,0 +1,1 @@
+"""The story diffusion model: parts, conditioning, training, sampling. Imports no other room."""

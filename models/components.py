@@ -1,0 +1,164 @@
+"""The pretrained parts, loaded alike from a hub id or a local folder.
+
+`diffusion_model` has Stable Diffusion's layout (tokenizer, text_encoder, unet, vae, scheduler),
+`blip_model` that of transformers' `BlipForImageTextRetrieval`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import (
+    AutoImageProcessor,
+    BertTokenizer,
+    BlipForImageTextRetrieval,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+
+from models.conditioning import HistoryConditioner
+from models.frames import HistoryTransform
+
+__all__ = ["Components", "load_components", "load_tokenizers"]
+
+_BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
+
+
+@dataclass
+class Components:
+    """Everything a story model is made of."""
+
+    conditioner: HistoryConditioner
+    vae: torch.nn.Module
+    unet: UNet2DConditionModel
+    scheduler_config: dict
+    clip_tokenizer: CLIPTokenizer
+    blip_tokenizer: BertTokenizer
+    history_transform: HistoryTransform
+    max_length: int
+    image_size: int
+
+
+def load_components(
+    diffusion_model: str,
+    blip_model: str,
+    image_size: int,
+    max_length: int,
+    new_tokens: Sequence[str] = (),
+    history_slots: int = 5,
+) -> Components:
+    """Load all parts in float32, ready for captions of `max_length` tokens with `new_tokens`.
+
+    Raises:
+        FileNotFoundError: a part is neither on disk nor to be had from the hub.
+    """
+    clip_tokenizer, blip_tokenizer = load_tokenizers(diffusion_model, blip_model, new_tokens)
+    text_encoder = _load(CLIPTextModel, diffusion_model, "diffusion_model", "text_encoder")
+    blip = _load(BlipForImageTextRetrieval, blip_model, "blip_model")
+    _grow_tokens(text_encoder, len(clip_tokenizer))
+    _grow_tokens(blip.text_encoder, len(blip_tokenizer))
+    _extend_positions(text_encoder, max_length)
+    transform = _history_transform(blip_model, blip.config.vision_config.image_size)
+    empty = {
+        name: tokenizer("", padding="max_length", max_length=max_length, return_tensors="pt")
+        for name, tokenizer in (("clip", clip_tokenizer), ("blip", blip_tokenizer))
+    }
+    conditioner = HistoryConditioner(
+        text_encoder,
+        blip.vision_model,
+        blip.text_encoder,
+        empty["clip"].input_ids,
+        empty["blip"].input_ids,
+        blip_tokenizer.convert_tokens_to_ids("[ENC]"),
+        transform,
+        history_slots,
+    )
+    vae_class = getattr(diffusers, _config(diffusion_model, "vae")["_class_name"])
+    return Components(
+        conditioner=conditioner,
+        vae=_load(vae_class, diffusion_model, "diffusion_model", "vae").eval(),
+        # Channels last: up to twice the speed of convolutions on CPUs, also good on GPUs.
+        unet=_load(UNet2DConditionModel, diffusion_model, "diffusion_model", "unet").to(
+            memory_format=torch.channels_last
+        ),
+        scheduler_config=_config(diffusion_model, "scheduler"),
+        clip_tokenizer=clip_tokenizer,
+        blip_tokenizer=blip_tokenizer,
+        history_transform=transform,
+        max_length=max_length,
+        image_size=image_size,
+    )
+
+
+def load_tokenizers(
+    diffusion_model: str, blip_model: str, new_tokens: Sequence[str] = ()
+) -> tuple[CLIPTokenizer, BertTokenizer]:
+    """CLIP's and BLIP's tokenizers with the data set's new words added to both."""
+    clip = _load(CLIPTokenizer, diffusion_model, "diffusion_model", "tokenizer")
+    blip = _load(BertTokenizer, blip_model, "blip_model")
+    blip.add_special_tokens(_BLIP_SPECIAL_TOKENS)
+    for tokenizer in (clip, blip):
+        tokenizer.add_tokens(list(new_tokens))
+    return clip, blip
+
+
+def _load(cls, source: str, key: str, subfolder: str | None = None):
+    try:
+        part = cls.from_pretrained(source, **({"subfolder": subfolder} if subfolder else {}))
+        return part.float() if isinstance(part, torch.nn.Module) else part  # may be stored in half
+    except OSError as error:
+        part = f" ({subfolder})" if subfolder else ""
+        raise FileNotFoundError(
+            f"{key}: {source!r}{part} is neither a model folder on this machine nor to be had "
+            f"from the Hugging Face hub now; download it where there is a network and set {key} "
+            f"to its folder ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _config(source: str, part: str) -> dict:
+    """The JSON configuration of one part of a diffusion model."""
+    name = {"scheduler": "scheduler_config.json"}.get(part, "config.json")
+    local = Path(source) / part / name
+    if not local.is_file():
+        from huggingface_hub import hf_hub_download
+
+        try:
+            local = Path(hf_hub_download(source, f"{part}/{name}"))
+        except Exception as error:
+            raise FileNotFoundError(
+                f"diffusion_model: {source!r} has no {part}/{name} on this machine or the hub; "
+                f"set diffusion_model to a folder in diffusers layout"
+            ) from error
+    return json.loads(local.read_text())
+
+
+def _grow_tokens(encoder, size: int) -> None:
+    """Grow the token table to `size` rows; new rows start near the mean of the trained ones."""
+    if encoder.get_input_embeddings().num_embeddings < size:
+        encoder.resize_token_embeddings(size, mean_resizing=True)
+
+
+@torch.no_grad()
+def _extend_positions(text_encoder: CLIPTextModel, length: int) -> None:
+    """Give CLIP's text encoder `length` positions if it has fewer; new ones repeat the last."""
+    embeddings = getattr(text_encoder, "text_model", text_encoder).embeddings
+    old = embeddings.position_embedding
+    if old.num_embeddings >= length:
+        return
+    new = torch.nn.Embedding(length, old.embedding_dim)
+    new.weight.copy_(old.weight[-1].expand(length, -1))
+    new.weight[: old.num_embeddings] = old.weight
+    embeddings.position_embedding = new
+    embeddings.position_ids = torch.arange(length).unsqueeze(0)
+    text_encoder.config.max_position_embeddings = length
+
+
+def _history_transform(blip_model: str, size: int) -> HistoryTransform:
+    processor = _load(AutoImageProcessor, blip_model, "blip_model")
+    return HistoryTransform(size, processor.image_mean, processor.image_std)

@@ -1,0 +1,157 @@
+"""How captions and earlier frames become the U-Net's `encoder_hidden_states` (AR-LDM, section 3).
+
+N rows (one a frame), U history slots, S tokens a block, D channels. A row is
+`[CLIP(own caption) | BLIP(frame 0, caption 0) | … | BLIP(frame U-1, caption U-1)]`, (U + 1) * S
+tokens. Masks: True = may attend. Training fills all rows of a story at once (teacher forcing),
+sampling one row at a time with only the slots that exist; both call `assemble`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.frames import HistoryTransform
+
+__all__ = ["HistoryConditioner", "history_visibility"]
+
+
+def history_visibility(targets: int, slots: int) -> Tensor:
+    """(V, U) bool: may target v look at slot u? Only frames strictly before it.
+
+    U = V in visualization; U = V + 1 in continuation, where slot 0 is the given frame.
+    """
+    given = slots - targets
+    return torch.arange(slots)[None, :] < torch.arange(targets)[:, None] + given
+
+
+class HistoryConditioner(nn.Module):
+    """CLIP text encoder, BLIP's two encoders and the tables that tell their blocks apart.
+
+    Args:
+        text_encoder: `CLIPTextModel`, D channels.
+        vision_encoder, multimodal_encoder: `BlipVisionModel`, `BlipTextModel` (D channels).
+        null_caption_ids, null_history_ids: (1, S) ids of the empty caption for each.
+        first_token_id: BLIP's [ENC], which takes position 0 of every history block.
+        history_transform: makes the black picture of the classifier-free rows.
+        slots: size of the "time" table, the most earlier frames a frame can look at.
+    """
+
+    def __init__(
+        self,
+        text_encoder: nn.Module,
+        vision_encoder: nn.Module,
+        multimodal_encoder: nn.Module,
+        null_caption_ids: Tensor,
+        null_history_ids: Tensor,
+        first_token_id: int,
+        history_transform: HistoryTransform,
+        slots: int = 5,
+    ) -> None:
+        super().__init__()
+        width = text_encoder.config.hidden_size
+        self.text_encoder = text_encoder
+        self.vision_encoder = vision_encoder
+        self.multimodal_encoder = multimodal_encoder
+        self.type_embeddings = nn.Embedding(2, width)  # 0: own caption, 1: history
+        self.time_embeddings = nn.Embedding(slots, width)
+        for table in (self.type_embeddings, self.time_embeddings):
+            nn.init.normal_(table.weight, std=0.02)
+        self.first_token_id = first_token_id
+        self.register_buffer("null_caption_ids", null_caption_ids, persistent=False)
+        self.register_buffer("null_history_ids", null_history_ids, persistent=False)
+        self.register_buffer("null_image", history_transform.black(), persistent=False)
+
+    @property
+    def slots(self) -> int:
+        """How many earlier frames the time table can tell apart."""
+        return self.time_embeddings.num_embeddings
+
+    def encode_captions(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """CLIP states (N, S, D) of ids (N, S); mask None shows all S tokens."""
+        mask = None if mask is None else mask.long()
+        return self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    def encode_history(self, images: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """BLIP states (N, S, D) of pictures (N, 3, h, w) read together with ids (N, S)."""
+        pictures = self.vision_encoder(pixel_values=images).last_hidden_state  # (N, P, D_vit)
+        ids = ids.clone()  # the batch keeps its own first token
+        ids[:, 0] = self.first_token_id
+        return self.multimodal_encoder(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids) if mask is None else mask.long(),
+            encoder_hidden_states=pictures,
+            is_decoder=False,  # bidirectional: the queries are the caption's tokens
+        ).last_hidden_state
+
+    def null_states(self) -> tuple[Tensor, Tensor]:
+        """The classifier-free blocks, (1, S, D) each: an empty caption, a black frame."""
+        caption = self.encode_captions(self.null_caption_ids, None)
+        return caption, self.encode_history(self.null_image, self.null_history_ids, None)
+
+    def assemble(
+        self,
+        caption_states: Tensor,
+        caption_mask: Tensor,
+        history_states: Tensor,
+        history_mask: Tensor,
+        visible: Tensor,
+        unconditional: Tensor,
+        null_states: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The context and mask of N rows with u history slots each (u may be 0).
+
+        Args:
+            caption_states, caption_mask: (N, S, D), (N, S).
+            history_states, history_mask: (N, u, S, D), (N, u, S).
+            visible: (N, u), whether the slot's frame comes before the row's.
+            unconditional: (N,), rows whose blocks become the null states with nothing padded;
+                what comes before what still holds for them.
+            null_states: as `null_states()` gives them.
+
+        Returns:
+            encoder_hidden_states (N, (u + 1) * S, D) and its mask (N, (u + 1) * S).
+        """
+        null_caption, null_history = null_states
+        rows, slots = visible.shape
+        drop = unconditional[:, None, None]
+        captions = torch.where(drop, null_caption, caption_states)  # (N, S, D)
+        captions = captions + self.type_embeddings.weight[0]
+        history = torch.where(drop[..., None], null_history, history_states)  # (N, u, S, D)
+        times = self.time_embeddings.weight[:slots, None]  # (u, 1, D)
+        history = history + self.type_embeddings.weight[1] + times
+        context = torch.cat([captions, history.flatten(1, 2)], dim=1)
+
+        caption_seen = caption_mask | unconditional[:, None]
+        history_seen = (history_mask | drop) & visible[..., None]  # (N, u, S)
+        mask = torch.cat([caption_seen, history_seen.flatten(1)], dim=1)
+        return context, mask
+
+    def forward(self, batch: dict, unconditional: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: all B * V rows of a story batch; `unconditional` is (B * V,).
+
+        Slots no row can see are neither encoded nor in the result.
+        """
+        stories, targets, tokens = batch["caption_ids"].shape
+        visible = history_visibility(targets, batch["history_ids"].shape[1])
+        live = int(visible.any(dim=0).sum())  # the last frame is nobody's history
+        images, ids, seen = (
+            batch[f"history_{part}"][:, :live] for part in ("images", "ids", "mask")
+        )
+        captions = self.encode_captions(
+            batch["caption_ids"].flatten(0, 1), batch["caption_mask"].flatten(0, 1)
+        )
+        if live:
+            history = self.encode_history(*(x.flatten(0, 1) for x in (images, ids, seen)))
+            history = history.unflatten(0, (stories, live))
+        else:
+            history = captions.new_zeros(stories, 0, tokens, captions.shape[-1])
+        return self.assemble(
+            captions,
+            batch["caption_mask"].flatten(0, 1),
+            history.repeat_interleave(targets, dim=0),
+            seen.repeat_interleave(targets, dim=0),
+            visible[:, :live].to(captions.device).repeat(stories, 1),
+            unconditional,
+            self.null_states(),
+        )

@@ -1,0 +1,201 @@
+"""The auto-regressive sampler: captions in, frames out, one after another (AR-LDM, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from models.components import Components
+from models.frames import decode_latents, downscale
+from models.schedulers import sampling_scheduler
+
+__all__ = ["StoryPipeline", "StoryPipelineOutput"]
+
+
+@dataclass
+class StoryPipelineOutput(BaseOutput):
+    """frames: uint8 (B, K, 3, H, W), given frames included."""
+
+    frames: Tensor
+
+
+class StoryPipeline(DiffusionPipeline):
+    """Draws the frames of stories; every frame sees all captions and frames before it."""
+
+    def __init__(
+        self, conditioner, vae, unet, scheduler, clip_tokenizer, blip_tokenizer,
+        history_transform, max_length: int, image_size: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
+        self.conditioner = conditioner
+        self.clip_tokenizer = clip_tokenizer
+        self.blip_tokenizer = blip_tokenizer
+        self.history_transform = history_transform
+        self.max_length = max_length
+        self.image_size = image_size
+
+    @classmethod
+    def from_components(cls, parts: Components, scheduler: str = "ddim") -> StoryPipeline:
+        """A pipeline over `parts`, sampling with the scheduler called `scheduler`."""
+        return cls(
+            parts.conditioner,
+            parts.vae,
+            parts.unet,
+            sampling_scheduler(scheduler, parts.scheduler_config),
+            parts.clip_tokenizer,
+            parts.blip_tokenizer,
+            parts.history_transform,
+            parts.max_length,
+            parts.image_size,
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        captions: Sequence[Sequence[str]],
+        first_frames: Tensor | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 6.0,
+        eta: float = 0.0,
+        use_history: bool = True,
+        generator: Sequence[torch.Generator] | torch.Generator | None = None,
+        callback_on_step_end: Callable[[StoryPipeline, int, int, dict], dict] | None = None,
+    ) -> StoryPipelineOutput:
+        """Sample B stories of K frames each.
+
+        Args:
+            captions: B stories of K captions.
+            first_frames: uint8 (B, 3, H, W), the given frames (continuation); None draws all.
+            guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
+            use_history: False hides all earlier frames and captions from every frame.
+            generator: one, or one a story (then a story does not depend on its batch).
+            callback_on_step_end: called as `(pipeline, step, timestep, {"frame", "latents"})`.
+
+        Raises:
+            ValueError: stories of unequal length, or longer than the time table reaches.
+        """
+        frames_per_story = self._check(captions, first_frames)
+        stories, device = len(captions), self.unet.device
+        ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
+        history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
+        null_states = self.conditioner.null_states()
+        history = []  # BLIP states (B, S, D) of the finished frames
+        frames = [] if first_frames is None else [first_frames.to(device)]
+        latents_shape = self._latents_shape(stories)
+
+        def remember(frame: Tensor, k: int) -> None:
+            images = self.history_transform(frame).to(self.unet.dtype)
+            history.append(
+                self.conditioner.encode_history(images, history_ids[:, k], history_mask[:, k])
+            )
+
+        with self.progress_bar(total=(frames_per_story - len(frames)) * num_inference_steps) as bar:
+            for k in range(frames_per_story):
+                if k < len(frames):
+                    remember(frames[k], k)
+                    continue
+                caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
+                seen = history if use_history else []
+                context = self._context(
+                    caption_states, mask[:, k], seen, history_mask[:, : len(seen)], null_states,
+                    guidance_scale,
+                )  # fmt: skip
+                latents = randn_tensor(latents_shape, generator, device, self.unet.dtype)
+                latents = self._denoise(
+                    latents, *context, k, num_inference_steps, guidance_scale, eta, generator,
+                    callback_on_step_end, bar,
+                )  # fmt: skip
+                frames.append(decode_latents(self.vae, latents))
+                if k + 1 < frames_per_story and use_history:
+                    remember(frames[k], k)
+        return StoryPipelineOutput(frames=torch.stack(frames, dim=1))
+
+    def _context(self, captions, mask, history, history_mask, null_states, guidance_scale):
+        """Context and mask of one frame: unconditional rows first, then the conditional ones."""
+        rows = len(captions)
+        empty = captions.new_zeros(rows, 0, *captions.shape[1:])
+        states = torch.stack(history, dim=1) if history else empty  # (B, k, S, D)
+        visible = torch.ones(rows, len(history), dtype=torch.bool, device=captions.device)
+        halves = [
+            self.conditioner.assemble(
+                captions, mask, states, history_mask, visible,
+                torch.full((rows,), unconditional, device=captions.device), null_states,
+            )  # fmt: skip
+            for unconditional in ((True, False) if guidance_scale != 1 else (False,))
+        ]
+        return tuple(torch.cat(parts) for parts in zip(*halves, strict=True))
+
+    def _denoise(self, latents, context, mask, k, steps, scale, eta, generator, callback, bar):
+        """One frame's latents (B, c, h, w) from noise to clean."""
+        self.scheduler.set_timesteps(steps, device=latents.device)
+        latents = latents * self.scheduler.init_noise_sigma
+        extra = self._extra_step_arguments(generator, eta)
+        for i, t in enumerate(self.scheduler.timesteps):
+            model_input = torch.cat([latents] * (len(context) // len(latents)))
+            model_input = self.scheduler.scale_model_input(model_input, t)
+            output = self.unet(
+                model_input, t, encoder_hidden_states=context, encoder_attention_mask=mask
+            ).sample
+            if scale != 1:
+                unconditional, conditional = output.chunk(2)
+                output = unconditional + scale * (conditional - unconditional)
+            latents = self.scheduler.step(output, t, latents, **extra).prev_sample
+            if callback is not None:
+                update = callback(self, i, int(t), {"frame": k, "latents": latents})
+                latents = update.get("latents", latents)
+            bar.update()
+        return latents
+
+    def _extra_step_arguments(self, generator, eta: float) -> dict:
+        """The arguments of `scheduler.step` that only some schedulers take."""
+        accepted = signature(self.scheduler.step).parameters
+        extra = {"eta": eta, "generator": generator}
+        return {name: value for name, value in extra.items() if name in accepted}
+
+    def _tokens(self, tokenizer, captions) -> tuple[Tensor, Tensor]:
+        """Ids and mask (B, K, S) of B stories of K captions."""
+        flat = tokenizer(
+            [caption for story in captions for caption in story],
+            padding="max_length",
+            max_length=self.max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        shape, device = (len(captions), len(captions[0])), self.unet.device
+        mask = flat["attention_mask"].bool()
+        return flat["input_ids"].unflatten(0, shape).to(device), mask.unflatten(0, shape).to(device)
+
+    def _latents_shape(self, stories: int) -> tuple[int, ...]:
+        size = self.image_size // downscale(self.vae)
+        return stories, self.unet.config.in_channels, size, size
+
+    def fit_frames(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """Given frames (H, W, 3) uint8 of any sizes as one tensor (B, 3, H, W) of ours."""
+        size = [self.image_size, self.image_size]
+        tensors = [torch.from_numpy(frame).permute(2, 0, 1) for frame in frames]
+        return torch.stack([F.resize(t, size, antialias=True) for t in tensors])
+
+    def _check(self, captions: Sequence[Sequence[str]], first_frames: Tensor | None) -> int:
+        lengths = {len(story) for story in captions}
+        if len(lengths) != 1:
+            raise ValueError(f"stories sampled together have {sorted(lengths)} captions: give equal")
+        (length,) = lengths
+        longest = self.conditioner.slots + 1
+        if not 1 <= length <= longest:
+            raise ValueError(
+                f"a story of {length} captions is out of reach: this model's time table of "
+                f"{self.conditioner.slots} allows 1 to {longest} frames; split the story"
+            )
+        if first_frames is not None and len(first_frames) != len(captions):
+            raise ValueError(f"{len(first_frames)} first frames for {len(captions)} stories")
+        return length

@@ -1,0 +1,120 @@
+"""Writes drawn stories: a folder of PNG frames each, and one line in a shared manifest.
+
+A story's folder appears whole or not at all, its manifest line after it; so a killed run resumes
+where it stopped, and several processes can fill one folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pytorch_lightning.callbacks import BasePredictionWriter
+
+__all__ = ["SamplesFolder", "SamplesWriter"]
+
+
+class SamplesFolder:
+    """One set of samples; `settings` (seed, checkpoint, given, sampler) go into every line.
+
+    Raises:
+        ValueError: the folder holds stories drawn with other settings.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, settings: dict, label_vocabulary: dict | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.settings = settings
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.manifest = self.path / "manifest.jsonl"
+        self.done = self._resume()
+        if label_vocabulary is not None:
+            temporary = self.path / f".label_vocabulary.{os.getpid()}"
+            temporary.write_text(json.dumps(label_vocabulary))
+            os.replace(temporary, self.path / "label_vocabulary.json")
+
+    def _resume(self) -> set[str]:
+        """Ids of the stories already there; a line cut short by a kill is dropped."""
+        if not self.manifest.exists():
+            return set()
+        text = self.manifest.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        if whole != text:
+            temporary = self.path / f".manifest.{os.getpid()}"
+            temporary.write_bytes(whole)
+            os.replace(temporary, self.manifest)
+        done = set()
+        for line in whole.decode().splitlines():
+            entry = json.loads(line)
+            for key, value in self.settings.items():
+                if entry.get(key) != value:
+                    raise ValueError(
+                        f"sample_output_dir: {self.path} holds stories drawn with {key} "
+                        f"{entry.get(key)!r}, now it is {value!r}; choose another folder or "
+                        f"delete this one"
+                    )
+            done.add(entry["story_id"])
+        return done
+
+    def add(
+        self,
+        story_id: str,
+        captions: Sequence[str],
+        frames: np.ndarray,
+        reference_frames: Iterable[np.ndarray] = (),
+        labels: list[dict] | None = None,
+    ) -> None:
+        """Write one story: frames (K, H, W, 3) uint8, given ones included."""
+        if story_id in self.done:
+            return
+        target, temporary = self.path / story_id, self.path / f".{story_id}.{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        sets = {"": frames, "reference_": reference_frames}
+        names = {}
+        for prefix, pictures in sets.items():
+            names[prefix] = []
+            for k, picture in enumerate(pictures):
+                name = f"{prefix}{k:04d}.png"
+                Image.fromarray(picture).save(temporary / name)
+                names[prefix].append(f"{story_id}/{name}")
+        shutil.rmtree(target, ignore_errors=True)  # left by a kill before its line was written
+        os.replace(temporary, target)
+        entry = {
+            "story_id": story_id,
+            "captions": list(captions),
+            "frames": names[""],
+            "reference_frames": names["reference_"],
+            **self.settings,
+            "labels": labels,
+        }
+        line = json.dumps(entry, ensure_ascii=False) + "\n"
+        handle = os.open(self.manifest, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line.encode())  # one call, so that processes' lines do not mix
+        finally:
+            os.close(handle)
+        self.done.add(story_id)
+
+
+class SamplesWriter(BasePredictionWriter):
+    """Puts each predicted batch into a `SamplesFolder` as soon as it is drawn."""
+
+    def __init__(self, folder: SamplesFolder) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+
+    def write_on_batch_end(
+        self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx
+    ) -> None:
+        frames = prediction.permute(0, 1, 3, 4, 2).cpu().numpy()
+        labels = batch["labels"] or [None] * len(frames)
+        references = batch.get("frames") or [()] * len(frames)
+        for i, story_id in enumerate(batch["story_id"]):
+            self.folder.add(story_id, batch["captions"][i], frames[i], references[i], labels[i])

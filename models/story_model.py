@@ -1,0 +1,172 @@
+"""AR-LDM as a Lightning module: teacher-forced training, fixed-noise validation, prediction."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.components import Components
+from models.frames import encode_frames
+from models.pipeline import StoryPipeline
+from models.schedulers import training_schedule
+
+__all__ = ["StoryModel", "story_generator"]
+
+
+def story_generator(seed: int, story_id: str) -> torch.Generator:
+    """The noise of one story: the same whatever batch or process draws it."""
+    digest = hashlib.sha256(f"{seed}/{story_id}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+class StoryModel(pl.LightningModule):
+    """Trains the U-Net, the conditioning encoders and tables of `parts`; the VAE stays frozen.
+
+    Args:
+        init_lr, weight_decay: of AdamW.
+        warmup_steps: optimiser steps of linear warm-up; cosine to 0 over all the real ones after.
+        classifier_free_rate: how often a frame's conditioning is replaced by the null blocks.
+        freeze_clip, freeze_blip: freeze these encoders, all but their token tables.
+        freeze_resnet: freeze every U-Net parameter outside attention blocks.
+        sampling: arguments of `StoryPipeline.__call__`, plus `scheduler`, `task` and `seed`.
+    """
+
+    def __init__(
+        self,
+        parts: Components,
+        init_lr: float = 1e-5,
+        weight_decay: float = 1e-4,
+        warmup_steps: int = 0,
+        classifier_free_rate: float = 0.1,
+        freeze_clip: bool = False,
+        freeze_blip: bool = False,
+        freeze_resnet: bool = False,
+        sampling: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.parts = parts
+        self.conditioner = parts.conditioner
+        self.unet = parts.unet
+        self.vae = parts.vae.requires_grad_(False)
+        self.schedule = training_schedule(parts.scheduler_config)
+        self.init_lr, self.weight_decay, self.warmup_steps = init_lr, weight_decay, warmup_steps
+        self.classifier_free_rate = classifier_free_rate
+        self.frozen_encoders = []
+        if freeze_clip:
+            self._freeze_encoder(self.conditioner.text_encoder)
+        if freeze_blip:
+            self._freeze_encoder(self.conditioner.vision_encoder)
+            self._freeze_encoder(self.conditioner.multimodal_encoder)
+        if freeze_resnet:
+            for name, parameter in self.unet.named_parameters():
+                parameter.requires_grad_("attentions" in name)
+        self.sampling = sampling or {}
+
+    def _freeze_encoder(self, encoder: torch.nn.Module) -> None:
+        encoder.requires_grad_(False)
+        if hasattr(encoder.config, "vocab_size"):
+            encoder.get_input_embeddings().requires_grad_(True)
+        self.frozen_encoders.append(encoder)
+
+    def train(self, mode: bool = True) -> StoryModel:
+        """As usual, but what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in (self.vae, *self.frozen_encoders):
+            module.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        # Ranks share the seed; their noise and classifier-free rows must not be alike.
+        if self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    @torch.no_grad()
+    def latents(self, batch: dict, generator: torch.Generator | None = None) -> Tensor:
+        """Scaled latents (B * V, c, h, w) of a batch's targets, from cache if it carries them."""
+        if "latents_mean" in batch:
+            mean, std = (batch[k].flatten(0, 1) for k in ("latents_mean", "latents_std"))
+            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+            return mean + std * noise
+        return encode_frames(self.vae, batch["target_images"].flatten(0, 1), generator)
+
+    def noise_loss(
+        self, batch: dict, latents: Tensor, noise: Tensor, timesteps: Tensor, unconditional: Tensor
+    ) -> Tensor:
+        """Mean squared error of the U-Net's prediction over B * V frames (AR-LDM, eq. 6).
+
+        Args:
+            latents, noise: (B * V, c, h, w); timesteps, unconditional: (B * V,).
+        """
+        context, mask = self.conditioner(batch, unconditional)
+        noisy = self.schedule.add_noise(latents, noise, timesteps)
+        predicted = self.unet(
+            noisy, timesteps, encoder_hidden_states=context, encoder_attention_mask=mask
+        ).sample
+        return F.mse_loss(predicted.float(), self._target(latents, noise, timesteps).float())
+
+    def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        kind = self.schedule.config.prediction_type
+        if kind == "epsilon":
+            return noise
+        if kind == "sample":
+            return latents
+        return self.schedule.get_velocity(latents, noise, timesteps)
+
+    def _draws(self, latents: Tensor, generator: torch.Generator | None = None):
+        """Noise and timesteps for latents (N, c, h, w)."""
+        how = {"generator": generator, "device": generator.device if generator else self.device}
+        noise = torch.randn(latents.shape, **how).to(self.device)
+        steps = self.schedule.config.num_train_timesteps
+        return noise, torch.randint(0, steps, latents.shape[:1], **how).to(self.device)
+
+    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+        latents = self.latents(batch)
+        noise, timesteps = self._draws(latents)
+        unconditional = torch.rand(len(latents), device=self.device) < self.classifier_free_rate
+        loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
+        self.log("loss", loss, prog_bar=True, batch_size=len(batch["story_id"]))
+        return loss
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        # The same noise every epoch, so that epochs can be compared.
+        generator = torch.Generator().manual_seed(batch_idx)
+        latents = self.latents(batch)
+        noise, timesteps = self._draws(latents, generator)
+        unconditional = torch.zeros(len(latents), dtype=torch.bool, device=self.device)
+        loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
+        self.log("val_loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["story_id"]))
+
+    def predict_step(self, batch: dict, batch_idx: int) -> Tensor:
+        """uint8 frames (B, K, 3, H, W) of a batch's stories, one noise stream a story."""
+        how = dict(self.sampling)
+        pipeline = StoryPipeline.from_components(self.parts, how.pop("scheduler"))
+        pipeline.set_progress_bar_config(disable=True)  # the trainer shows one over batches
+        seed, first_frames = how.pop("seed"), None
+        if how.pop("task") == "continuation":
+            first_frames = pipeline.fit_frames([frames[0] for frames in batch["frames"]])
+        generators = [story_generator(seed, story_id) for story_id in batch["story_id"]]
+        return pipeline(batch["captions"], first_frames, generator=generators, **how).frames
+
+    def configure_optimizers(self) -> dict:
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trainable, lr=self.init_lr, weight_decay=self.weight_decay)
+        total = self.trainer.estimated_stepping_batches  # counts devices and accumulation
+        warmup = self.warmup_steps
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)  # not 0: the first step is not for nothing
+            progress = (step - warmup) / max(1, total - warmup)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

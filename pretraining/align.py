@@ -1,0 +1,124 @@
+"""Stage 3: a BLIP that reads a frame with its story caption as the text encoder reads a full one.
+
+The multimodal states are taught to equal the text encoder's states of the explicit caption, its
+end-of-text state first. So what a frame shows, and its caption leaves out, is in the tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForImageTextRetrieval,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+
+from models.frames import HistoryTransform
+from pretraining.examples import Example
+from pretraining.schedule import fit
+
+__all__ = ["build_blip", "history_transform", "train_alignment"]
+
+IMAGE_SIZE, PATCH_SIZE = 64, 8
+
+
+def build_blip(tokenizer: BertTokenizer, width: int) -> BlipForImageTextRetrieval:
+    """Stock BLIP: three vision layers on 8x8 patches, two multimodal text layers."""
+    vision = {
+        "hidden_size": width,
+        "intermediate_size": 3 * width,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": IMAGE_SIZE,
+        "patch_size": PATCH_SIZE,
+        "layer_norm_eps": 1e-6,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "encoder_hidden_size": width,
+        "intermediate_size": 3 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": tokenizer.model_max_length,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": 1e-12,
+        "is_decoder": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+        "eos_token_id": tokenizer.sep_token_id,
+    }
+    config = BlipConfig(
+        vision_config=vision, text_config=text, projection_dim=width, image_text_hidden_size=width
+    )
+    return BlipForImageTextRetrieval(config)
+
+
+def history_transform() -> HistoryTransform:
+    """The picture preparation this BLIP is trained with: pixels in [-1, 1]."""
+    return HistoryTransform(IMAGE_SIZE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def train_alignment(
+    frames: Tensor,
+    frame_of: Sequence[int],
+    examples: Sequence[Example],
+    clip_tokenizer: CLIPTokenizer,
+    blip_tokenizer: BertTokenizer,
+    text_encoder: CLIPTextModel,
+    steps: int,
+    batch_size: int,
+) -> BlipForImageTextRetrieval:
+    """Train BLIP on uint8 `frames`; example i shows `frames[frame_of[i]]`."""
+    blip = build_blip(blip_tokenizer, text_encoder.config.hidden_size)
+    transform = history_transform()
+    first_token = blip_tokenizer.convert_tokens_to_ids("[ENC]")
+    text_encoder.requires_grad_(False)
+    rng = random.Random(3)
+
+    def loss_fn() -> Tensor:
+        index = [rng.randrange(len(examples)) for _ in range(batch_size)]
+        explicit = [examples[i].scene.explicit_caption() for i in index]
+        with torch.no_grad():
+            tokens = clip_tokenizer(explicit, padding=True, return_tensors="pt")
+            states = text_encoder(**tokens).last_hidden_state
+            target = _summary_first(states, tokens.attention_mask)  # (B, S, D)
+        words = blip_tokenizer(
+            [examples[i].story_caption for i in index], padding=True, return_tensors="pt"
+        )
+        words.input_ids[:, 0] = first_token
+        pictures = blip.vision_model(pixel_values=transform(_disturb(frames[[frame_of[i] for i in index]])))
+        states = blip.text_encoder(
+            input_ids=words.input_ids,
+            attention_mask=words.attention_mask,
+            encoder_hidden_states=pictures.last_hidden_state,
+            is_decoder=False,
+        ).last_hidden_state
+        length = min(states.shape[1], target.shape[1])
+        seen = words.attention_mask[:, :length].bool() & tokens.attention_mask[:, :length].bool()
+        return (states[:, :length] - target[:, :length])[seen].square().mean()
+
+    fit(blip, loss_fn, steps, lr=1e-3, matrix_lr=None, description="align BLIP")
+    return blip.eval()
+
+
+def _summary_first(states: Tensor, mask: Tensor) -> Tensor:
+    """Move each row's last seen state to the front, over the uninformative start token's."""
+    rows = torch.arange(len(states))
+    ordered = states.clone()
+    ordered[:, 0] = states[rows, mask.sum(dim=1) - 1]
+    return ordered
+
+
+def _disturb(frames: Tensor) -> Tensor:
+    """A little noise: later BLIP reads frames a diffusion model drew."""
+    noise = 8 * torch.randn(frames.shape) * torch.rand(len(frames), 1, 1, 1)
+    return (frames + noise).clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,244 @@
+"""Composes `config.yaml` with the command line and checks every key before any work starts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+__all__ = ["ConfigError", "checkpoint_folder", "load_config"]
+
+
+class ConfigError(ValueError):
+    """A key of the configuration is wrong; the message names it, its value and the remedy."""
+
+
+Rule = tuple[Callable[[Any], bool], str]  # what must hold, in code and in words
+
+
+def one_of(*choices: str) -> Rule:
+    return lambda v: v in choices, f"one of {', '.join(choices)}"
+
+
+def number(low: float, high: float | None = None, whole: bool = False, none: bool = False) -> Rule:
+    def holds(v: Any) -> bool:
+        if v is None:
+            return none
+        kinds = (int,) if whole else (int, float)
+        if not isinstance(v, kinds) or isinstance(v, bool) or not math.isfinite(v):
+            return False
+        return low <= v and (high is None or v <= high)
+
+    limits = f"of at least {low:,}" if high is None else f"from {low:,} to {high:,}"
+    return holds, f"a {'whole ' if whole else ''}number {limits}" + (" or null" if none else "")
+
+
+BOOL: Rule = (lambda v: isinstance(v, bool), "true or false")
+TEXT: Rule = (lambda v: isinstance(v, str) and bool(v.strip()), "a text")
+TEXT_OR_NULL: Rule = (lambda v: v is None or TEXT[0](v), "a text or null")
+WORDS: Rule = (
+    lambda v: isinstance(v, list) and all(isinstance(w, str) and w for w in v),
+    "a list of words",
+)
+GPU_IDS: Rule = (
+    lambda v: v == "auto" or (isinstance(v, list) and v and all(type(i) is int for i in v)),
+    "auto or a list of device numbers",
+)
+COUNT_OR_ALL: Rule = (
+    lambda v: type(v) is int and (v == -1 or v > 0),
+    "a whole number above 0, or -1 for no limit",
+)
+
+DATASETS = ("cartoon", "folder", "pororo", "flintstones", "vistsis", "vistdii")
+BACKBONES = ("tiny", "sd15")
+_DATASET_RULES = {
+    "hdf5_file": TEXT,
+    "max_length": number(4, 512, whole=True),
+    "new_tokens": WORDS,
+}
+_BACKBONE_RULES = {
+    "diffusion_model": TEXT,
+    "blip_model": TEXT,
+    "image_size": number(64, 2048, whole=True),
+}
+RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a section
+    "mode": one_of("train", "sample"),
+    "task": one_of("visualization", "continuation"),
+    "dataset": one_of(*DATASETS),
+    "backbone": one_of(*BACKBONES),
+    "seed": number(0, 2**32 - 1, whole=True),
+    "run_name": TEXT,
+    "accelerator": one_of("auto", "cpu", "gpu", "mps"),
+    "gpu_ids": GPU_IDS,
+    "num_nodes": number(1, whole=True),
+    "strategy": TEXT,
+    "precision": one_of("32-true", "bf16-mixed", "16-mixed"),
+    "num_workers": number(0, 256, whole=True),
+    "num_cpu_cores": number(1, whole=True, none=True),
+    "cache_frames": BOOL,
+    "batch_size": number(1, whole=True),
+    "init_lr": number(0, 1),
+    "weight_decay": number(0),
+    "warmup_epochs": number(0),
+    "max_epochs": number(1, whole=True),
+    "max_steps": COUNT_OR_ALL,
+    "gradient_clip_val": number(0, none=True),
+    "accumulate_grad_batches": number(1, whole=True),
+    "classifier_free_rate": number(0, 1),
+    "freeze_clip": BOOL,
+    "freeze_blip": BOOL,
+    "freeze_resnet": BOOL,
+    "ckpt_dir": TEXT,
+    "train_model_file": TEXT_OR_NULL,
+    "logger": one_of("tensorboard", "csv", "none"),
+    "test_model_file": TEXT_OR_NULL,
+    "sample_output_dir": TEXT,
+    "story": TEXT_OR_NULL,
+    "num_stories": COUNT_OR_ALL,
+    "scheduler": one_of("ddim", "pndm", "dpm++", "unipc", "euler"),
+    "num_inference_steps": number(1, 1000, whole=True),
+    "guidance_scale": number(0),
+    "eta": number(0, 1),
+    "use_history": BOOL,
+    "storyboard_stories": number(1, whole=True),
+    **dict.fromkeys(BACKBONES, _BACKBONE_RULES),
+    **dict.fromkeys(DATASETS, _DATASET_RULES),
+    "cartoon": {
+        **_DATASET_RULES,
+        "hdf5_file": TEXT_OR_NULL,
+        "data_dir": TEXT,
+        "stories": dict.fromkeys(("train", "val", "test"), number(1, whole=True)),
+    },
+}
+
+
+def load_config(overrides: Sequence[str] = (), folder: Path | None = None) -> DictConfig:
+    """The checked configuration; `overrides` are `key=value` words of the command line.
+
+    Raises:
+        ConfigError: an unknown key, an impossible value, a missing file, a bad combination.
+    """
+    folder = (folder or Path(__file__).parent).resolve()
+    words = [word.lstrip("+") for word in overrides]  # Hydra's mark of a new key: there is none
+    for word in words:
+        _check_word(word)
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            config = compose("config", overrides=words)
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{folder / 'config.yaml'} cannot be read with {words} ({reason}); mend what it names"
+        ) from error
+    _check_values(values, RULES)
+    _check_files(config)
+    _check_combinations(config)
+    return config
+
+
+def checkpoint_folder(config: DictConfig) -> Path:
+    """Where this run's checkpoints and logs are."""
+    return Path(config.ckpt_dir) / config.run_name
+
+
+def _check_word(word: str) -> None:
+    """A word of the command line: a known key, one value."""
+    key, equals, _ = word.partition("=")
+    if not equals:
+        raise ConfigError(f"{word!r} is not of the form key=value, such as mode=sample")
+    _check_key(key.split("."), RULES)
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise ConfigError(
+            f"{word!r} cannot be understood; put a value with special characters in two pairs of "
+            f"quotes: '{key}=\"...\"'"
+        ) from error
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"{word!r} gives {key} several values; give one, a list as {key}=[a,b], or a text with "
+            f"commas in two pairs of quotes"
+        )
+
+
+def _check_key(path: Sequence[str], rules: Any, prefix: str = "") -> None:
+    """`path` leads through sections to a key: ["tiny", "image_size"]."""
+    head, *rest = path
+    if not isinstance(rules, dict) or head not in rules:
+        near = get_close_matches(head, rules, n=1) if isinstance(rules, dict) else []
+        hint = f"did you mean {prefix}{near[0]}?" if near else "see config.yaml for all keys"
+        raise ConfigError(f"{prefix + head!r} is not a key of the configuration; {hint}")
+    if rest:
+        _check_key(rest, rules[head], f"{prefix}{head}.")
+
+
+def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
+    for key, value in values.items():
+        _check_key([str(key)], rules, prefix)
+        rule = rules[key]
+        if isinstance(rule, dict) and isinstance(value, dict):
+            _check_values(value, rule, f"{prefix}{key}.")
+        elif isinstance(rule, dict) or not rule[0](value):
+            wanted = f"a section of {', '.join(rule)}" if isinstance(rule, dict) else rule[1]
+            shown = json.dumps(value, ensure_ascii=False)
+            raise ConfigError(f"{prefix}{key} is {shown}; it must be {wanted}")
+    for key in rules:
+        if key not in values:
+            raise ConfigError(f"{prefix}{key} is missing from config.yaml; put it back")
+
+
+def _check_files(config: DictConfig) -> None:
+    keys = ["train_model_file"] if config.mode == "train" else ["test_model_file", "story"]
+    for key in keys:
+        if config[key] is not None and not Path(config[key]).is_file():
+            raise ConfigError(f"{key}: there is no file {config[key]}; give a path that exists")
+    for key in ("ckpt_dir", "sample_output_dir"):
+        if Path(config[key]).is_file():
+            raise ConfigError(f"{key}: {config[key]} is a file; give the name of a folder")
+    data = config[config.dataset]
+    needs_data = config.mode == "train" or config.story is None
+    if needs_data and data.hdf5_file is not None and not Path(data.hdf5_file).is_file():
+        raise ConfigError(
+            f"{config.dataset}.hdf5_file: there is no file {data.hdf5_file}; build it with "
+            f"data_script/ (see its README) or set {config.dataset}.hdf5_file to where it is"
+        )
+    if config.mode == "sample" and config.test_model_file is None:
+        last = checkpoint_folder(config) / "last.ckpt"
+        if not last.is_file():
+            raise ConfigError(
+                f"test_model_file is null and run {config.run_name!r} has no checkpoint {last}; "
+                f"train first with python main.py, or set test_model_file"
+            )
+
+
+def _check_combinations(config: DictConfig) -> None:
+    if config.init_lr == 0:
+        raise ConfigError("init_lr is 0; training needs a rate above 0")
+    if config.guidance_scale != 1 and config.classifier_free_rate == 0:
+        raise ConfigError(
+            f"guidance_scale is {config.guidance_scale} but classifier_free_rate is 0, so nothing "
+            f"unconditional is ever trained; set guidance_scale=1 or a rate such as 0.1"
+        )
+    if config.precision == "16-mixed" and config.accelerator == "cpu":
+        raise ConfigError("precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true")
+    if config.eta and config.scheduler != "ddim":
+        raise ConfigError(
+            f"eta is {config.eta}, which scheduler={config.scheduler} has no use for; set eta=0 "
+            f"or scheduler=ddim"
+        )
+    if config.max_steps == -1 and config.warmup_epochs >= config.max_epochs:
+        raise ConfigError(
+            f"warmup_epochs is {config.warmup_epochs} and max_epochs {config.max_epochs}: the "
+            f"warm-up would never end; lower warmup_epochs"
+        )

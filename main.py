@@ -1,0 +1,113 @@
+"""Train an auto-regressive latent diffusion model on stories, or sample stories with one.
+
+    python main.py                              train what config.yaml describes
+    python main.py mode=sample                  draw the test stories with the last checkpoint
+    python main.py mode=sample story=mine.yaml  draw a story of your own
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import TQDMProgressBar
+from torch.utils.data import DataLoader
+
+from building import (
+    HISTORY_SLOTS,
+    build_data,
+    build_fit_trainer,
+    build_model,
+    build_parts,
+    build_trainer,
+    open_stories,
+)
+from config import checkpoint_folder, load_config
+from datasets.story_dataset import collate
+from datasets.story_file import read_story_file
+from evaluation.storyboard import draw_storyboard
+from evaluation.storyboard_html import write_storyboard_html
+from models.checkpoint import checkpoint_hash, load_weights
+from models.samples_folder import SamplesFolder, SamplesWriter
+from models.story_model import StoryModel
+
+SAMPLER_KEYS = ("scheduler", "num_inference_steps", "guidance_scale", "eta", "use_history")
+
+
+def train(config: DictConfig) -> Path:
+    """Train and return the path of the last checkpoint."""
+    trainer = build_fit_trainer(config)
+    stories = open_stories(config, "train")
+    pl.seed_everything(config.seed, workers=True)
+    parts = build_parts(config)
+    batches = len(stories) / config.batch_size / trainer.world_size
+    model = build_model(config, parts, batches / config.accumulate_grad_batches)
+    if config.train_model_file:
+        load_weights(model, config.train_model_file)  # says what does not fit; Lightning cannot
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
+    print(f"Training {trainable:.1f} M parameters on {len(stories)} stories of {stories.path}")
+    data = build_data(config, parts, stories.path)
+    trainer.fit(model, data, ckpt_path=config.train_model_file, weights_only=True)
+    return checkpoint_folder(config) / "last.ckpt"
+
+
+def sample(config: DictConfig) -> Path:
+    """Draw stories into `sample_output_dir`, with a storyboard; returns that folder."""
+    checkpoint = config.test_model_file or checkpoint_folder(config) / "last.ckpt"
+    continuation = config.task == "continuation"
+    if config.story:
+        own = read_story_file(config.story, continuation, longest=HISTORY_SLOTS + 1)
+        names, vocabulary = [story["story_id"] for story in own], None
+    else:
+        stories = open_stories(config, "test")
+        count = len(stories) if config.num_stories == -1 else config.num_stories
+        names = [stories.story_id(i) for i in range(min(count, len(stories)))]
+        vocabulary = stories.label_vocabulary
+    settings = {
+        "seed": config.seed,
+        "given": int(continuation),
+        "checkpoint": checkpoint_hash(checkpoint),
+        "sampler": {key: config[key] for key in SAMPLER_KEYS},
+    }
+    folder = SamplesFolder(config.sample_output_dir, settings, vocabulary)
+    remaining = [i for i, name in enumerate(names) if name not in folder.done]
+    if remaining:
+        trainer = build_trainer(
+            config, logger=False, callbacks=[SamplesWriter(folder), TQDMProgressBar()]
+        )
+        parts = build_parts(config)
+        sampling = {**settings["sampler"], "task": config.task, "seed": config.seed}
+        model = StoryModel(parts, sampling=sampling)
+        load_weights(model, checkpoint)
+        if config.story:
+            data = DataLoader([own[i] for i in remaining], batch_size=1, collate_fn=collate)
+        else:
+            data = build_data(config, parts, stories.path, remaining)
+        trainer.predict(model, data, return_predictions=False)
+        if not trainer.is_global_zero:
+            return folder.path
+    draw_storyboard(folder.path, folder.path / "storyboard.png", names[: config.storyboard_stories])
+    write_storyboard_html(folder.path, folder.path / "storyboard.html", names)
+    print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder.path}")
+    return folder.path
+
+
+def main(overrides: list[str]) -> None:
+    """Do what the command line asks; whatever is wrong ends in one line."""
+    if {"-h", "--help"} & set(overrides):
+        print(f"{__doc__}\nAll keys, with what they mean, are in config.yaml.")
+        return
+    try:
+        config = load_config(overrides)
+        if config.num_cpu_cores:
+            torch.set_num_threads(config.num_cpu_cores)
+        (train if config.mode == "train" else sample)(config)
+    except (OSError, ValueError) as error:  # ConfigError is a ValueError
+        sys.exit("error: " + " ".join(str(error).split()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -14,7 +14,7 @@ or CSV, `captions.csv`, one frame a row, frames in the order they are told:
 
 A story may name its split (key or column `split`: train, val or test). If none does, a hash of the
 story's id decides: 80 % train, 10 % val, 10 % test. All stories have the same number of frames,
-two or more.
+two or more; the model learns from stories of up to five.
 
 Pictures may have any size and shape, but training sees squares: of a longer picture a random part,
 in validation and sampling its middle. `--pad` keeps pictures whole instead, in the middle of a
@@ -239,7 +239,7 @@ def main() -> None:
     )
     parser.add_argument("--data_dir", required=True, help="folder of pictures and captions file")
     parser.add_argument("--save_path", required=True, help="story file to write, such as photos.h5")
-    parser.add_argument("--captions", help="captions file in DATA_DIR, if not captions.jsonl or .csv")
+    parser.add_argument("--captions", help="its name, if not captions.jsonl or captions.csv")
     parser.add_argument("--split", choices=("hash", "file"), help="who decides the splits")
     parser.add_argument(
         "--size", type=int, default=SIZE, help=f"pixels to shrink larger pictures to ({SIZE})"

@@ -351,3 +351,17 @@ def test_the_example_of_the_help_runs(tmp_path):
         stories = [names(tmp_path / "s.h5", split) for split in SPLITS]
         assert sum(stories, []) == ["pond"]
     assert "python data_script/folder_hdf5.py --data_dir" in script("--help").stdout
+
+
+def test_the_examples_of_the_readme_tell_the_same_stories(tmp_path):
+    text = (ROOT / "data_script" / "README.md").read_text("utf-8")
+    told = []
+    for kind, name in (("csv", "captions.csv"), ("json", "captions.jsonl")):
+        data = tmp_path / kind
+        (data / "pond").mkdir(parents=True)
+        for picture in ("frog.png", "heron.jpg", "moon.png"):
+            draw(data / "pond" / picture)
+        (data / name).write_text(text.split(f"```{kind}\n")[1].split("```")[0], "utf-8")
+        stories = folder_hdf5.read_stories(data)
+        told.append([(s.name, s.captions, [path.name for path in s.images]) for s in stories])
+    assert told[0] == told[1] and [name for name, *_ in told[0]] == ["pond-1", "pond-2"]

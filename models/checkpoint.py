@@ -23,9 +23,13 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content["state_dict"]
         state = from_upstream(state) if is_upstream(state) else state
+        if not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise TypeError("its state_dict holds more than tensors")
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is no Lightning checkpoint ({reason}); give a .ckpt") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} is not a Lightning checkpoint ({reason}); give a .ckpt"
+        ) from error
     own = model.state_dict()
     problems = {
         "lacks": sorted(own.keys() - state.keys()),

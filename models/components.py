@@ -14,6 +14,7 @@ from pathlib import Path
 import diffusers
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors import SafetensorError
 from transformers import (
     AutoImageProcessor,
     BertTokenizer,
@@ -56,14 +57,15 @@ def load_components(
     """Load all parts in float32, ready for captions of `max_length` tokens with `new_tokens`.
 
     Raises:
-        FileNotFoundError: a part is neither on disk nor to be had from the hub.
+        FileNotFoundError: a part is neither on disk nor to be had from the hub, or is broken.
     """
     clip_tokenizer, blip_tokenizer = load_tokenizers(diffusion_model, blip_model, new_tokens)
     text_encoder = _load(CLIPTextModel, diffusion_model, "diffusion_model", "text_encoder")
     blip = _load(BlipForImageTextRetrieval, blip_model, "blip_model")
     _grow_tokens(text_encoder, len(clip_tokenizer))
     _grow_tokens(blip.text_encoder, len(blip_tokenizer))
-    _extend_positions(text_encoder, max_length)
+    _extend_positions(text_encoder, "position_embedding", max_length)
+    _extend_positions(blip.text_encoder, "position_embeddings", max_length)
     transform = _history_transform(blip_model, blip.config.vision_config.image_size)
     empty = {
         name: tokenizer("", padding="max_length", max_length=max_length, return_tensors="pt")
@@ -111,13 +113,17 @@ def load_tokenizers(
 def _load(cls, source: str, key: str, subfolder: str | None = None):
     try:
         part = cls.from_pretrained(source, **({"subfolder": subfolder} if subfolder else {}))
-        return part.float() if isinstance(part, torch.nn.Module) else part  # may be stored in half
-    except OSError as error:
+        if isinstance(part, torch.nn.Module):
+            return part.float()  # may be stored in half precision
+        if cls in (CLIPTokenizer, BertTokenizer) and len(part) <= len(part.all_special_ids):
+            raise OSError("its tokenizer has no vocabulary")  # its files are not there
+        return part
+    except (OSError, SafetensorError) as error:
         part = f" ({subfolder})" if subfolder else ""
         raise FileNotFoundError(
-            f"{key}: {source!r}{part} is neither a model folder on this machine nor to be had "
-            f"from the Hugging Face hub now; download it where there is a network and set {key} "
-            f"to its folder ({str(error).splitlines()[0]})"
+            f"{key}: {source!r}{part} is neither a whole model folder on this machine nor to be "
+            f"had from the Hugging Face hub now; download it where there is a network and set "
+            f"{key} to its folder ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -145,18 +151,18 @@ def _grow_tokens(encoder, size: int) -> None:
 
 
 @torch.no_grad()
-def _extend_positions(text_encoder: CLIPTextModel, length: int) -> None:
-    """Give CLIP's text encoder `length` positions if it has fewer; new ones repeat the last."""
-    embeddings = getattr(text_encoder, "text_model", text_encoder).embeddings
-    old = embeddings.position_embedding
+def _extend_positions(encoder, table: str, length: int) -> None:
+    """Give a text encoder `length` positions if it has fewer; new ones repeat the last."""
+    embeddings = getattr(encoder, "text_model", encoder).embeddings
+    old = getattr(embeddings, table)
     if old.num_embeddings >= length:
         return
     new = torch.nn.Embedding(length, old.embedding_dim)
     new.weight.copy_(old.weight[-1].expand(length, -1))
     new.weight[: old.num_embeddings] = old.weight
-    embeddings.position_embedding = new
+    setattr(embeddings, table, new)
     embeddings.position_ids = torch.arange(length).unsqueeze(0)
-    text_encoder.config.max_position_embeddings = length
+    encoder.config.max_position_embeddings = length
 
 
 def _history_transform(blip_model: str, size: int) -> HistoryTransform:

@@ -117,4 +117,7 @@ class SamplesWriter(BasePredictionWriter):
         labels = batch["labels"] or [None] * len(frames)
         references = batch.get("frames") or [()] * len(frames)
         for i, story_id in enumerate(batch["story_id"]):
-            self.folder.add(story_id, batch["captions"][i], frames[i], references[i], labels[i])
+            captions = batch["captions"][i]
+            # An own story's frames are the given one at most: nothing to compare with.
+            reference = references[i] if len(references[i]) == len(captions) else ()
+            self.folder.add(story_id, captions, frames[i], reference, labels[i])

@@ -29,8 +29,18 @@ def training_schedule(config: dict) -> DDPMScheduler:
 
 
 def sampling_scheduler(name: str, config: dict):
-    """The sampler called `name` over the betas and prediction type of `config`."""
+    """The sampler called `name` over the betas and prediction type of `config`.
+
+    Raises:
+        ValueError: there is none of that name, or it cannot use what the model predicts.
+    """
     if name not in SCHEDULERS:
         raise ValueError(f"scheduler: {name!r} is unknown; use one of {', '.join(SCHEDULERS)}")
+    kind = config.get("prediction_type", "epsilon")
+    if name == "pndm" and kind == "sample":
+        raise ValueError(
+            f"scheduler: 'pndm' cannot draw with a model that predicts {kind!r}, as this one "
+            f"does; use one of {', '.join(other for other in SCHEDULERS if other != name)}"
+        )
     cls, settings = SCHEDULERS[name]
     return cls.from_config(config, **settings)

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from models.components import Components
@@ -91,8 +92,7 @@ class StoryModel(pl.LightningModule):
         """Scaled latents (B * V, c, h, w) of a batch's targets, from cache if it carries them."""
         if "latents_mean" in batch:
             mean, std = (batch[k].flatten(0, 1) for k in ("latents_mean", "latents_std"))
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            return mean + std * noise
+            return mean + std * randn_tensor(mean.shape, generator, mean.device)
         return encode_frames(self.vae, batch["target_images"].flatten(0, 1), generator)
 
     def noise_loss(
@@ -136,7 +136,7 @@ class StoryModel(pl.LightningModule):
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         # The same noise every epoch, so that epochs can be compared.
         generator = torch.Generator().manual_seed(batch_idx)
-        latents = self.latents(batch)
+        latents = self.latents(batch, generator)
         noise, timesteps = self._draws(latents, generator)
         unconditional = torch.zeros(len(latents), dtype=torch.bool, device=self.device)
         loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)

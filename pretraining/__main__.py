@@ -2,8 +2,10 @@
 
     python -m pretraining --out assets/cartoon-base
 
-Three stages, fixed seeds, under an hour on two CPU cores: autoencoder, text to image, alignment. Only frames of training stories are
-seen; held-out combinations are only measured. Stages already saved under `--work` are kept.
+Five stages, fixed seeds, about an hour on two CPU cores: the autoencoder; a text-to-image U-Net
+that learns to draw, then to heed words, then whose name is whose; and a BLIP aligned to its text
+encoder. Only frames of training stories are seen; held-out combinations are only measured. Stages
+already saved under `--work` are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderRAE, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel
+from transformers import BlipForImageTextRetrieval, CLIPTextModel
 
 from pretraining import align, autoencoder, text_to_image
 from pretraining.examples import draw, held_out_scenes, training_examples
@@ -27,7 +29,9 @@ SIZES = {"train": 4000, "val": 100, "test": 200}  # the demo's stories, of which
 MAX_LENGTH = 32
 STAGES = {  # steps and batch size
     "autoencoder": (1800, 32),
-    "text to image": (1700, 24),
+    "text to image: draw": (1700, 24),
+    "text to image: heed words": (900, 24),
+    "text to image: bind names": (900, 24),
     "align": (1000, 32),
 }
 
@@ -50,46 +54,58 @@ def main() -> None:
     blip_tokenizer = build_blip_tokenizer(captions, MAX_LENGTH)
     report = {"seconds": {}, "seed": args.seed, "stages": STAGES}
 
-    def stage(name: str, folder: str, load, train):
-        """Train a part, or load it if an interrupted run had finished it."""
+    def stage(name: str, folder: str, classes: dict, train) -> dict:
+        """Train parts, or load them if an interrupted run had finished them."""
         path = args.work / folder
-        if (path / "seconds").exists():
-            report["seconds"][name] = int((path / "seconds").read_text())
-            return load(path)
-        torch.manual_seed(args.seed)
-        start = time.perf_counter()
-        part = train(*STAGES[name])
-        report["seconds"][name] = round(time.perf_counter() - start)
-        part.save_pretrained(path)
-        (path / "seconds").write_text(str(report["seconds"][name]))
-        return part
+        if not (path / "seconds").exists():
+            torch.manual_seed(args.seed)
+            start = time.perf_counter()
+            for part, model in train(*STAGES[name]).items():
+                model.save_pretrained(path / part)
+            (path / "seconds").write_text(str(round(time.perf_counter() - start)))
+        report["seconds"][name] = int((path / "seconds").read_text())
+        return {part: cls.from_pretrained(path / part).eval() for part, cls in classes.items()}
 
     vae = stage(
-        "autoencoder", "vae", AutoencoderRAE.from_pretrained,
-        lambda steps, batch: autoencoder.train_autoencoder(frames, steps, batch),
-    ).eval()  # fmt: skip
+        "autoencoder", "1-autoencoder", {"vae": AutoencoderRAE},
+        lambda steps, batch: {"vae": autoencoder.train_autoencoder(frames, steps, batch)},
+    )["vae"]  # fmt: skip
     report["psnr_held_out"] = round(autoencoder.psnr(vae, unseen), 2)
     print(f"autoencoder: {report['psnr_held_out']} dB on frames of held-out combinations")
 
     latents = autoencoder.encode(vae, frames)[frame_of]
-    unet_path = args.work / "unet"
-
-    def train_unet(steps: int, batch: int) -> UNet2DConditionModel:
-        text_encoder, unet = text_to_image.train_text_to_image(
-            latents, examples, clip_tokenizer, steps, batch
-        )
-        text_encoder.save_pretrained(args.work / "text_encoder")
-        return unet
-
-    unet = stage("text to image", "unet", UNet2DConditionModel.from_pretrained, train_unet)
-    text_encoder = CLIPTextModel.from_pretrained(unet_path.with_name("text_encoder"))
-    blip = stage(
-        "align", "blip", align.BlipForImageTextRetrieval.from_pretrained,
-        lambda steps, batch: align.train_alignment(
-            frames, frame_of, examples, clip_tokenizer, blip_tokenizer, text_encoder, steps, batch
+    classes = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel}
+    drawing, binding = text_to_image.drawing_scheduler_config(), text_to_image.scheduler_config()
+    scratch = {
+        "text_encoder": text_to_image.build_text_encoder(clip_tokenizer),
+        "unet": text_to_image.build_unet(latents.shape[1]),
+    }
+    drawn = stage(
+        "text to image: draw", "2-draw", classes,
+        lambda *how: text_to_image.train_text_to_image(
+            *scratch.values(), drawing, latents, examples, clip_tokenizer, *how
         ),
     )  # fmt: skip
-    scheduler = DDIMScheduler.from_config(text_to_image.scheduler_config())
+    heeding = stage(
+        "text to image: heed words", "3-heed", classes,
+        lambda *how: text_to_image.train_text_to_image(
+            *drawn.values(), binding, latents, examples, clip_tokenizer, *how
+        ),
+    )  # fmt: skip
+    bound = stage(
+        "text to image: bind names", "4-bind", classes,
+        lambda *how: text_to_image.train_text_to_image(
+            *heeding.values(), binding, latents, examples, clip_tokenizer, *how, story_share=0.2
+        ),
+    )  # fmt: skip
+    text_encoder, unet = bound.values()
+    blip = stage(
+        "align", "5-align", {"blip": BlipForImageTextRetrieval},
+        lambda *how: {"blip": align.train_alignment(
+            frames, frame_of, examples, clip_tokenizer, blip_tokenizer, text_encoder, *how
+        )},
+    )["blip"]  # fmt: skip
+    scheduler = DDIMScheduler.from_config(binding)
     save_base(args.out, vae, unet, text_encoder, scheduler, clip_tokenizer, blip, blip_tokenizer)
     write_model_card(args.out, report)
     print(json.dumps(report, indent=1))

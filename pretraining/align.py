@@ -95,7 +95,9 @@ def train_alignment(
             [examples[i].story_caption for i in index], padding=True, return_tensors="pt"
         )
         words.input_ids[:, 0] = first_token
-        pictures = blip.vision_model(pixel_values=transform(_disturb(frames[[frame_of[i] for i in index]])))
+        pictures = blip.vision_model(
+            pixel_values=transform(_disturb(frames[[frame_of[i] for i in index]]))
+        )
         states = blip.text_encoder(
             input_ids=words.input_ids,
             attention_mask=words.attention_mask,

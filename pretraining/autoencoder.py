@@ -69,11 +69,7 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
         decoded = vae.decode(latents + LATENT_NOISE * noise).sample
         error = decoded - pictures
         edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
-        return (
-            F.l1_loss(decoded, pictures)
-            + 2.0 * error.square().mean()
-            + 0.5 * edges
-        )
+        return F.l1_loss(decoded, pictures) + 2.0 * error.square().mean() + 0.5 * edges
 
     fit(vae, loss_fn, steps, lr=2e-3, matrix_lr=2e-2, description="autoencoder")
     return vae.eval()

@@ -48,9 +48,8 @@ def draw(scenes: list[Scene]) -> Tensor:
     return torch.from_numpy(np.stack([render(s) for s in scenes])).permute(0, 3, 1, 2).contiguous()
 
 
-def draw_caption(example: Example, rng: random.Random) -> str:
+def draw_caption(example: Example, story_share: float, rng: random.Random) -> str:
     """The frame's caption in its story, or one that says all, or all but the clothes."""
-    kind = rng.random()
-    if kind < 0.45:
+    if rng.random() < story_share:
         return example.story_caption
-    return example.scene.explicit_caption(name_clothes=kind < 0.8)
+    return example.scene.explicit_caption(name_clothes=rng.random() < 0.64)

@@ -37,7 +37,5 @@ def write_model_card(out: Path, report: dict) -> None:
         f"| {name} | {steps} | {batch} | {report['seconds'].get(name, 'kept from before')} |"
         for name, (steps, batch) in report["stages"].items()
     )
-    card = _CARD.format(
-        seed=report["seed"], rows=rows, psnr_held_out=report["psnr_held_out"]
-    )
+    card = _CARD.format(seed=report["seed"], rows=rows, psnr_held_out=report["psnr_held_out"])
     (out / "README.md").write_text(card)

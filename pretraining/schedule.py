@@ -29,7 +29,9 @@ def _optimizers(model: nn.Module, lr: float, matrix_lr: float | None) -> list:
         if parameter.requires_grad:
             hidden = matrix_lr is not None and parameter.ndim == 2 and "layer" in name
             (matrices if hidden else others).append(parameter)
-    optimizers = [torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)]
+    optimizers = [
+        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
+    ]
     if matrices:
         optimizers.append(Muon(matrices, lr=matrix_lr))
     return optimizers

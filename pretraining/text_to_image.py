@@ -15,7 +15,13 @@ from models.schedulers import training_schedule
 from pretraining.examples import Example, draw_caption
 from pretraining.schedule import fit
 
-__all__ = ["build_text_encoder", "build_unet", "scheduler_config", "train_text_to_image"]
+__all__ = [
+    "build_text_encoder",
+    "build_unet",
+    "drawing_scheduler_config",
+    "scheduler_config",
+    "train_text_to_image",
+]
 
 WIDTH = 128  # D, channels of a token
 EMPTY_CAPTION_RATE = 0.1
@@ -57,38 +63,58 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
 
 
 def scheduler_config() -> dict:
-    """SD's betas ending in pure noise; the U-Net predicts the clean latents."""
+    """Log signal-to-noise falling evenly from 5 to -10; the U-Net predicts the clean latents.
+
+    Stable Diffusion's betas end at -5, where 4096 redundant latent numbers still give away who is
+    in the picture: the text would hardly ever be needed, and names would not bind.
+    """
+    signal = torch.linspace(5, -10, 1000, dtype=torch.float64).sigmoid()  # cumulative alphas
+    betas = 1 - signal / torch.cat([torch.ones(1), signal[:-1]])
     scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        trained_betas=betas.tolist(),
         clip_sample=False,
         set_alpha_to_one=True,
         timestep_spacing="trailing",
-        rescale_betas_zero_snr=True,
         prediction_type="sample",
     )
     return dict(scheduler.config)
 
 
+def drawing_scheduler_config() -> dict:
+    """Stable Diffusion's betas, with which the U-Net first learns to draw."""
+    return {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "rescale_betas_zero_snr": True,
+        "prediction_type": "sample",
+    }
+
+
 def train_text_to_image(
+    text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
+    schedule_config: dict,
     latents: Tensor,
     examples: Sequence[Example],
     tokenizer: CLIPTokenizer,
     steps: int,
     batch_size: int,
-) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """Train text encoder and U-Net together on `latents` (N, c, 8, 8) of `examples`."""
-    text_encoder = build_text_encoder(tokenizer)
+    story_share: float = 0.45,
+) -> nn.ModuleDict:
+    """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of `examples`.
+
+    `story_share` of the captions are the stories' own, the rest explicit.
+    """
     # Convolutions on CPUs are up to twice as fast with channels last.
-    unet = build_unet(latents.shape[1]).to(memory_format=torch.channels_last)
-    schedule = training_schedule(scheduler_config())
+    unet.to(memory_format=torch.channels_last)
+    schedule = training_schedule(schedule_config)
     rng = random.Random(2)
 
     def loss_fn() -> Tensor:
         index = [rng.randrange(len(examples)) for _ in range(batch_size)]
         captions = [
-            "" if rng.random() < EMPTY_CAPTION_RATE else draw_caption(examples[i], rng)
+            "" if rng.random() < EMPTY_CAPTION_RATE else draw_caption(examples[i], story_share, rng)
             for i in index
         ]
         tokens = tokenizer(captions, padding=True, return_tensors="pt")
@@ -106,8 +132,9 @@ def train_text_to_image(
         ).sample
         return F.mse_loss(predicted, clean)
 
-    fit(nn.ModuleList([text_encoder, unet]), loss_fn, steps, lr=1e-3, description="text to image")
-    return text_encoder.eval(), unet.eval()
+    both = nn.ModuleDict({"text_encoder": text_encoder.train(), "unet": unet.train()})
+    fit(both, loss_fn, steps, lr=1e-3, description="text to image")
+    return both.eval()
 
 
 def _hide_words(mask: Tensor, rng: random.Random) -> Tensor:

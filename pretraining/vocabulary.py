@@ -45,9 +45,7 @@ def build_blip_tokenizer(captions: Sequence[str], max_length: int) -> BertTokeni
     pieces += letters + [f"##{letter}" for letter in letters] + sorted(words - set(letters))
     vocabulary = {token: index for index, token in enumerate(pieces)}
     tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
-    tokenizer.add_special_tokens(
-        {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
-    )
+    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
     return tokenizer
 
 

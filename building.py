@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -17,6 +18,7 @@ from datasets.cartoon.build import ensure_cartoon_file
 from datasets.data_module import StoryDataModule
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
+from models.checkpoint import load_weights
 from models.components import Components, load_components
 from models.frames import downscale
 from models.story_model import StoryModel
@@ -29,6 +31,7 @@ __all__ = [
     "build_parts",
     "build_trainer",
     "open_stories",
+    "resume",
 ]
 
 HISTORY_SLOTS = 5  # earlier frames a frame can tell apart: the size of the papers' time table
@@ -62,12 +65,6 @@ def build_parts(config: DictConfig) -> Components:
         new_tokens=data.new_tokens,
         history_slots=HISTORY_SLOTS,
     )
-    longest = parts.conditioner.multimodal_encoder.config.max_position_embeddings
-    if data.max_length > longest:
-        raise ConfigError(
-            f"{config.dataset}.max_length is {data.max_length}, but {backbone.blip_model} reads "
-            f"{longest} tokens at most; lower it or choose another backbone"
-        )
     size, step = backbone.image_size, downscale(parts.vae)
     only = parts.vae.config.get("image_size") or size  # some autoencoders have one size
     if size % step or size != only:
@@ -101,8 +98,8 @@ def build_data(
 
 
 def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) -> StoryModel:
-    """The model to train."""
-    return StoryModel(
+    """The model to train, in training mode: the parts come in evaluation mode."""
+    model = StoryModel(
         parts,
         init_lr=config.init_lr,
         weight_decay=config.weight_decay,
@@ -112,6 +109,28 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         freeze_blip=config.freeze_blip,
         freeze_resnet=config.freeze_resnet,
     )
+    return model.train()
+
+
+def resume(model: StoryModel, config: DictConfig) -> None:
+    """Put the weights of `train_model_file` into `model`; refuse one that is trained already.
+
+    The trainer reads the file again, for all the rest, but would not say what does not fit.
+    """
+    path = config.train_model_file
+    load_weights(model, path)
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    for limit, behind in (("max_epochs", "epoch"), ("max_steps", "global_step")):
+        if behind not in state:
+            raise ConfigError(
+                f"train_model_file: {path} holds weights but not how far they were trained; give "
+                f"a checkpoint that main.py wrote"
+            )
+        if 0 < config[limit] <= state[behind]:
+            raise ConfigError(
+                f"{limit} is {config[limit]}, which counts what {path} has behind it, "
+                f"{state[behind]}; raise {limit}"
+            )
 
 
 def build_fit_trainer(config: DictConfig) -> pl.Trainer:

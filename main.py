@@ -1,8 +1,8 @@
 """Train an auto-regressive latent diffusion model on stories, or sample stories with one.
 
-    python main.py                              train what config.yaml describes
-    python main.py mode=sample                  draw the test stories with the last checkpoint
-    python main.py mode=sample story=mine.yaml  draw a story of your own
+python main.py                              train what config.yaml describes
+python main.py mode=sample                  draw the test stories with the last checkpoint
+python main.py mode=sample story=mine.yaml  draw a story of your own
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from building import (
     build_parts,
     build_trainer,
     open_stories,
+    resume,
 )
 from config import checkpoint_folder, load_config
 from datasets.story_dataset import collate
@@ -46,7 +47,7 @@ def train(config: DictConfig) -> Path:
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
     if config.train_model_file:
-        load_weights(model, config.train_model_file)  # says what does not fit; Lightning cannot
+        resume(model, config)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     print(f"Training {trainable:.1f} M parameters on {len(stories)} stories of {stories.path}")
     data = build_data(config, parts, stories.path)

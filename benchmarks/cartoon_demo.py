@@ -1,6 +1,6 @@
 """The whole loop on the embedded world: train on stories, draw held-out ones, measure, show.
 
-    python -m benchmarks.cartoon_demo [--minutes-of-training …see --help]
+    python -m benchmarks.cartoon_demo [key=value …]
 
 Writes OUT/storyboard.png, storyboard.html and metrics.json. Metrics are measured on test stories
 only, in three ways: with history, as continuation of a given frame, and with history hidden.
@@ -31,6 +31,7 @@ WAYS = {
     "continuation": ["task=continuation"],
     "no_history": ["use_history=false"],
 }
+STEPS = 450  # of five stories each
 JUDGE_TRAINING, JUDGE_TEST = 3000, 1000  # rendered frames
 
 
@@ -49,7 +50,8 @@ def main() -> None:
         seconds[name] = round(time.perf_counter() - begin, 1)
         return result
 
-    common = ["run_name=demo", f"ckpt_dir={args.out / 'checkpoints'}", *args.overrides]
+    common = ["run_name=demo", f"ckpt_dir={args.out / 'checkpoints'}", f"max_steps={STEPS}"]
+    common += args.overrides
     checkpoint = timed("train", train, load_config(common))
     judge = timed("judge", make_judge)
     results, folders, notes = {}, {}, {}

@@ -66,7 +66,7 @@ def build_parts(config: DictConfig) -> Components:
         history_slots=HISTORY_SLOTS,
     )
     size, step = backbone.image_size, downscale(parts.vae)
-    only = parts.vae.config.get("image_size") or size  # some autoencoders have one size
+    only = getattr(parts.vae, "decoder_image_size", size)  # some autoencoders have one size
     if size % step or size != only:
         wanted = f"{only}" if size != only else f"a multiple of {step}"
         raise ConfigError(

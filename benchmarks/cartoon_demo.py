@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def main() -> None:
     results, folders, notes = {}, {}, {}
     for way, overrides in WAYS.items():
         folder = args.out / way
+        shutil.rmtree(folder, ignore_errors=True)  # drawn by an earlier run's checkpoint
         config = load_config([
             *common, *overrides, "mode=sample", f"test_model_file={checkpoint}", "batch_size=20",
             f"num_stories={args.stories}", f"sample_output_dir={folder}",

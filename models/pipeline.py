@@ -188,7 +188,7 @@ class StoryPipeline(DiffusionPipeline):
     def _check(self, captions: Sequence[Sequence[str]], first_frames: Tensor | None) -> int:
         lengths = {len(story) for story in captions}
         if len(lengths) != 1:
-            raise ValueError(f"stories sampled together have {sorted(lengths)} captions: give equal")
+            raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")
         (length,) = lengths
         longest = self.conditioner.slots + 1
         if not 1 <= length <= longest:

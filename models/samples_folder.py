@@ -50,8 +50,15 @@ class SamplesFolder:
             temporary.write_bytes(whole)
             os.replace(temporary, self.manifest)
         done = set()
-        for line in whole.decode().splitlines():
-            entry = json.loads(line)
+        for number, line in enumerate(whole.decode().splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                done.add(entry["story_id"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"sample_output_dir: {self.manifest}, line {number} is not a story ({error}); "
+                    f"delete this line to have the story drawn again"
+                ) from error
             for key, value in self.settings.items():
                 if entry.get(key) != value:
                     raise ValueError(
@@ -59,7 +66,6 @@ class SamplesFolder:
                         f"{entry.get(key)!r}, now it is {value!r}; choose another folder or "
                         f"delete this one"
                     )
-            done.add(entry["story_id"])
         return done
 
     def add(

@@ -83,6 +83,7 @@ class StoryModel(pl.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
+        self.train()  # libraries hand parts over in evaluation mode, Lightning leaves them there
         # Ranks share the seed; their noise and classifier-free rows must not be alike.
         if self.global_rank:
             torch.manual_seed(torch.initial_seed() + self.global_rank)

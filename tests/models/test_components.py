@@ -1,0 +1,182 @@
+"""Loading the parts from folders in the layout real weights come in."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, AutoencoderRAE
+from tiny_parts import (
+    BLIP_SIZE,
+    EPSILON,
+    MEAN,
+    SLOTS,
+    STD,
+    WORDS,
+    D,
+    S,
+    save_parts,
+    transformer_autoencoder,
+)
+
+from models.components import load_components, load_tokenizers
+from models.pipeline import StoryPipeline
+
+LONGER = S + 8
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    return folder, save_parts(folder, dtype=torch.float16)
+
+
+def load(base, **changes):
+    arguments = {
+        "diffusion_model": str(base[0]), "blip_model": str(base[0] / "blip"), "image_size": 16,
+        "max_length": S, "history_slots": SLOTS, **changes,
+    }  # fmt: skip
+    return load_components(**arguments)
+
+
+def encoders(parts):
+    conditioner = parts.conditioner
+    return conditioner.text_encoder, conditioner.vision_encoder, conditioner.multimodal_encoder
+
+
+def test_saved_weights_come_back_in_float32(base):
+    parts, saved = load(base), base[1]
+    text, vision, multimodal = encoders(parts)
+    pairs = [
+        (text, saved["text_encoder"]), (vision, saved["blip"].vision_model),
+        (multimodal, saved["blip"].text_encoder), (parts.unet, saved["unet"]),
+        (parts.vae, saved["vae"]),
+    ]  # fmt: skip
+    for loaded, part in pairs:
+        state, expected = loaded.state_dict(), part.state_dict()
+        for key in state.keys() & expected.keys():
+            assert state[key].dtype == torch.float32, key
+            assert torch.equal(state[key], expected[key].float()), key
+        missing = {key for key in state.keys() ^ expected.keys() if not key.startswith("pooler")}
+        assert not missing
+        assert not loaded.training
+    assert isinstance(parts.vae, AutoencoderKL)
+    assert parts.conditioner.slots == SLOTS
+    settings = {key: value for key, value in EPSILON.items() if not key.startswith("_")}
+    assert {key: parts.scheduler_config[key] for key in settings} == settings
+
+
+def test_the_history_transform_is_the_picture_encoders_own(base):
+    transform = load(base).history_transform
+    assert transform.size == BLIP_SIZE
+    assert transform.mean.flatten().tolist() == pytest.approx(MEAN)
+    assert transform.std.flatten().tolist() == pytest.approx(STD)
+
+
+def test_new_words_become_one_token_each_with_trained_looking_rows(base):
+    old_clip, old_blip = load_tokenizers(str(base[0]), str(base[0] / "blip"))
+    pieces = sorted(old_clip.get_vocab().keys() - old_blip.get_vocab().keys())
+    known = next(piece for piece in pieces if piece.isascii() and piece.isalpha() and piece[1:])
+    parts = load(base, new_tokens=["pororo", "luna", known])  # CLIP has known, BLIP has luna
+    old = base[1]["text_encoder"].get_input_embeddings().weight.float()
+    text, _, multimodal = encoders(parts)
+    for tokenizer, before, encoder in (
+        (parts.clip_tokenizer, old_clip, text), (parts.blip_tokenizer, old_blip, multimodal),
+    ):  # fmt: skip
+        assert len(tokenizer) == len(before) + 2
+        words = tokenizer.tokenize("pororo waves")
+        assert len(words) == 2 and len(before.tokenize("pororo waves")) > 2
+        assert tokenizer("Pip waves.").input_ids == before("Pip waves.").input_ids
+        ids = tokenizer("pororo luna").input_ids
+        table = encoder.get_input_embeddings()
+        assert max(ids) < table.num_embeddings == len(tokenizer)
+        assert table.weight[-1].std() < 3 * old.std()  # not N(0, 1)
+        states = encoder(torch.tensor([ids]), **({} if encoder is text else {
+            "encoder_hidden_states": torch.zeros(1, 5, 24), "is_decoder": False,
+        })).last_hidden_state  # fmt: skip
+        assert states.shape == (1, len(ids), D)
+    rows = old.shape[0]
+    assert torch.equal(text.get_input_embeddings().weight[:rows], old)
+
+
+def test_positions_are_extended_for_longer_captions(base):
+    parts = load(base, max_length=LONGER)
+    text, _, multimodal = encoders(parts)
+    saved = (base[1]["text_encoder"], base[1]["blip"].text_encoder)
+    for encoder, old, name in zip(
+        (text, multimodal), saved, ("position_embedding", "position_embeddings"), strict=True
+    ):
+        table = getattr(encoder.embeddings, name).weight
+        before = getattr(old.embeddings, name).weight.float()
+        assert torch.equal(table[:S], before)
+        assert torch.equal(table[S:], before[-1:].expand(LONGER - S, -1))
+    pipeline = StoryPipeline.from_components(parts)
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline([[" ".join(WORDS)] * 2], num_inference_steps=1).frames
+    assert frames.shape == (1, 2, 3, 16, 16)
+    empty = parts.conditioner.null_caption_ids, parts.conditioner.null_history_ids
+    assert [ids.shape for ids in empty] == [(1, LONGER)] * 2
+
+
+def test_enough_positions_are_left_alone(base):
+    text, *_ = encoders(load(base, max_length=S - 4))
+    assert text.embeddings.position_embedding.num_embeddings == S
+
+
+def test_a_caption_reads_the_same_with_more_positions(base):
+    short, long = load(base), load(base, max_length=LONGER)
+    out = []
+    for parts in (short, long):
+        rows = parts.clip_tokenizer(
+            WORDS[2], padding="max_length", max_length=parts.max_length, return_tensors="pt"
+        )
+        states = parts.conditioner.encode_captions(rows.input_ids, rows.attention_mask.bool())
+        out.append(states[:, : int(rows.attention_mask.sum())])
+    torch.testing.assert_close(*out)
+
+
+def test_the_autoencoders_class_is_the_one_its_config_names(base, tmp_path):
+    shutil.copytree(base[0], tmp_path / "base")
+    shutil.rmtree(tmp_path / "base" / "vae")
+    transformer_autoencoder().save_pretrained(tmp_path / "base" / "vae")
+    vae = load((tmp_path / "base",)).vae
+    assert isinstance(vae, AutoencoderRAE) and not vae.training
+
+
+@pytest.mark.parametrize("key", ["diffusion_model", "blip_model"])
+@pytest.mark.parametrize("source", ["/no/such/folder", "nobody/nothing"])
+def test_a_model_that_is_nowhere_is_named(base, key, source):
+    with pytest.raises(FileNotFoundError, match=f"^{key}: '{source}'.*set {key}") as error:
+        load(base, **{key: source})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file, key", [
+    ("tokenizer", "diffusion_model"), ("tokenizer/tokenizer.json", "diffusion_model"),
+    ("text_encoder", "diffusion_model"), ("unet/diffusion_pytorch_model.safetensors",
+    "diffusion_model"), ("vae", "diffusion_model"), ("scheduler", "diffusion_model"),
+    ("blip/tokenizer.json", "blip_model"), ("blip/preprocessor_config.json", "blip_model"),
+    ("blip/model.safetensors", "blip_model"),
+])  # fmt: skip
+def test_an_incomplete_folder_is_named(base, file, key, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(base[0], folder)
+    path = folder / file
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"^{key}: .*set {key}") as error:
+        load((folder,))
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file, key", [
+    ("text_encoder/model.safetensors", "diffusion_model"),
+    ("unet/diffusion_pytorch_model.safetensors", "diffusion_model"),
+    ("blip/model.safetensors", "blip_model"),
+])  # fmt: skip
+def test_weights_cut_off_in_a_download_are_named(base, file, key, tmp_path):
+    shutil.copytree(base[0], tmp_path / "base")
+    path = tmp_path / "base" / file
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(FileNotFoundError, match=f"^{key}: "):
+        load((tmp_path / "base",))

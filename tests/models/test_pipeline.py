@@ -1,0 +1,233 @@
+"""Sampling: guidance, every scheduler, reproducible noise, and what it refuses."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny_parts import (
+    EPSILON,
+    SAMPLE,
+    STORIES,
+    ContextRecorder,
+    build_parts,
+    random_frames,
+    story_batch,
+)
+from torch import nn
+
+from models.pipeline import StoryPipeline
+from models.schedulers import SCHEDULERS, sampling_scheduler, training_schedule
+from models.story_model import StoryModel, story_generator
+
+CAPTIONS = [["Luna sits.", "She waves at the sea."], ["Pip runs.", "He waves."]]
+
+
+def pipeline_of(parts, scheduler="ddim"):
+    pipeline = StoryPipeline.from_components(parts, scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def generators(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+class PerfectUnet(nn.Module):
+    """Knows the one true picture of every frame, and answers with it or with the noise on it."""
+
+    def __init__(self, truth: torch.Tensor, config: dict) -> None:
+        super().__init__()
+        self.truth = truth  # (B, K, 3, 8, 8), latents
+        self.config = SimpleNamespace(in_channels=3)
+        self.alphas = training_schedule(config).alphas_cumprod
+        self.kind = config["prediction_type"]
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+
+    def forward(self, noisy, t, encoder_hidden_states, encoder_attention_mask):
+        frame = encoder_hidden_states.shape[1] // 12 - 1  # blocks before this frame
+        clean = self.truth[:, frame].repeat(len(noisy) // len(self.truth), 1, 1, 1)
+        alpha = self.alphas[int(t)]
+        noise = (noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        return SimpleNamespace(sample=clean if self.kind == "sample" else noise)
+
+
+@pytest.mark.parametrize(
+    "name, config",
+    [(name, EPSILON) for name in SCHEDULERS] + [(n, SAMPLE) for n in SCHEDULERS if n != "pndm"],
+    ids=lambda value: value if isinstance(value, str) else value["prediction_type"],
+)
+def test_a_perfect_model_draws_the_truth_with_every_scheduler(name, config):
+    parts = build_parts(config, identity_vae=True)
+    frames = random_frames(2, 2, 8)
+    parts.unet = PerfectUnet((frames / 127.5 - 1) * 0.5, config)
+    drawn = pipeline_of(parts, name)(
+        CAPTIONS, num_inference_steps=8, guidance_scale=3.0, generator=generators(1, 2)
+    ).frames
+    assert drawn.dtype == torch.uint8
+    error = (drawn.int() - frames.int()).abs()
+    if name == "pndm":  # ends at the first noise level, not at none
+        assert error.float().mean() < 8
+    else:
+        assert error.max() <= 1
+
+
+def test_pndm_is_refused_for_a_model_that_predicts_pictures():
+    with pytest.raises(ValueError, match="scheduler: 'pndm'.*'sample'.*ddim"):
+        sampling_scheduler("pndm", SAMPLE)
+
+
+def test_an_unknown_scheduler_is_refused_by_name():
+    with pytest.raises(ValueError, match="scheduler: 'heun' is unknown.*ddim.*euler"):
+        sampling_scheduler("heun", EPSILON)
+
+
+def test_ddim_is_set_up_as_upstream_builds_it():
+    scheduler = sampling_scheduler("ddim", EPSILON)  # whatever the model's own config says
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [750, 500, 250, 0]
+    assert scheduler.final_alpha_cumprod == 1 and not scheduler.config.clip_sample
+    expected = 1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    expected = expected.cumprod(0).float()
+    torch.testing.assert_close(scheduler.alphas_cumprod, expected, atol=1e-6, rtol=0)
+    pndm = sampling_scheduler("pndm", EPSILON)
+    pndm.set_timesteps(4)
+    assert pndm.timesteps.tolist() == [750, 500, 500, 250, 0]
+    assert pndm.final_alpha_cumprod == pndm.alphas_cumprod[0]
+
+
+def test_the_cartoon_bases_schedule_starts_from_pure_noise():
+    scheduler = sampling_scheduler("ddim", SAMPLE)
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
+    for schedule in (scheduler, training_schedule(SAMPLE)):
+        assert schedule.alphas_cumprod[-1] < 1e-6
+        assert schedule.config.prediction_type == "sample"
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_guidance(scale):
+    """One DDIM step by hand from the U-Net's two answers; at 1 only the conditional is asked."""
+    parts = build_parts(EPSILON, identity_vae=True)
+    answers, asked, latents = [], [], []
+    parts.unet.register_forward_pre_hook(lambda module, args: asked.append(args[0]))
+    parts.unet.register_forward_hook(lambda module, args, output: answers.append(output.sample))
+    pipeline_of(parts)(
+        [["Luna waves."], ["Pip."]], num_inference_steps=2, guidance_scale=scale,
+        generator=generators(1, 2),
+        callback_on_step_end=lambda p, i, t, state: latents.append(state["latents"]) or {},
+    )  # fmt: skip
+    assert len(answers[0]) == (2 if scale == 1 else 4)
+    unconditional, conditional = answers[0].chunk(2) if scale != 1 else (0, answers[0])
+    noise = unconditional + scale * (conditional - unconditional)
+    alphas = training_schedule(EPSILON).alphas_cumprod
+    now, then = alphas[500], alphas[0]
+    start = torch.cat([torch.randn(1, 3, 8, 8, generator=g) for g in generators(1, 2)])
+    assert torch.equal(asked[0][:2], start)
+    clean = (start - (1 - now).sqrt() * noise) / now.sqrt()
+    expected = then.sqrt() * clean + (1 - then).sqrt() * noise
+    torch.testing.assert_close(latents[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_guidance_of_one_is_the_conditional_half():
+    parts = build_parts(EPSILON, identity_vae=True)
+    with ContextRecorder(parts.unet) as recorder:
+        for scale in (1.0, 2.0):
+            pipeline_of(parts)(
+                CAPTIONS, random_frames(2, 1, 8)[:, 0], 1, scale, generator=generators(1, 2)
+            )
+    (context, mask), (both, both_masks) = recorder.calls
+    assert len(context) == 2 and len(both) == 4
+    assert torch.equal(context, both[2:]) and torch.equal(mask, both_masks[2:])
+    assert not torch.equal(both[:2], both[2:])
+
+
+def predict(parts, captions, ids, seed=3, task="visualization", **how):
+    sampling = {
+        "scheduler": "ddim", "task": task, "seed": seed, "num_inference_steps": 2,
+        "guidance_scale": 2.0, **how,
+    }  # fmt: skip
+    batch = story_batch(parts, captions, random_frames(len(ids), len(captions[0]), 16))
+    return StoryModel(parts, sampling=sampling).predict_step({**batch, "story_id": ids}, 0)
+
+
+def test_one_seed_draws_one_story_in_any_batch():
+    parts = build_parts(EPSILON, identity_vae=True)
+    together = predict(parts, CAPTIONS, ["a", "b"])
+    assert torch.equal(together, predict(parts, CAPTIONS, ["a", "b"]))
+    alone = predict(parts, CAPTIONS[1:], ["b"])
+    assert (alone[0].int() - together[1].int()).abs().max() <= 1
+    for other in (predict(parts, CAPTIONS[1:], ["c"]), predict(parts, CAPTIONS[1:], ["b"], 4)):
+        assert (alone.int() - other.int()).abs().float().mean() > 5
+
+
+def test_the_noise_of_a_story_is_its_own():
+    draws = [torch.randn(4, generator=story_generator(*key)) for key in [(0, "a"), (0, "a")]]
+    assert torch.equal(*draws)
+    firsts = {
+        tuple(torch.randn(4, generator=story_generator(seed, story)).tolist())
+        for seed in range(5) for story in ("a", "b", "1", "11")
+    }  # fmt: skip
+    assert len(firsts) == 20
+
+
+def test_eta_adds_the_storys_own_noise():
+    parts = build_parts(EPSILON, identity_vae=True)
+    plain, noisy = (predict(parts, CAPTIONS, ["a", "b"], eta=eta) for eta in (0.0, 1.0))
+    assert not torch.equal(plain, noisy)
+    assert torch.equal(noisy, predict(parts, CAPTIONS, ["a", "b"], eta=1.0))
+
+
+def test_continuation_starts_from_the_given_frame():
+    parts = build_parts(EPSILON, identity_vae=True)
+    drawn = predict(parts, CAPTIONS, ["a", "b"], task="continuation")
+    given = random_frames(2, 2, 16)[:, 0]  # twice our size: fitted
+    assert drawn.shape == (2, 2, 3, 8, 8)
+    pictures = [picture.permute(1, 2, 0).numpy() for picture in given]
+    assert torch.equal(drawn[:, 0], pipeline_of(parts).fit_frames(pictures))
+
+
+def test_the_callback_is_called_every_step_and_may_change_the_latents():
+    parts = build_parts(EPSILON, identity_vae=True)
+    calls = []
+    white = torch.full((2, 3, 8, 8), 0.5)
+
+    def callback(pipeline, step, timestep, state):
+        assert pipeline is drawer and state["latents"].shape == (2, 3, 8, 8)
+        calls.append((state["frame"], step, timestep))
+        return {"latents": white} if state["frame"] == 1 else {}
+
+    drawer = pipeline_of(parts)
+    captions = [[*story, "Luna sleeps."] for story in CAPTIONS]
+    frames = drawer(
+        captions, num_inference_steps=4, guidance_scale=1.0, generator=generators(1, 2),
+        callback_on_step_end=callback,
+    ).frames  # fmt: skip
+    steps = [(0, 750), (1, 500), (2, 250), (3, 0)]
+    assert calls == [(k, step, timestep) for k in range(3) for step, timestep in steps]
+    assert (frames[:, 1] == 255).all() and not (frames[:, 2] == 255).all()
+
+
+@pytest.mark.parametrize("captions, message", [
+    ([["a", "b"], ["a"]], r"\[1, 2\] captions"),
+    ([["a"] * 6], "story of 6 captions.*1 to 5"),
+    ([[]], "story of 0 captions"),
+    ([], r"\[\] captions"),
+])  # fmt: skip
+def test_stories_out_of_reach_are_refused(captions, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline_of(build_parts())(captions)
+
+
+def test_first_frames_must_match_the_stories():
+    with pytest.raises(ValueError, match="3 first frames for 2 stories"):
+        pipeline_of(build_parts())(CAPTIONS, random_frames(3, 1, 16)[:, 0])
+
+
+def test_the_longest_story_uses_the_whole_time_table():
+    parts = build_parts(EPSILON, identity_vae=True)
+    captions = [STORIES[0] + ("She wakes.",)]
+    with ContextRecorder(parts.unet) as recorder:
+        pipeline_of(parts)(captions, num_inference_steps=1, generator=generators(1))
+    assert recorder.calls[-1][0].shape[1] == 5 * 12

@@ -1,0 +1,130 @@
+"""The saved base: half precision, safe files, the layout and classes that real weights have."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+from tiny_base import IMAGE_SIZE, MAX_LENGTH, WIDTH, tiny_parts
+from transformers import (
+    AutoImageProcessor,
+    BertTokenizer,
+    BlipForImageTextRetrieval,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+
+from models.components import load_components
+from pretraining.align import IMAGE_SIZE as BLIP_SIZE
+from pretraining.align import history_transform
+from pretraining.model_card import write_model_card
+from pretraining.save import save_base
+
+LAYOUT = {
+    "vae": AutoencoderKL,
+    "unet": UNet2DConditionModel,
+    "text_encoder": CLIPTextModel,
+    "blip": BlipForImageTextRetrieval,
+}
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return tiny_parts()
+
+
+@pytest.fixture(scope="module")
+def base(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    save_base(folder, **parts)
+    return folder
+
+
+def weights(folder):
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def test_only_safe_files_in_half_precision(base):
+    assert not [path for path in base.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".ckpt"}]
+    for name in LAYOUT:
+        tensors = weights(base / name).values()
+        assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float16}
+    size = sum(path.stat().st_size for path in base.rglob("*") if path.is_file())
+    assert size < 1_000_000
+
+
+@pytest.mark.parametrize("name", LAYOUT)
+def test_each_part_loads_with_the_library_s_own_class(base, parts, name):
+    loaded = LAYOUT[name].from_pretrained(base / name).float().state_dict()
+    saved = parts[name].state_dict()
+    assert loaded.keys() == saved.keys()
+    for key, value in saved.items():
+        assert torch.equal(loaded[key], value.half().float()), key
+
+
+def test_saving_leaves_the_parts_in_full_precision(base, parts):
+    for name in LAYOUT:
+        assert {p.dtype for p in parts[name].parameters()} == {torch.float32}
+
+
+def test_scheduler_tokenizers_and_pictures_load_too(base, parts):
+    scheduler = DDIMScheduler.from_pretrained(base, subfolder="scheduler")
+    assert scheduler.config.prediction_type == "sample"
+    assert torch.equal(scheduler.alphas_cumprod, parts["scheduler"].alphas_cumprod)
+    text = "Luna waves at Pip."
+    clip = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")
+    blip = BertTokenizer.from_pretrained(base / "blip")
+    assert clip(text)["input_ids"] == parts["clip_tokenizer"](text)["input_ids"]
+    assert blip(text)["input_ids"] == parts["blip_tokenizer"](text)["input_ids"]
+    processor = AutoImageProcessor.from_pretrained(base / "blip")
+    expected = history_transform()
+    frames = torch.randint(0, 256, (2, 3, BLIP_SIZE, BLIP_SIZE), dtype=torch.uint8)
+    prepared = processor(images=list(frames), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(prepared, expected(frames), atol=1e-5)
+
+
+def test_the_index_names_every_part_and_its_class(base, parts):
+    index = json.loads((base / "model_index.json").read_text())
+    for name in ("vae", "unet", "text_encoder", "scheduler"):
+        assert index[name][1] == type(parts[name]).__name__
+        assert (base / name).is_dir()
+    assert index["tokenizer"] == ["transformers", "CLIPTokenizer"] and (base / "tokenizer").is_dir()
+
+
+def test_the_story_model_is_made_of_it(base):
+    loaded = load_components(str(base), str(base / "blip"), IMAGE_SIZE, MAX_LENGTH)
+    assert {p.dtype for p in loaded.conditioner.parameters()} == {torch.float32}
+    assert loaded.conditioner.type_embeddings.weight.shape == (2, WIDTH)
+    assert loaded.scheduler_config["prediction_type"] == "sample"
+    transform = loaded.history_transform
+    assert transform.size == BLIP_SIZE
+    assert torch.equal(transform.mean, history_transform().mean)
+    assert torch.equal(transform.std, history_transform().std)
+    caption, history = loaded.conditioner.null_states()
+    assert caption.shape == history.shape == (1, MAX_LENGTH, WIDTH)
+
+
+def test_saving_again_takes_the_place_of_the_old(parts, tmp_path):
+    save_base(tmp_path, **parts)
+    with torch.no_grad():
+        changed = {**parts, "vae": AutoencoderKL(latent_channels=2)}
+    save_base(tmp_path, **changed)
+    assert AutoencoderKL.from_pretrained(tmp_path / "vae").config.latent_channels == 2
+
+
+def test_the_card_shows_the_figures_of_the_run(base):
+    report = {
+        "seed": 3,
+        "stages": {"autoencoder": (1800, 32), "align": (7, 24)},
+        "seconds": {"autoencoder": 901, "align": 12},
+        "psnr_held_out": 33.25,
+    }
+    write_model_card(base, report)
+    card = (base / "README.md").read_text(encoding="utf-8")
+    assert "| autoencoder | 1800 | 32 | 901 |" in card and "| align | 7 | 24 | 12 |" in card
+    assert "33.25 dB" in card and "seed 3" in card and "{" not in card
+    assert card.startswith("---\nlicense: apache-2.0\n---\n")

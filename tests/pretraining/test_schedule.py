@@ -1,0 +1,116 @@
+"""The training loop of the base, on problems whose answer is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from pretraining.muon import Muon
+from pretraining.schedule import _optimizers, fit
+
+
+class Point(nn.Module):
+    def __init__(self, *start: float) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.tensor(start))
+
+
+class Layered(nn.Module):
+    """A matrix Muon may take, one it may not, and a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+        self.out = nn.Linear(4, 6, bias=False)
+
+
+@pytest.fixture
+def rates():
+    """The learning rates of all steps, one list an optimiser class."""
+    seen: dict[type, list[float]] = {}
+
+    def note(optimizer, *_):
+        seen.setdefault(type(optimizer), []).append(optimizer.param_groups[0]["lr"])
+
+    handle = register_optimizer_step_post_hook(note)
+    yield seen
+    handle.remove()
+
+
+def test_a_quadratic_is_minimised():
+    model, goal = Point(3.0, -2.0), torch.tensor([1.0, 0.5])
+    losses = []
+
+    def loss_fn():
+        loss = (model.place - goal).square().sum()
+        losses.append(loss.item())
+        return loss
+
+    fit(model, loss_fn, steps=300, lr=0.05, description="test")
+    assert len(losses) == 300
+    assert losses[0] > 10 and losses[-1] < 1e-3
+    assert (model.place - goal).abs().max() < 0.05
+
+
+def test_what_is_left_is_the_average_of_the_way():
+    model, way = Point(2.0), []
+    handle = register_optimizer_step_post_hook(lambda *_: way.append(model.place.item()))
+    try:
+        fit(model, lambda: model.place.square().sum(), steps=60, lr=0.02, description="test")
+    finally:
+        handle.remove()
+    average = way[0]
+    for n, place in enumerate(way[1:], 1):
+        decay = min(0.998, (1 + n) / (10 + n))
+        average = decay * average + (1 - decay) * place
+    assert model.place.item() == pytest.approx(average, abs=1e-5)
+    assert abs(average - way[-1]) > 1e-3 and min(way) < average < max(way)
+
+
+def test_the_rate_warms_up_stays_and_falls_to_nearly_nothing(rates):
+    model = Point(1.0)
+    fit(model, lambda: model.place.square().sum(), steps=200, lr=0.1, description="test")
+    (rate,) = rates.values()
+    assert rate[0] == pytest.approx(0.1 / 50) and rate[24] == pytest.approx(0.1 / 2)
+    assert rate[50] == rate[80] == pytest.approx(0.1)
+    assert rate[140] == pytest.approx(0.1 * 60 / 120) and rate[-1] == pytest.approx(0.1 / 120)
+    assert max(rate) == pytest.approx(0.1)
+
+
+def test_matrices_of_layers_go_to_muon_if_it_has_a_rate():
+    model = Layered()
+    adam, muon = _optimizers(model, 1e-3, 2e-2)
+    assert isinstance(muon, Muon) and muon.param_groups[0]["params"] == [model.layer.weight]
+    others = {id(parameter) for parameter in adam.param_groups[0]["params"]}
+    assert others == {id(model.layer.bias), id(model.out.weight)}
+    (alone,) = _optimizers(model, 1e-3, None)
+    assert len(alone.param_groups[0]["params"]) == 3
+
+
+def test_both_optimisers_follow_the_schedule_and_both_learn(rates):
+    torch.manual_seed(0)
+    model = Layered()
+    inputs = torch.randn(32, 6)
+    goal = inputs @ torch.randn(6, 6) * 0.3
+    losses = []
+
+    def loss_fn():
+        losses.append((model.out(model.layer(inputs)) - goal).square().mean())
+        return losses[-1]
+
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, loss_fn, steps=100, lr=0.01, matrix_lr=0.02, description="test")
+    assert losses[-1] < 0.6 * losses[0]
+    assert all((model.state_dict()[name] != value).any() for name, value in before.items())
+    assert [rate / 0.02 for rate in rates[Muon]] == [r / 0.01 for r in rates[torch.optim.AdamW]]
+
+
+def test_what_is_frozen_stays_and_gradients_are_clipped():
+    model = Layered()
+    model.out.requires_grad_(False)
+    kept, start = model.out.weight.clone(), model.layer.weight.detach().clone()
+    fit(model, lambda: 1e6 * model.layer.weight.square().sum(), 1, lr=0.1, description="test")
+    assert torch.equal(model.out.weight, kept)
+    assert 0 < (model.layer.weight - start).abs().max() < 0.1

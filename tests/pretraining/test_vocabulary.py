@@ -1,0 +1,135 @@
+"""The base's tokenizers: whole words where training has them, pieces elsewhere, kept by saving."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_base import MAX_LENGTH, training_captions
+from transformers import BertTokenizer, CLIPTokenizer
+
+from datasets.cartoon.world import all_scenes
+from models.components import load_tokenizers
+from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
+
+BUILDERS = {"clip": build_clip_tokenizer, "blip": build_blip_tokenizer}
+CLASSES = {"clip": CLIPTokenizer, "blip": BertTokenizer}
+KINDS = pytest.mark.parametrize("kind", BUILDERS)
+STRANGE = [
+    "A zebra's hüt is xylophone-shaped!",
+    "他在海边挥手。",
+    "😀 {weird} <tags> #1234567890",
+    "\t \n",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def captions():
+    """Of stories, and those that say everything; a part of the scenes names every word."""
+    scenes = islice(all_scenes(), 0, None, 7)
+    return training_captions(300) + [scene.explicit_caption() for scene in scenes]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(captions):
+    return {kind: build(captions, MAX_LENGTH) for kind, build in BUILDERS.items()}
+
+
+@KINDS
+def test_every_word_of_training_is_one_token(tokenizers, captions, kind):
+    tokenizer = tokenizers[kind]
+    known = set()
+    for caption in dict.fromkeys(captions):
+        words = caption.lower().replace(".", " .").replace(",", " ,").split()
+        tokens = tokenizer.tokenize(caption)
+        assert [token.removesuffix("</w>") for token in tokens] == words
+        known |= set(tokens)
+    assert 80 < len(known) < 150 and tokenizer.unk_token not in known
+
+
+@KINDS
+def test_each_word_has_an_id_of_its_own_below_the_table_s_size(tokenizers, captions, kind):
+    tokenizer = tokenizers[kind]
+    words = {token for caption in captions for token in tokenizer.tokenize(caption)}
+    ids = tokenizer.convert_tokens_to_ids(sorted(words))
+    assert len(set(ids)) == len(words) and 0 <= min(ids) and max(ids) < len(tokenizer)
+    assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
+
+
+@KINDS
+def test_captions_are_framed_padded_and_lower_cased(tokenizers, kind):
+    tokenizer = tokenizers[kind]
+    frame = ("<|startoftext|>", "<|endoftext|>") if kind == "clip" else ("[CLS]", "[SEP]")
+    first, last = tokenizer.convert_tokens_to_ids(list(frame))
+    out = tokenizer("Luna waves.", padding="max_length", max_length=8, truncation=True)
+    ids, mask = out["input_ids"], out["attention_mask"]
+    assert mask == [1] * 5 + [0] * 3
+    assert ids[0] == first and ids[4] == last and ids[5:] == [tokenizer.pad_token_id] * 3
+    assert ids == tokenizer("luna WAVES .", padding="max_length", max_length=8)["input_ids"]
+    cut = tokenizer("Luna waves.", max_length=4, truncation=True)["input_ids"]
+    assert len(cut) == 4 and cut[0] == first and cut[-1] == last
+
+
+@KINDS
+def test_unknown_words_are_read_in_pieces(tokenizers, kind):
+    tokenizer = tokenizers[kind]
+    for text in STRANGE:
+        ids = tokenizer(text)["input_ids"]
+        assert len(ids) >= 2 and max(ids) < len(tokenizer)
+    assert len(tokenizer.tokenize("zebra")) > 1
+    assert tokenizer.tokenize("zebra") != tokenizer.tokenize("hebra")
+
+
+def test_clip_can_write_down_any_text(tokenizers):
+    tokenizer = tokenizers["clip"]
+    for text in STRANGE:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.eos_token_id not in ids
+        spaceless = tokenizer.decode(ids).replace(" ", "")
+        assert spaceless == "".join(text.lower().split())
+
+
+@KINDS
+def test_saving_and_loading_keeps_every_id(tokenizers, captions, kind, tmp_path):
+    tokenizers[kind].save_pretrained(tmp_path)
+    loaded = CLASSES[kind].from_pretrained(tmp_path)
+    texts = [*captions[::10], *STRANGE]
+    assert loaded.get_vocab() == tokenizers[kind].get_vocab()
+    assert loaded(texts)["input_ids"] == tokenizers[kind](texts)["input_ids"]
+    assert loaded.model_max_length == MAX_LENGTH
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+        assert getattr(loaded, name) == getattr(tokenizers[kind], name), name
+
+
+@KINDS
+def test_the_order_of_the_captions_does_not_matter(tokenizers, captions, kind):
+    again = BUILDERS[kind](captions[::-1], MAX_LENGTH)
+    assert again.get_vocab() == tokenizers[kind].get_vocab()
+    texts = [*captions[::10], *STRANGE]
+    assert again(texts)["input_ids"] == tokenizers[kind](texts)["input_ids"]
+
+
+def test_blip_s_extra_tokens_come_last_and_the_loader_finds_them(tokenizers, tmp_path):
+    blip = tokenizers["blip"]
+    decoder, encoder = blip.convert_tokens_to_ids(["[DEC]", "[ENC]"])
+    assert blip.bos_token == "[DEC]" and blip.bos_token_id == decoder
+    assert {decoder, encoder} == {len(blip) - 2, len(blip) - 1}
+    assert blip("[ENC] luna")["input_ids"][1] == encoder  # special: never cut into pieces
+    tokenizers["clip"].save_pretrained(tmp_path / "tokenizer")
+    blip.save_pretrained(tmp_path / "blip")
+    clip, loaded = load_tokenizers(str(tmp_path), str(tmp_path / "blip"))
+    assert len(loaded) == len(blip) and len(clip) == len(tokenizers["clip"])
+    assert loaded.convert_tokens_to_ids(["[DEC]", "[ENC]"]) == [decoder, encoder]
+    clip, loaded = load_tokenizers(str(tmp_path), str(tmp_path / "blip"), ["zorg"])
+    assert loaded.tokenize("zorg") == ["zorg"] and len(loaded) == len(blip) + 1
+    assert clip.convert_tokens_to_ids("zorg") == len(tokenizers["clip"])
+
+
+@KINDS
+def test_the_configuration_leaves_room_for_every_caption_of_a_story(tokenizers, kind):
+    config = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text("utf-8"))
+    ids = tokenizers[kind](list(dict.fromkeys(training_captions(1000))))["input_ids"]
+    assert max(map(len, ids)) <= config["cartoon"]["max_length"] <= MAX_LENGTH

@@ -1,0 +1,439 @@
+"""The configuration: what it lets pass, and what one sentence it says about the rest."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from config import BACKBONES, DATASETS, RULES, ConfigError, checkpoint_folder, load_config
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = (ROOT / "config.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Loads a copy of config.yaml in which `old` reads `new`."""
+
+    def load(old, new, *overrides):
+        assert SHIPPED.count(old) == 1
+        (tmp_path / "config.yaml").write_text(SHIPPED.replace(old, new), encoding="utf-8")
+        return load_config(overrides, tmp_path)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_config()
+
+
+@pytest.fixture
+def composed_once(shipped, monkeypatch):
+    """Spares a table of values Hydra's tenth of a second each: its parser works, on a copy."""
+
+    def compose(name, overrides):
+        config = deepcopy(shipped)
+        for override in OverridesParser.create().parse_overrides(overrides):
+            OmegaConf.update(config, override.get_key_element(), override.value(), merge=True)
+        return config
+
+    monkeypatch.setattr("config.compose", compose)
+
+
+def sentence(caught) -> str:
+    """The message, which must be one line and end without a stop, as `error: …` shows it."""
+    message = str(caught.value)
+    assert "\n" not in message and message == message.strip() and not message.endswith(".")
+    return message
+
+
+def leaves(tree: dict, prefix: str = "") -> dict:
+    """Dotted key -> what stands there."""
+    found = {}
+    for key, value in tree.items():
+        below = isinstance(value, dict)
+        found |= leaves(value, f"{prefix}{key}.") if below else {f"{prefix}{key}": value}
+    return found
+
+
+def test_the_shipped_file_passes_and_is_left_as_it_is(shipped):
+    assert (shipped.mode, shipped.task, shipped.dataset, shipped.backbone) == (
+        "train", "visualization", "cartoon", "tiny",
+    )  # fmt: skip
+    values = OmegaConf.to_container(shipped)
+    plain = yaml.safe_load(SHIPPED.replace("6.0e-4", "0.0006").replace("1.0e-4", "0.0001"))
+    assert leaves(values) == leaves(plain)
+
+
+def test_every_key_has_a_rule_and_every_rule_a_key():
+    assert leaves(yaml.safe_load(SHIPPED)).keys() == leaves(RULES).keys()
+
+
+def test_every_line_of_the_file_says_what_it_means():
+    explained = SHIPPED.split("# backbones")[0].splitlines()
+    assert [line for line in explained if re.match(r"\w+:", line) and "#" not in line] == []
+
+
+def test_every_key_is_read_somewhere():
+    files = [ROOT / name for name in ("main.py", "building.py", "config.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    code = code.replace(code[code.index("RULES: dict") : code.index("def load_config")], "")
+    sections = {*DATASETS, *BACKBONES}
+    assert "config[config.dataset]" in code and "config[config.backbone]" in code
+    for key in leaves(RULES):
+        first, *rest = key.split(".")
+        name = rest[0] if first in sections else first
+        if first in BACKBONES:  # goes to load_components(**backbone)
+            code_of_key = (ROOT / "models" / "components.py").read_text(encoding="utf-8")
+            assert re.search(rf"^    {name}: ", code_of_key, re.MULTILINE), key
+        else:
+            owner = "data" if first in sections else "config"
+            keys = rf'\b{owner}\.{name}\b|"{name}"'
+            assert re.search(keys, code), f"no code reads {key}"
+
+
+GOOD = {
+    "seed=5": 5,
+    "+num_workers=1": 1,
+    "++num_nodes=2": 2,
+    "init_lr=1e-5": 1e-5,
+    "gradient_clip_val=null": None,
+    "gpu_ids=[0,1]": [0, 1],
+    "num_cpu_cores=2": 2,
+    "max_steps=10": 10,
+    "num_stories=-1": -1,
+    "warmup_epochs=0": 0,
+    "guidance_scale=0": 0,
+    "scheduler=dpm++": "dpm++",
+    "tiny.image_size=64": 64,
+    "tiny.blip_model=Salesforce/blip-itm-large-coco": "Salesforce/blip-itm-large-coco",
+    "pororo.new_tokens=[]": [],
+    "flintstones.new_tokens=[fred,barney]": ["fred", "barney"],
+    "cartoon.stories.train=6": 6,
+    "run_name=with space": "with space",
+    'ckpt_dir="odd (1), [2]"': "odd (1), [2]",
+}
+
+
+def test_good_overrides():
+    config = load_config(list(GOOD))
+    for word, value in GOOD.items():
+        assert OmegaConf.select(config, word.partition("=")[0].lstrip("+")) == value, word
+
+
+def test_overrides_go_together_and_reach_the_checkpoint_folder():
+    config = load_config(["ckpt_dir=a/b", "run_name=c", "cartoon.stories={train:6,val:2,test:3}"])
+    assert checkpoint_folder(config) == Path("a/b/c")
+    assert config.cartoon.stories == {"train": 6, "val": 2, "test": 3}
+
+
+def test_one_section_override_keeps_the_other_keys():
+    assert load_config(["cartoon.stories={train:6}"]).cartoon.stories.test == 200
+
+
+UNKNOWN = [  # word, the key named, the remedy
+    ("newkey=1", "'newkey'", "see config.yaml for all keys"),
+    ("+newkey=1", "'newkey'", "see config.yaml for all keys"),
+    ("++newkey=1", "'newkey'", "see config.yaml for all keys"),
+    ("sed=1", "'sed'", "did you mean seed?"),
+    ("Seed=1", "'Seed'", "did you mean seed?"),
+    ("batchsize=1", "'batchsize'", "did you mean batch_size?"),
+    ("max_epoch=1", "'max_epoch'", "did you mean max_epochs?"),
+    ("~seed=1", "'~seed'", "did you mean seed?"),
+    ("=1", "''", "see config.yaml for all keys"),
+    ("tiny.imagesize=64", "'tiny.imagesize'", "did you mean tiny.image_size?"),
+    ("pororo.data_dir=a", "'pororo.data_dir'", "see config.yaml for all keys"),
+    ("cartoon.stories.trian=5", "'cartoon.stories.trian'", "did you mean cartoon.stories.train?"),
+    ("+cartoon.stories.more=5", "'cartoon.stories.more'", "see config.yaml for all keys"),
+    ("seed.low=1", "'seed.low'", "see config.yaml for all keys"),
+    ("cartoon.stories.train.x=1", "'cartoon.stories.train.x'", "see config.yaml for all keys"),
+    ("hydra.run.dir=x", "'hydra'", "see config.yaml for all keys"),
+    ("backbone/tiny=x", "'backbone/tiny'", "did you mean backbone?"),
+]
+
+
+@pytest.mark.parametrize("word, key, remedy", UNKNOWN, ids=[word for word, *_ in UNKNOWN])
+def test_unknown_keys(word, key, remedy):
+    with pytest.raises(ConfigError) as caught:
+        load_config([word])
+    assert sentence(caught) == f"{key} is not a key of the configuration; {remedy}"
+
+
+FORM = [
+    ("mode", "not of the form key=value, such as mode=sample"),
+    ("mode:sample", "not of the form key=value"),
+    ("--mode", "not of the form key=value"),
+    ("~seed", "not of the form key=value"),
+    ("seed=[", "put a value with special characters in two pairs of quotes: 'seed=\"...\"'"),
+    ("story=a(b).yaml", "put a value with special characters in two pairs of quotes"),
+    ("tiny.=1", "'tiny.' is not a key"),
+    ("seed=1,2", "gives seed several values; give one, a list as seed=[a,b]"),
+    ("seed=range(3)", "gives seed several values"),
+    ("seed=${sed}", "Interpolation key 'sed' not found"),
+    ("run_name=???", "Missing mandatory value: run_name"),
+]
+
+
+@pytest.mark.parametrize("word, says", FORM, ids=[word for word, _ in FORM])
+def test_words_of_another_form(word, says):
+    with pytest.raises(ConfigError) as caught:
+        load_config([word])
+    message = sentence(caught)
+    assert says in message and word in message or word == "tiny.=1"
+
+
+WHOLE = "a whole number of at least 1"
+ON_OFF = "true or false"
+BAD = [  # word, the value as shown, the remedy
+    ("mode=samble", '"samble"', "one of train, sample"),
+    ("task=story", '"story"', "one of visualization, continuation"),
+    ("dataset=coco", '"coco"', "one of " + ", ".join(DATASETS)),
+    ("dataset=[cartoon]", '["cartoon"]', "one of " + ", ".join(DATASETS)),
+    ("backbone=sdxl", '"sdxl"', "one of tiny, sd15"),
+    ("seed=-1", "-1", "a whole number from 0 to 4,294,967,295"),
+    ("seed=4294967296", "4294967296", "a whole number from 0 to 4,294,967,295"),
+    ("seed=1.0", "1.0", "a whole number from 0 to 4,294,967,295"),
+    ("seed=true", "true", "a whole number from 0 to 4,294,967,295"),
+    ("seed=", '""', "a whole number from 0 to 4,294,967,295"),
+    ("seed=null", "null", "a whole number from 0 to 4,294,967,295"),
+    ("run_name=", '""', "a text"),
+    ("run_name=5", "5", "a text"),
+    ("accelerator=cuda", '"cuda"', "one of auto, cpu, gpu, mps"),
+    ("gpu_ids=0", "0", "auto or a list of device numbers"),
+    ("gpu_ids=[]", "[]", "auto or a list of device numbers"),
+    ("gpu_ids=[a]", '["a"]', "auto or a list of device numbers"),
+    ("num_nodes=0", "0", WHOLE),
+    ("strategy=null", "null", "a text"),
+    ("precision=16", "16", "one of 32-true, bf16-mixed, 16-mixed"),
+    ("num_workers=-1", "-1", "a whole number from 0 to 256"),
+    ("num_cpu_cores=0", "0", WHOLE + " or null"),
+    ("cache_frames=1", "1", ON_OFF),
+    ("cache_frames=maybe", '"maybe"', ON_OFF),
+    ("batch_size=0", "0", WHOLE),
+    ("batch_size=2.5", "2.5", WHOLE),
+    ("init_lr=fast", '"fast"', "a number from 0 to 1"),
+    ("init_lr=2", "2", "a number from 0 to 1"),
+    ("init_lr=nan", "NaN", "a number from 0 to 1"),
+    ("weight_decay=-0.1", "-0.1", "a number of at least 0"),
+    ("weight_decay=inf", "Infinity", "a number of at least 0"),
+    ("warmup_epochs=-1", "-1", "a number of at least 0"),
+    ("max_epochs=0", "0", WHOLE),
+    ("max_epochs=1x", '"1x"', WHOLE),
+    ("max_steps=0", "0", "a whole number above 0, or -1 for no limit"),
+    ("max_steps=-2", "-2", "a whole number above 0, or -1 for no limit"),
+    ("gradient_clip_val=-1", "-1", "a number of at least 0 or null"),
+    ("accumulate_grad_batches=0", "0", WHOLE),
+    ("classifier_free_rate=1.5", "1.5", "a number from 0 to 1"),
+    ("freeze_clip=no_thanks", '"no_thanks"', ON_OFF),
+    ("freeze_blip=null", "null", ON_OFF),
+    ("freeze_resnet=0", "0", ON_OFF),
+    ("ckpt_dir=null", "null", "a text"),
+    ("logger=wandb", '"wandb"', "one of tensorboard, csv, none"),
+    ("sample_output_dir=7", "7", "a text"),
+    ("story=[a.yaml]", '["a.yaml"]', "a text or null"),
+    ("num_stories=0", "0", "a whole number above 0, or -1 for no limit"),
+    ("scheduler=DDIM", '"DDIM"', "one of ddim, pndm, dpm++, unipc, euler"),
+    ("num_inference_steps=1001", "1001", "a whole number from 1 to 1,000"),
+    ("guidance_scale=-1", "-1", "a number of at least 0"),
+    ("eta=1.1", "1.1", "a number from 0 to 1"),
+    ("use_history=[]", "[]", ON_OFF),
+    ("storyboard_stories=0", "0", WHOLE),
+    ("tiny=small", '"small"', "a section of diffusion_model, blip_model, image_size"),
+    ("sd15=null", "null", "a section of diffusion_model, blip_model, image_size"),
+    ("tiny.image_size=32", "32", "a whole number from 64 to 2,048"),
+    ("sd15.diffusion_model=null", "null", "a text"),
+    ("cartoon.hdf5_file=5", "5", "a text or null"),
+    ("folder.hdf5_file=null", "null", "a text"),
+    ("vistsis.max_length=3", "3", "a whole number from 4 to 512"),
+    ("pororo.new_tokens=loopy", '"loopy"', "a list of words"),
+    ("pororo.new_tokens=[loopy,7]", '["loopy", 7]', "a list of words"),
+    ('pororo.new_tokens=[""]', '[""]', "a list of words"),
+    ("cartoon.stories=5", "5", "a section of train, val, test"),
+    ("cartoon.stories.val=0", "0", WHOLE),
+    ("cartoon.stories={train:1.5}", "1.5", WHOLE),
+]
+
+
+@pytest.mark.parametrize("word, shown, wanted", BAD, ids=[word for word, *_ in BAD])
+def test_impossible_values(composed_once, word, shown, wanted):
+    with pytest.raises(ConfigError) as caught:
+        load_config([word])
+    key = "cartoon.stories.train" if word.endswith("{train:1.5}") else word.partition("=")[0]
+    assert sentence(caught) == f"{key} is {shown}; it must be {wanted}"
+
+
+def test_every_rule_refuses_something(composed_once):
+    """No key takes anything at all: each has a line in the table above or shares its rule."""
+    tried = {word.partition("=")[0] for word, *_ in BAD}
+    top = {key for key in RULES if not isinstance(RULES[key], dict)}
+    assert top - tried <= {"train_model_file", "test_model_file"}
+    for key in ("train_model_file", "test_model_file"):
+        with pytest.raises(ConfigError, match=f"^{key} is 3; it must be a text or null$"):
+            load_config([f"{key}=3"])
+
+
+TOGETHER = {
+    "no learning": (["init_lr=0"], "init_lr is 0", "above 0"),
+    "guidance untrained": (
+        ["classifier_free_rate=0"], "guidance_scale is 2.0 but classifier_free_rate is 0",
+        "set guidance_scale=1 or a rate such as 0.1",
+    ),
+    "half precision on a CPU": (
+        ["precision=16-mixed", "accelerator=cpu"], "precision is 16-mixed",
+        "use bf16-mixed or 32-true",
+    ),
+    "noise the sampler ignores": (
+        ["eta=0.5", "scheduler=unipc"], "eta is 0.5, which scheduler=unipc has no use for",
+        "set eta=0 or scheduler=ddim",
+    ),
+    "endless warm-up": (
+        ["warmup_epochs=2", "max_epochs=2"], "warmup_epochs is 2 and max_epochs 2",
+        "lower warmup_epochs",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words, names, remedy", TOGETHER.values(), ids=TOGETHER)
+def test_impossible_combinations(words, names, remedy):
+    with pytest.raises(ConfigError) as caught:
+        load_config(words)
+    message = sentence(caught)
+    assert names in message and message.endswith(remedy)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["classifier_free_rate=0", "guidance_scale=1"],
+        ["warmup_epochs=2", "max_steps=10"],
+        ["eta=0.5", "scheduler=ddim"],
+        ["precision=bf16-mixed", "accelerator=cpu"],
+    ],
+)
+def test_combinations_that_do_work(words):
+    load_config(words)
+
+
+@pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "cartoon"])
+def test_a_missing_story_file(dataset, tmp_path):
+    missing = tmp_path / "missing.h5"
+    with pytest.raises(ConfigError) as caught:
+        load_config([f"dataset={dataset}", f"{dataset}.hdf5_file={missing}"])
+    message = sentence(caught)
+    assert message.startswith(f"{dataset}.hdf5_file: there is no file {missing}; build it with")
+
+
+def test_the_cartoon_file_may_be_named_but_must_then_exist(tmp_path):
+    with pytest.raises(ConfigError, match="^cartoon.hdf5_file: there is no file"):
+        load_config([f"cartoon.hdf5_file={tmp_path / 'missing.h5'}"])
+    (tmp_path / "there.h5").touch()
+    load_config([f"cartoon.hdf5_file={tmp_path / 'there.h5'}"])
+
+
+def test_files_of_the_mode_must_exist(tmp_path):
+    there, missing = tmp_path / "there", tmp_path / "missing"
+    there.touch()
+    for key, words in {
+        "train_model_file": [],
+        "test_model_file": ["mode=sample"],
+        "story": ["mode=sample", f"test_model_file={there}"],
+    }.items():
+        for path in (missing, tmp_path):  # a folder is no file
+            with pytest.raises(ConfigError) as caught:
+                load_config([*words, f"{key}={path}"])
+            expected = f"{key}: there is no file {path}; give a path that exists"
+            assert sentence(caught) == expected
+    load_config([f"train_model_file={there}"])
+    load_config(["mode=sample", f"test_model_file={there}", f"story={there}"])
+    load_config([f"test_model_file={missing}", f"story={missing}"])  # of the other mode
+
+
+def test_sampling_needs_a_checkpoint_and_finds_the_last_one(tmp_path):
+    words = ["mode=sample", f"ckpt_dir={tmp_path}", "run_name=mine"]
+    last = tmp_path / "mine" / "last.ckpt"
+    with pytest.raises(ConfigError) as caught:
+        load_config(words)
+    expected = f"test_model_file is null and run 'mine' has no checkpoint {last}; train first with"
+    assert sentence(caught).startswith(expected)
+    last.parent.mkdir()
+    last.touch()
+    load_config(words)
+
+
+def test_an_own_story_needs_no_story_file(tmp_path):
+    for name in ("model.ckpt", "mine.yaml"):
+        (tmp_path / name).touch()
+    words = ["mode=sample", "dataset=folder", f"test_model_file={tmp_path / 'model.ckpt'}"]
+    words.append(f"folder.hdf5_file={tmp_path / 'missing.h5'}")
+    with pytest.raises(ConfigError, match="^folder.hdf5_file: there is no file"):
+        load_config(words)
+    load_config([*words, f"story={tmp_path / 'mine.yaml'}"])
+
+
+@pytest.mark.parametrize("key", ["ckpt_dir", "sample_output_dir"])
+def test_a_file_where_a_folder_goes(key, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as caught:
+        load_config([f"{key}={tmp_path / 'file'}"])
+    assert sentence(caught) == f"{key}: {tmp_path / 'file'} is a file; give the name of a folder"
+
+
+EDITS = {  # what of the file is changed, into what, and what the sentence says
+    "key renamed": ("batch_size: 5", "batchsize: 5", "did you mean batch_size?"),
+    "key missing": ("run_name: cartoon", "", "run_name is missing from config.yaml; put it back"),
+    "key added": ("seed: 0", "seed: 0\nspeed: 0", "'speed' is not a key of the configuration"),
+    "dotted key": ("seed: 0", "seed: 0\ntiny.image_size: 64", "'tiny.image_size' is not a key"),
+    "number as key": ("seed: 0", "seed: 0\n1: 2", "'1' is not a key of the configuration"),
+    "nested missing": ("  image_size: 128 ", "  #", "tiny.image_size is missing from config.yaml"),
+    "nested unknown": ("hdf5_file: data/pororo.h5", "file: a", "'pororo.file' is not a key"),
+    "section empty": (
+        "  stories: {train: 4000, val: 100, test: 200}", "  stories:",
+        "cartoon.stories is null; it must be a section of train, val, test",
+    ),
+    "split missing": (
+        "{train: 4000, val: 100, test: 200}", "{train: 4000, test: 200}",
+        "cartoon.stories.val is missing from config.yaml",
+    ),
+    "wrong type": ("max_epochs: 1 ", "max_epochs: one ", 'max_epochs is "one"; it must be a whole'),
+    "key twice": ("seed: 0 ", "seed: 0\nseed: 1 ", "cannot be read"),
+    "no YAML": ("seed: 0 ", "seed: [0 ", "cannot be read"),
+    "tab": ("  diffusion_model: assets", "\tdiffusion_model: assets", "cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new, says", EDITS.values(), ids=EDITS)
+def test_an_edited_file(edited, old, new, says):
+    with pytest.raises(ConfigError) as caught:
+        edited(old, new)
+    assert says in sentence(caught)
+
+
+def test_a_missing_section_is_named(edited):
+    start, end = SHIPPED.index("flintstones:\n"), SHIPPED.index("vistsis:\n")
+    with pytest.raises(ConfigError, match="^flintstones is missing from config.yaml"):
+        edited(SHIPPED[start:end], "")
+
+
+def test_edits_count_and_the_command_line_comes_after_them(edited):
+    assert edited("seed: 0 ", "seed: 3 ").seed == 3
+    assert edited("seed: 0 ", "seed: 3 ", "seed=4").seed == 4
+    assert edited("init_lr: 6.0e-4", "init_lr: 1e-5").init_lr == 1e-5  # a text to YAML 1.1
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"- a\n- b\n", b"just words", b""])
+def test_a_file_that_is_no_configuration(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match="cannot be read|is not a key|is missing"):
+        load_config([], tmp_path)
+
+
+def test_no_file_at_all(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config([], tmp_path)

@@ -44,12 +44,15 @@ class PerfectUnet(nn.Module):
         self.alphas = training_schedule(config).alphas_cumprod
         self.kind = config["prediction_type"]
         self.device, self.dtype = torch.device("cpu"), torch.float32
+        self.noise_sizes: list[float] = []
 
     def forward(self, noisy, t, encoder_hidden_states, encoder_attention_mask):
         frame = encoder_hidden_states.shape[1] // 12 - 1  # blocks before this frame
         clean = self.truth[:, frame].repeat(len(noisy) // len(self.truth), 1, 1, 1)
         alpha = self.alphas[int(t)]
         noise = (noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        if alpha < 0.5:  # later, a sampler's own error outweighs what noise is left
+            self.noise_sizes.append(noise.std().item())
         return SimpleNamespace(sample=clean if self.kind == "sample" else noise)
 
 
@@ -66,6 +69,9 @@ def test_a_perfect_model_draws_the_truth_with_every_scheduler(name, config):
         CAPTIONS, num_inference_steps=8, guidance_scale=3.0, generator=generators(1, 2)
     ).frames
     assert drawn.dtype == torch.uint8
+    # Each sampler has its own scale of latents; the U-Net must always see the one it learned.
+    assert len(parts.unet.noise_sizes) > 4
+    assert parts.unet.noise_sizes == pytest.approx([1] * len(parts.unet.noise_sizes), abs=0.25)
     error = (drawn.int() - frames.int()).abs()
     if name == "pndm":  # ends at the first noise level, not at none
         assert error.float().mean() < 8
@@ -167,9 +173,9 @@ def test_the_noise_of_a_story_is_its_own():
     assert torch.equal(*draws)
     firsts = {
         tuple(torch.randn(4, generator=story_generator(seed, story)).tolist())
-        for seed in range(5) for story in ("a", "b", "1", "11")
+        for seed in (0, 1, 11, 111) for story in ("a", "b", "1", "11")
     }  # fmt: skip
-    assert len(firsts) == 20
+    assert len(firsts) == 16
 
 
 def test_eta_adds_the_storys_own_noise():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -138,6 +139,14 @@ def test_a_damaged_manifest_is_refused_by_name(tmp_path):
     manifest.write_bytes(b"{ not json\n" + manifest.read_bytes())
     with pytest.raises(ValueError, match="manifest.jsonl, line 1"):
         SamplesFolder(tmp_path, SETTINGS)
+
+
+def test_a_line_is_written_at_one_stroke(tmp_path, monkeypatch):
+    """So that lines of several processes do not mix."""
+    strokes, write = [], os.write
+    monkeypatch.setattr(os, "write", lambda *args: strokes.append(args[1]) or write(*args))
+    add(SamplesFolder(tmp_path, SETTINGS), 1)
+    assert strokes == [(tmp_path / "manifest.jsonl").read_bytes()]
 
 
 def test_two_writers_share_a_folder(tmp_path):

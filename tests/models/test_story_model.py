@@ -8,7 +8,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from diffusers.configuration_utils import FrozenDict
-from tiny_parts import EPSILON, SAMPLE, STORIES, build_parts, random_frames, story_batch
+from tiny_parts import (
+    EPSILON,
+    SAMPLE,
+    STORIES,
+    build_parts,
+    full_size_parts,
+    random_frames,
+    story_batch,
+)
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -71,6 +79,16 @@ def test_exactly_what_is_not_frozen_is_trained(clip, blip, resnet):
         assert all(module.training == mode for module in model.unet.modules())
         assert model.conditioner.text_encoder.training == (mode and not clip)
         assert model.conditioner.multimodal_encoder.training == (mode and not blip)
+
+
+@pytest.mark.parametrize("freeze, trained", [(False, 1494), (True, 420)])
+def test_at_full_size_there_is_as_much_as_in_the_original(freeze, trained):
+    how = {f"freeze_{part}": freeze for part in ("clip", "blip", "resnet")}
+    model = StoryModel(full_size_parts(), **how)
+    assert sum(parameter.requires_grad for parameter in model.parameters()) == trained
+    assert len(model.state_dict()) == 1742  # 1747 less position numbers and null tokens
+    counts = [sum(p.numel() for p in part.parameters()) for part in (model, model.unet)]
+    assert [round(count / 1e6, 1) for count in counts] == [1511.5, 859.5]
 
 
 @pytest.mark.parametrize("freeze", [False, True])

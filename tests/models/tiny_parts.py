@@ -13,6 +13,10 @@ from transformers import (
     BlipConfig,
     BlipForImageTextRetrieval,
     BlipImageProcessor,
+    BlipTextConfig,
+    BlipTextModel,
+    BlipVisionConfig,
+    BlipVisionModel,
     CLIPTextConfig,
     CLIPTextModel,
 )
@@ -227,6 +231,41 @@ def story_batch(parts: Components, captions, frames: Tensor, task: str = "visual
     }
 
 
+def full_size_parts() -> Components:
+    """Parts of the published size, for counting only: their numbers are nowhere."""
+    with torch.device("meta"):
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=49416, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+                num_attention_heads=12, max_position_embeddings=85,
+            )
+        )  # fmt: skip
+        vision = BlipVisionModel(
+            BlipVisionConfig(
+                hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
+                num_attention_heads=16, image_size=224, patch_size=16,
+            )
+        )  # fmt: skip
+        multimodal = BlipTextModel(
+            BlipTextConfig(
+                vocab_size=30530, hidden_size=768, encoder_hidden_size=1024, is_decoder=True,
+                intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+            ),
+            add_pooling_layer=False,
+        )  # fmt: skip
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+        )
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+    ids = torch.zeros(1, 85, dtype=torch.long)
+    transform = HistoryTransform(224, MEAN, STD)
+    conditioner = HistoryConditioner(text, vision, multimodal, ids, ids, 1, transform)
+    return Components(conditioner, vae, unet, EPSILON, None, None, transform, 85, 512)
+
+
 class ContextRecorder:
     """Keeps the context and mask of every call of a U-Net while it is entered."""
 
@@ -256,6 +295,9 @@ def save_parts(folder: Path, positions: int = S, dtype=torch.float32) -> dict[st
         "vae": autoencoder(),
         "blip": blip(blip_tokenizer, positions),
     }
+    for encoder in (saved["text_encoder"], saved["blip"].text_encoder):
+        with torch.no_grad():  # trained tables are not centred at 0
+            encoder.get_input_embeddings().weight.add_(0.5)
     for name, part in saved.items():
         part.to(dtype).save_pretrained(folder / name)
     DDIMScheduler.from_config(EPSILON).save_pretrained(folder / "scheduler")

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from config import ConfigError, checkpoint_folder
-from datasets.cartoon.build import ensure_cartoon_file
+from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.data_module import StoryDataModule
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 HISTORY_SLOTS = 5  # earlier frames a frame can tell apart: the size of the papers' time table
-_CARTOON_SEED = 0  # one world for all runs: what is drawn must not be what was trained on
 
 
 def open_stories(config: DictConfig, split: str) -> StoryFile:
@@ -43,7 +42,7 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     data, text_key = config[config.dataset], SPECS[config.dataset].text_key
     path = data.hdf5_file
     if path is None:
-        path = ensure_cartoon_file(data.data_dir, dict(data.stories), _CARTOON_SEED, processes=2)
+        path = ensure_cartoon_file(data.data_dir, dict(data.stories), WORLD_SEED, processes=2)
     validate_story_file(path, (split,), (text_key,))
     if split == "train" and len(StoryFile(path, "val", text_key)):
         validate_story_file(path, ("val",), (text_key,))
@@ -98,8 +97,8 @@ def build_data(
 
 
 def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) -> StoryModel:
-    """The model to train, in training mode: the parts come in evaluation mode."""
-    model = StoryModel(
+    """The model to train."""
+    return StoryModel(
         parts,
         init_lr=config.init_lr,
         weight_decay=config.weight_decay,
@@ -109,7 +108,6 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         freeze_blip=config.freeze_blip,
         freeze_resnet=config.freeze_resnet,
     )
-    return model.train()
 
 
 def resume(model: StoryModel, config: DictConfig) -> None:

@@ -55,8 +55,8 @@ def train(config: DictConfig) -> Path:
     return checkpoint_folder(config) / "last.ckpt"
 
 
-def sample(config: DictConfig) -> Path:
-    """Draw stories into `sample_output_dir`, with a storyboard; returns that folder."""
+def draw_stories(config: DictConfig) -> list[str] | None:
+    """Draw stories into `sample_output_dir`; their ids, or None in all processes but the first."""
     checkpoint = config.test_model_file or checkpoint_folder(config) / "last.ckpt"
     continuation = config.task == "continuation"
     if config.story:
@@ -89,11 +89,18 @@ def sample(config: DictConfig) -> Path:
             data = build_data(config, parts, stories.path, remaining)
         trainer.predict(model, data, return_predictions=False)
         if not trainer.is_global_zero:
-            return folder.path
-    draw_storyboard(folder.path, folder.path / "storyboard.png", names[: config.storyboard_stories])
-    write_storyboard_html(folder.path, folder.path / "storyboard.html", names)
-    print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder.path}")
-    return folder.path
+            return None
+    return names
+
+
+def sample(config: DictConfig) -> Path:
+    """Draw stories into `sample_output_dir`, with a storyboard; returns that folder."""
+    names, folder = draw_stories(config), Path(config.sample_output_dir)
+    if names is not None:
+        draw_storyboard(folder, folder / "storyboard.png", names[: config.storyboard_stories])
+        write_storyboard_html(folder, folder / "storyboard.html", names)
+        print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
+    return folder
 
 
 def main(overrides: list[str]) -> None:

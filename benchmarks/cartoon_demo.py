@@ -25,7 +25,7 @@ from evaluation.judge import Judge, train_judge
 from evaluation.samples import read_samples
 from evaluation.storyboard import draw_storyboard
 from evaluation.storyboard_html import write_storyboard_html
-from main import sample, train
+from main import draw_stories, train
 
 WAYS = {
     "history": [],
@@ -63,7 +63,7 @@ def main() -> None:
             *common, *overrides, "mode=sample", f"test_model_file={checkpoint}", "batch_size=20",
             f"num_stories={args.stories}", f"sample_output_dir={folder}",
         ])  # fmt: skip
-        timed(f"sample {way}", sample, config)
+        timed(f"sample {way}", draw_stories, config)
         samples = read_samples(folder)
         readings = timed(f"judge {way}", read_stories, samples, judge)
         results[way] = score(samples.stories, readings)
@@ -94,15 +94,7 @@ def make_judge() -> Judge:
     random.Random(0).shuffle(scenes)
     scenes = scenes[: JUDGE_TRAINING + JUDGE_TEST]
     frames = np.stack([render(scene) for scene in scenes])
-    labels = [
-        {
-            "place": scene.place,
-            "cast": [name for name, _ in scene.cast],
-            "clothes": dict(scene.cast),
-            "action": scene.action,
-        }
-        for scene in scenes
-    ]
+    labels = [scene.label() for scene in scenes]
     training, test = slice(JUDGE_TRAINING), slice(JUDGE_TRAINING, None)
     judge = train_judge(frames[training], labels[training], LABEL_VOCABULARY, seed=0)
     judge.known_error = judge.error(frames[test], labels[test])

@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import (
     AutoImageProcessor,
@@ -21,14 +19,15 @@ from transformers import (
     BlipForImageTextRetrieval,
     CLIPTextModel,
     CLIPTokenizer,
+    PreTrainedTokenizerBase,
 )
 
 from models.conditioning import HistoryConditioner
 from models.frames import HistoryTransform
 
-__all__ = ["Components", "load_components", "load_tokenizers"]
+__all__ = ["BLIP_SPECIAL_TOKENS", "Components", "load_components", "load_tokenizers"]
 
-_BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
+BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
 
 
 @dataclass
@@ -60,8 +59,10 @@ def load_components(
         FileNotFoundError: a part is neither on disk nor to be had from the hub, or is broken.
     """
     clip_tokenizer, blip_tokenizer = load_tokenizers(diffusion_model, blip_model, new_tokens)
-    text_encoder = _load(CLIPTextModel, diffusion_model, "diffusion_model", "text_encoder")
-    blip = _load(BlipForImageTextRetrieval, blip_model, "blip_model")
+    text_encoder = _load(
+        CLIPTextModel.from_pretrained, diffusion_model, "diffusion_model", "text_encoder"
+    )
+    blip = _load(BlipForImageTextRetrieval.from_pretrained, blip_model, "blip_model")
     _grow_tokens(text_encoder, len(clip_tokenizer))
     _grow_tokens(blip.text_encoder, len(blip_tokenizer))
     _extend_positions(text_encoder, "position_embedding", max_length)
@@ -81,15 +82,17 @@ def load_components(
         transform,
         history_slots,
     )
-    vae_class = getattr(diffusers, _config(diffusion_model, "vae")["_class_name"])
+    vae_config = _load(AutoencoderKL.load_config, diffusion_model, "diffusion_model", "vae")
+    vae_class = getattr(diffusers, vae_config["_class_name"])
+    unet = _load(UNet2DConditionModel.from_pretrained, diffusion_model, "diffusion_model", "unet")
     return Components(
         conditioner=conditioner,
-        vae=_load(vae_class, diffusion_model, "diffusion_model", "vae").eval(),
+        vae=_load(vae_class.from_pretrained, diffusion_model, "diffusion_model", "vae").eval(),
         # Channels last: up to twice the speed of convolutions on CPUs, also good on GPUs.
-        unet=_load(UNet2DConditionModel, diffusion_model, "diffusion_model", "unet").to(
-            memory_format=torch.channels_last
+        unet=unet.to(memory_format=torch.channels_last),
+        scheduler_config=_load(
+            DDIMScheduler.load_config, diffusion_model, "diffusion_model", "scheduler"
         ),
-        scheduler_config=_config(diffusion_model, "scheduler"),
         clip_tokenizer=clip_tokenizer,
         blip_tokenizer=blip_tokenizer,
         history_transform=transform,
@@ -102,20 +105,21 @@ def load_tokenizers(
     diffusion_model: str, blip_model: str, new_tokens: Sequence[str] = ()
 ) -> tuple[CLIPTokenizer, BertTokenizer]:
     """CLIP's and BLIP's tokenizers with the data set's new words added to both."""
-    clip = _load(CLIPTokenizer, diffusion_model, "diffusion_model", "tokenizer")
-    blip = _load(BertTokenizer, blip_model, "blip_model")
-    blip.add_special_tokens(_BLIP_SPECIAL_TOKENS)
+    clip = _load(CLIPTokenizer.from_pretrained, diffusion_model, "diffusion_model", "tokenizer")
+    blip = _load(BertTokenizer.from_pretrained, blip_model, "blip_model")
+    blip.add_special_tokens(BLIP_SPECIAL_TOKENS)
     for tokenizer in (clip, blip):
         tokenizer.add_tokens(list(new_tokens))
     return clip, blip
 
 
-def _load(cls, source: str, key: str, subfolder: str | None = None):
+def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
+    """`load(source)`, such as a class's `from_pretrained` or `load_config`."""
     try:
-        part = cls.from_pretrained(source, **({"subfolder": subfolder} if subfolder else {}))
+        part = load(source, **({"subfolder": subfolder} if subfolder else {}))
         if isinstance(part, torch.nn.Module):
             return part.float()  # may be stored in half precision
-        if cls in (CLIPTokenizer, BertTokenizer) and len(part) <= len(part.all_special_ids):
+        if isinstance(part, PreTrainedTokenizerBase) and len(part) <= len(part.all_special_ids):
             raise OSError("its tokenizer has no vocabulary")  # its files are not there
         return part
     except (OSError, SafetensorError) as error:
@@ -125,23 +129,6 @@ def _load(cls, source: str, key: str, subfolder: str | None = None):
             f"had from the Hugging Face hub now; download it where there is a network and set "
             f"{key} to its folder ({str(error).splitlines()[0]})"
         ) from error
-
-
-def _config(source: str, part: str) -> dict:
-    """The JSON configuration of one part of a diffusion model."""
-    name = {"scheduler": "scheduler_config.json"}.get(part, "config.json")
-    local = Path(source) / part / name
-    if not local.is_file():
-        from huggingface_hub import hf_hub_download
-
-        try:
-            local = Path(hf_hub_download(source, f"{part}/{name}"))
-        except Exception as error:
-            raise FileNotFoundError(
-                f"diffusion_model: {source!r} has no {part}/{name} on this machine or the hub; "
-                f"set diffusion_model to a folder in diffusers layout"
-            ) from error
-    return json.loads(local.read_text())
 
 
 def _grow_tokens(encoder, size: int) -> None:
@@ -166,5 +153,5 @@ def _extend_positions(encoder, table: str, length: int) -> None:
 
 
 def _history_transform(blip_model: str, size: int) -> HistoryTransform:
-    processor = _load(AutoImageProcessor, blip_model, "blip_model")
+    processor = _load(AutoImageProcessor.from_pretrained, blip_model, "blip_model")
     return HistoryTransform(size, processor.image_mean, processor.image_std)

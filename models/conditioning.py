@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.frames import HistoryTransform
 
-__all__ = ["HistoryConditioner", "history_visibility"]
+__all__ = ["HistoryConditioner", "history_visibility", "read_frames"]
 
 
 def history_visibility(targets: int, slots: int) -> Tensor:
@@ -23,6 +23,29 @@ def history_visibility(targets: int, slots: int) -> Tensor:
     """
     given = slots - targets
     return torch.arange(slots)[None, :] < torch.arange(targets)[:, None] + given
+
+
+def read_frames(
+    vision_encoder: nn.Module,
+    multimodal_encoder: nn.Module,
+    first_token_id: int,
+    images: Tensor,
+    ids: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """BLIP's states (N, S, D) of pictures (N, 3, h, w) read together with captions (N, S).
+
+    `first_token_id` ([ENC]) takes position 0; mask None shows all S tokens.
+    """
+    pictures = vision_encoder(pixel_values=images).last_hidden_state  # (N, P, D_vit)
+    ids = ids.clone()  # the batch keeps its own first token
+    ids[:, 0] = first_token_id
+    return multimodal_encoder(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids) if mask is None else mask.long(),
+        encoder_hidden_states=pictures,
+        is_decoder=False,  # bidirectional: the queries are the caption's tokens
+    ).last_hidden_state
 
 
 class HistoryConditioner(nn.Module):
@@ -74,15 +97,8 @@ class HistoryConditioner(nn.Module):
 
     def encode_history(self, images: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
         """BLIP states (N, S, D) of pictures (N, 3, h, w) read together with ids (N, S)."""
-        pictures = self.vision_encoder(pixel_values=images).last_hidden_state  # (N, P, D_vit)
-        ids = ids.clone()  # the batch keeps its own first token
-        ids[:, 0] = self.first_token_id
-        return self.multimodal_encoder(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids) if mask is None else mask.long(),
-            encoder_hidden_states=pictures,
-            is_decoder=False,  # bidirectional: the queries are the caption's tokens
-        ).last_hidden_state
+        encoders = self.vision_encoder, self.multimodal_encoder
+        return read_frames(*encoders, self.first_token_id, images, ids, mask)
 
     def null_states(self) -> tuple[Tensor, Tensor]:
         """The classifier-free blocks, (1, S, D) each: an empty caption, a black frame."""

@@ -101,21 +101,18 @@ class StoryPipeline(DiffusionPipeline):
 
         with self.progress_bar(total=(frames_per_story - len(frames)) * num_inference_steps) as bar:
             for k in range(frames_per_story):
-                if k < len(frames):
-                    remember(frames[k], k)
-                    continue
-                caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
-                seen = history if use_history else []
-                context = self._context(
-                    caption_states, mask[:, k], seen, history_mask[:, : len(seen)], null_states,
-                    guidance_scale,
-                )  # fmt: skip
-                latents = randn_tensor(latents_shape, generator, device, self.unet.dtype)
-                latents = self._denoise(
-                    latents, *context, k, num_inference_steps, guidance_scale, eta, generator,
-                    callback_on_step_end, bar,
-                )  # fmt: skip
-                frames.append(decode_latents(self.vae, latents))
+                if k == len(frames):  # not given
+                    caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
+                    context = self._context(
+                        caption_states, mask[:, k], history, history_mask[:, : len(history)],
+                        null_states, guidance_scale,
+                    )  # fmt: skip
+                    latents = randn_tensor(latents_shape, generator, device, self.unet.dtype)
+                    latents = self._denoise(
+                        latents, *context, k, num_inference_steps, guidance_scale, eta, generator,
+                        callback_on_step_end, bar,
+                    )  # fmt: skip
+                    frames.append(decode_latents(self.vae, latents))
                 if k + 1 < frames_per_story and use_history:
                     remember(frames[k], k)
         return StoryPipelineOutput(frames=torch.stack(frames, dim=1))

@@ -35,9 +35,13 @@ class SamplesFolder:
         self.manifest = self.path / "manifest.jsonl"
         self.done = self._resume()
         if label_vocabulary is not None:
-            temporary = self.path / f".label_vocabulary.{os.getpid()}"
-            temporary.write_text(json.dumps(label_vocabulary))
-            os.replace(temporary, self.path / "label_vocabulary.json")
+            path = self.path / "label_vocabulary.json"
+            self._replace(path, json.dumps(label_vocabulary).encode())
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        temporary = self.path / f".{path.name}.{os.getpid()}"
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
 
     def _resume(self) -> set[str]:
         """Ids of the stories already there; a line cut short by a kill is dropped."""
@@ -46,9 +50,7 @@ class SamplesFolder:
         text = self.manifest.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
         if whole != text:
-            temporary = self.path / f".manifest.{os.getpid()}"
-            temporary.write_bytes(whole)
-            os.replace(temporary, self.manifest)
+            self._replace(self.manifest, whole)
         done = set()
         for number, line in enumerate(whole.decode().splitlines(), 1):
             try:

@@ -19,6 +19,7 @@ import torch
 from diffusers import AutoencoderRAE, DDIMScheduler, UNet2DConditionModel
 from transformers import BlipForImageTextRetrieval, CLIPTextModel
 
+from datasets.cartoon.build import WORLD_SEED
 from pretraining import align, autoencoder, text_to_image
 from pretraining.examples import draw, held_out_scenes, training_examples
 from pretraining.model_card import write_model_card
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    examples = training_examples(SIZES, args.seed)
+    examples = training_examples(SIZES, WORLD_SEED)
     scenes = list(dict.fromkeys(example.scene for example in examples))
     position = {scene: i for i, scene in enumerate(scenes)}
     frame_of = [position[example.scene] for example in examples]

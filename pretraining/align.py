@@ -1,4 +1,4 @@
-"""Stage 3: a BLIP that reads a frame with its story caption as the text encoder reads a full one.
+"""A BLIP that reads a frame with its story caption as the text encoder reads a full one.
 
 The multimodal states are taught to equal the text encoder's states of the explicit caption, its
 end-of-text state first. So what a frame shows, and its caption leaves out, is in the tokens.
@@ -19,6 +19,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from models.conditioning import read_frames
 from models.frames import HistoryTransform
 from pretraining.examples import Example
 from pretraining.schedule import fit
@@ -26,6 +27,7 @@ from pretraining.schedule import fit
 __all__ = ["build_blip", "history_transform", "train_alignment"]
 
 IMAGE_SIZE, PATCH_SIZE = 64, 8
+IMAGE_MEAN = IMAGE_STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1]
 
 
 def build_blip(tokenizer: BertTokenizer, width: int) -> BlipForImageTextRetrieval:
@@ -63,8 +65,8 @@ def build_blip(tokenizer: BertTokenizer, width: int) -> BlipForImageTextRetrieva
 
 
 def history_transform() -> HistoryTransform:
-    """The picture preparation this BLIP is trained with: pixels in [-1, 1]."""
-    return HistoryTransform(IMAGE_SIZE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    """The picture preparation this BLIP is trained with."""
+    return HistoryTransform(IMAGE_SIZE, IMAGE_MEAN, IMAGE_STD)
 
 
 def train_alignment(
@@ -94,21 +96,20 @@ def train_alignment(
         words = blip_tokenizer(
             [examples[i].story_caption for i in index], padding=True, return_tensors="pt"
         )
-        words.input_ids[:, 0] = first_token
-        pictures = blip.vision_model(
-            pixel_values=transform(_disturb(frames[[frame_of[i] for i in index]]))
+        pictures = transform(_disturb(frames[[frame_of[i] for i in index]]))
+        states = read_frames(
+            blip.vision_model,
+            blip.text_encoder,
+            first_token,
+            pictures,
+            words.input_ids,
+            words.attention_mask,
         )
-        states = blip.text_encoder(
-            input_ids=words.input_ids,
-            attention_mask=words.attention_mask,
-            encoder_hidden_states=pictures.last_hidden_state,
-            is_decoder=False,
-        ).last_hidden_state
         length = min(states.shape[1], target.shape[1])
         seen = words.attention_mask[:, :length].bool() & tokens.attention_mask[:, :length].bool()
         return (states[:, :length] - target[:, :length])[seen].square().mean()
 
-    fit(blip, loss_fn, steps, lr=1e-3, matrix_lr=None, description="align BLIP")
+    fit(blip, loss_fn, steps, lr=1e-3, description="align BLIP")
     return blip.eval()
 
 

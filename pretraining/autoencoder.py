@@ -1,4 +1,4 @@
-"""Stage 1: a small transformer autoencoder, 128x128x3 pictures to 64x8x8 latents."""
+"""A small transformer autoencoder, 128x128x3 pictures to 64x8x8 latents."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderRAE
 
+from datasets.cartoon.canvas import SIZE
+from datasets.story_dataset import to_target
+from models.frames import decode_latents, encode_frames
 from pretraining.schedule import fit
 
-__all__ = ["build_autoencoder", "encode", "psnr", "to_model_range", "train_autoencoder"]
+__all__ = ["build_autoencoder", "encode", "psnr", "train_autoencoder"]
 
 LATENT_CHANNELS = 64  # the least AutoencoderRAE can have: its attention heads are 64 wide
 DECODER_WIDTH = 384  # fewer cannot hold the patches: 224 principal components stop at 31 dB
@@ -26,7 +29,7 @@ def build_autoencoder() -> AutoencoderRAE:
         encoder_hidden_size=LATENT_CHANNELS,
         encoder_patch_size=16,
         encoder_num_hidden_layers=1,
-        encoder_input_size=128,
+        encoder_input_size=SIZE,
         encoder_norm_mean=[0.0, 0.0, 0.0],  # pictures come in [-1, 1] already
         encoder_norm_std=[1.0, 1.0, 1.0],
         patch_size=16,
@@ -39,21 +42,12 @@ def build_autoencoder() -> AutoencoderRAE:
     return vae
 
 
-def to_model_range(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 (N, 3, H, W) to float in [-1, 1]."""
-    return frames.float() / 127.5 - 1
-
-
 @torch.no_grad()
 def psnr(vae: AutoencoderRAE, frames: torch.Tensor) -> float:
     """Mean peak signal-to-noise ratio in dB over uint8 `frames` (N, 3, H, W)."""
-    values = []
-    for chunk in frames.split(32):
-        decoded = vae.decode(vae.encode(to_model_range(chunk)).latent).sample
-        decoded = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round()
-        mse = (decoded - chunk.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-3)
-        values.append(10 * torch.log10(255**2 / mse))
-    return torch.cat(values).mean().item()
+    decoded = torch.cat([decode_latents(vae, chunk) for chunk in encode(vae, frames).split(32)])
+    mse = (decoded.float() - frames.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-3)
+    return (10 * torch.log10(255**2 / mse)).mean().item()
 
 
 def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> AutoencoderRAE:
@@ -63,7 +57,7 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
 
     def loss_fn() -> torch.Tensor:
         index = torch.randint(len(frames), (batch_size,), generator=generator)
-        pictures = to_model_range(frames[index])  # (B, 3, 128, 128)
+        pictures = to_target(frames[index], SIZE)  # (B, 3, 128, 128)
         latents = vae.encode(pictures).latent  # (B, 64, 8, 8)
         noise = torch.randn(latents.shape, generator=generator)
         decoded = vae.decode(latents + LATENT_NOISE * noise).sample
@@ -78,4 +72,4 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
 @torch.no_grad()
 def encode(vae: AutoencoderRAE, frames: torch.Tensor) -> torch.Tensor:
     """Latents (N, 64, 8, 8) of uint8 frames (N, 3, H, W)."""
-    return torch.cat([vae.encode(to_model_range(chunk)).latent for chunk in frames.split(64)])
+    return torch.cat([encode_frames(vae, to_target(chunk, SIZE)) for chunk in frames.split(64)])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import BertTokenizer, BlipImageProcessor, CLIPTokenizer
 
-from pretraining.align import IMAGE_SIZE
+from pretraining.align import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD
 
 __all__ = ["save_base"]
 
@@ -34,8 +34,8 @@ def save_base(
     blip_tokenizer.save_pretrained(out / "blip")
     BlipImageProcessor(
         size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
+        image_mean=list(IMAGE_MEAN),
+        image_std=list(IMAGE_STD),
     ).save_pretrained(out / "blip")
     index = {"_class_name": "StableDiffusionPipeline"}
     index |= {

@@ -1,4 +1,4 @@
-"""Stage 2: text-to-image diffusion in the autoencoder's latents, as Stable Diffusion is made."""
+"""Text-to-image diffusion in the autoencoder's latents, as Stable Diffusion is made."""
 
 from __future__ import annotations
 

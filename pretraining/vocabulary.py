@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import BertTokenizer, CLIPTokenizer
 
+from models.components import BLIP_SPECIAL_TOKENS
+
 __all__ = ["build_blip_tokenizer", "build_clip_tokenizer"]
 
 
 def build_clip_tokenizer(captions: Sequence[str], max_length: int) -> CLIPTokenizer:
     """A CLIP tokenizer whose byte-pair merges make one token of every word in `captions`."""
     core = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     words = [word for caption in captions for word in _words(caption)]
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -24,14 +25,13 @@ def build_clip_tokenizer(captions: Sequence[str], max_length: int) -> CLIPTokeni
         show_progress=False,
         end_of_word_suffix="</w>",
         initial_alphabet=sorted(alphabet),
-        special_tokens=[],
     )
     core.train_from_iterator(sorted(words), trainer)
     model = json.loads(core.to_str())["model"]
     # CLIP's own order: bytes, bytes that end a word, merges, the two special tokens.
     merges = [tuple(pair) for pair in model["merges"]]
     entries = sorted(alphabet) + [f"{letter}</w>" for letter in sorted(alphabet)]
-    entries += [first + second for first, second in merges if first + second not in entries]
+    entries += [first + second for first, second in merges]
     entries = list(dict.fromkeys(entries)) + ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(entries)}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=max_length)
@@ -45,7 +45,7 @@ def build_blip_tokenizer(captions: Sequence[str], max_length: int) -> BertTokeni
     pieces += letters + [f"##{letter}" for letter in letters] + sorted(words - set(letters))
     vocabulary = {token: index for index, token in enumerate(pieces)}
     tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
-    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
+    tokenizer.add_special_tokens(BLIP_SPECIAL_TOKENS)
     return tokenizer
 
 

@@ -24,6 +24,7 @@ from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, Scene
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture
 
+WORLD_SEED = 0  # one world for all runs: what is drawn must not be what was trained on
 _CHUNK = 64  # scenes handed to a process at a time
 
 

@@ -172,10 +172,7 @@ class _Teller:
         self.scenes.append(scene)
         self.labels.append(
             {
-                "place": scene.place,
-                "cast": [name for name, _ in dressed],
-                "clothes": dict(dressed),
-                "action": scene.action,
+                **scene.label(),
                 "pronoun_only": not named,
                 "place_named": place_named,
                 "held_out": scene.held_out,

@@ -70,6 +70,15 @@ class Scene:
         """Whether the frame shows a character x place x action that training never sees."""
         return any((name, self.place, self.action) in HELD_OUT for name, _ in self.cast)
 
+    def label(self) -> dict:
+        """What the frame shows, as the labels of a story file say it."""
+        return {
+            "place": self.place,
+            "cast": [name for name, _ in self.cast],
+            "clothes": dict(self.cast),
+            "action": self.action,
+        }
+
     def explicit_caption(self, name_clothes: bool = True) -> str:
         """One sentence that says all that is drawn (all but the shirts, if not `name_clothes`)."""
         people = [

@@ -52,4 +52,4 @@ def draw_caption(example: Example, story_share: float, rng: random.Random) -> st
     """The frame's caption in its story, or one that says all, or all but the clothes."""
     if rng.random() < story_share:
         return example.story_caption
-    return example.scene.explicit_caption(name_clothes=rng.random() < 0.64)
+    return example.scene.explicit_caption(name_clothes=rng.random() < 0.9)

@@ -18,14 +18,12 @@ from pretraining.schedule import fit
 __all__ = [
     "build_text_encoder",
     "build_unet",
-    "drawing_scheduler_config",
     "scheduler_config",
     "train_text_to_image",
 ]
 
 WIDTH = 128  # D, channels of a token
 EMPTY_CAPTION_RATE = 0.1
-SUMMARY_RATE = 0.25  # captions of which only the last token is seen, so that it says everything
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -63,12 +61,13 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
 
 
 def scheduler_config() -> dict:
-    """Log signal-to-noise falling evenly from 5 to -10; the U-Net predicts the clean latents.
+    """Log signal-to-noise falling evenly from 2 to -9; the U-Net predicts the clean latents.
 
-    Stable Diffusion's betas end at -5, where 4096 redundant latent numbers still give away who is
-    in the picture: the text would hardly ever be needed, and names would not bind.
+    Stable Diffusion's betas end at -5, where 4096 redundant latent numbers still show the place
+    and often the cast: the text would hardly be needed. Below -9 nothing is left to see, and above
+    -2 even the shirts are plain.
     """
-    signal = torch.linspace(5, -10, 1000, dtype=torch.float64).sigmoid()  # cumulative alphas
+    signal = torch.linspace(2, -9, 1000, dtype=torch.float64).sigmoid()  # cumulative alphas
     betas = 1 - signal / torch.cat([torch.ones(1), signal[:-1]])
     scheduler = DDIMScheduler(
         trained_betas=betas.tolist(),
@@ -80,35 +79,25 @@ def scheduler_config() -> dict:
     return dict(scheduler.config)
 
 
-def drawing_scheduler_config() -> dict:
-    """Stable Diffusion's betas, with which the U-Net first learns to draw."""
-    return {
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "rescale_betas_zero_snr": True,
-        "prediction_type": "sample",
-    }
-
-
 def train_text_to_image(
     text_encoder: CLIPTextModel,
     unet: UNet2DConditionModel,
-    schedule_config: dict,
     latents: Tensor,
     examples: Sequence[Example],
     tokenizer: CLIPTokenizer,
     steps: int,
     batch_size: int,
-    story_share: float = 0.45,
+    story_share: float = 0.0,
+    summary_share: float = 0.0,
 ) -> nn.ModuleDict:
     """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of `examples`.
 
-    `story_share` of the captions are the stories' own, the rest explicit.
+    `story_share` of the captions are the stories' own, the rest explicit. Of `summary_share` the
+    U-Net sees the end-of-text token only, so that this token learns to say everything.
     """
     # Convolutions on CPUs are up to twice as fast with channels last.
     unet.to(memory_format=torch.channels_last)
-    schedule = training_schedule(schedule_config)
+    schedule = training_schedule(scheduler_config())
     rng = random.Random(2)
 
     def loss_fn() -> Tensor:
@@ -128,7 +117,7 @@ def train_text_to_image(
             noisy,
             timesteps,
             encoder_hidden_states=states,
-            encoder_attention_mask=_hide_words(mask, rng),
+            encoder_attention_mask=_hide_words(mask, summary_share, rng),
         ).sample
         return F.mse_loss(predicted, clean)
 
@@ -137,8 +126,8 @@ def train_text_to_image(
     return both.eval()
 
 
-def _hide_words(mask: Tensor, rng: random.Random) -> Tensor:
-    """For some captions, show the U-Net the end-of-text token only."""
+def _hide_words(mask: Tensor, share: float, rng: random.Random) -> Tensor:
+    """For a share of the captions, show the U-Net the end-of-text token only."""
     last = mask & ~F.pad(mask[:, 1:], (0, 1))
-    summarised = torch.tensor([rng.random() < SUMMARY_RATE for _ in mask])
+    summarised = torch.tensor([rng.random() < share for _ in mask])
     return torch.where(summarised[:, None], last, mask)

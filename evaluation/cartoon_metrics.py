@@ -36,7 +36,7 @@ def read_stories(samples: Samples, judge: Judge, progress: bool = True) -> list[
     if samples.vocabulary not in (None, judge.vocabulary):
         raise ValueError(f"the judge's label vocabulary is not that of {samples.folder}: train the "
                          "judge on the world these stories come from")
-    _check_labels(samples.stories)
+    check_labels(samples.stories)
     return [judge.read(read_frames([story]))
             for story in tqdm(samples.stories, "judging", disable=not progress)]
 
@@ -54,8 +54,9 @@ def score(stories: Sequence[SampledStory], readings: Sequence[Sequence[dict]],
     one to keep. An appearance where the judge does not see the character is wrong, and where it
     did not see the first there is nothing to keep, so all later ones are wrong.
     """
-    _check_labels(stories)
-    counts = np.array([_count(story, read) for story, read in zip(stories, readings, strict=True)])
+    check_labels(stories)
+    counts = np.array([count_frames(story, read).sum(0)
+                       for story, read in zip(stories, readings, strict=True)])
     values = _ratio(counts.sum(0))
     random = np.random.default_rng(seed)
     times = random.multinomial(len(stories), [1 / len(stories)] * len(stories), size=draws)
@@ -104,7 +105,7 @@ def chance(stories: Sequence[SampledStory], vocabulary: dict) -> dict:
     whoever should wear one, so that this number is about colours alone). The expectation is exact;
     for F1 it is the ratio of the expected sums.
     """
-    _check_labels(stories)
+    check_labels(stories)
     place, action, colour = (1 / len(vocabulary[key]) for key in ("places", "actions", "clothes"))
     drawn = [label for story in stories for label in story.labels[story.given:]]
     casts = Counter(frozenset(label["cast"]) for label in drawn)
@@ -122,17 +123,17 @@ def chance(stories: Sequence[SampledStory], vocabulary: dict) -> dict:
     return _named(_ratio(total))
 
 
-def _count(story: SampledStory, readings: Sequence[dict]) -> np.ndarray:
-    """(metrics, 2) numerators and denominators of one story."""
-    total = np.zeros((len(METRICS), 2))
-    for verdict in frame_verdicts(story, readings):
+def count_frames(story: SampledStory, readings: Sequence[dict]) -> np.ndarray:
+    """(frames, metrics, 2) numerators and denominators; zeros for given frames."""
+    counts = np.zeros((len(story.frames), len(METRICS), 2))
+    for k, verdict in enumerate(frame_verdicts(story, readings), story.given):
         truth, seen = set(verdict["label"]["cast"]), set(verdict["reading"]["cast"])
         place, cast, action, shirts = (verdict[key] for key in ("place", "cast", "action",
                                                                 "shirts"))
-        total += _rows(verdict["label"], place, cast, action,
-                       (2 * len(truth & seen), len(truth) + len(seen)), sum(shirts), len(shirts),
-                       place and cast and action and all(shirts))
-    return total
+        counts[k] = _rows(verdict["label"], place, cast, action,
+                          (2 * len(truth & seen), len(truth) + len(seen)), sum(shirts),
+                          len(shirts), place and cast and action and all(shirts))
+    return counts
 
 
 def _rows(label: dict, place: float, cast: float, action: float, characters: tuple[float, float],
@@ -156,7 +157,7 @@ def _named(values: np.ndarray) -> dict[str, float | None]:
             for metric, value in zip(METRICS, values, strict=True)}
 
 
-def _check_labels(stories: Sequence[SampledStory]) -> None:
+def check_labels(stories: Sequence[SampledStory]) -> None:
     if not stories:
         raise ValueError("there is no story to judge: sample at least one")
     for story in stories:

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from evaluation.samples import check_vocabulary, replacing
+from evaluation.features import Encoder
+from evaluation.samples import check_vocabulary, read_picture, replacing
 
 SIDE = 64  # pixels the network sees; frames are averaged down to it
 ABSENT = -100  # cross_entropy's ignore_index: clothes of who is not there
@@ -101,6 +102,16 @@ class Judge:
             raise ValueError(f"judge={path} is not a judge's file ({error}): train and save it "
                              "again") from error
         return cls(network, vocabulary, json.loads(metadata.get("known_error", "null")))
+
+
+def judge_encoder(judge: Judge, sha256: str) -> Encoder:
+    """The 128 numbers before the judge's answers: features of distances in the cartoon world."""
+    network = judge.network.body[:-1]
+    return Encoder(f"judge {sha256}", judge.network.body[-1].in_features, network, _prepare)
+
+
+def _prepare(path: Path) -> Tensor:
+    return next(_shrink(read_picture(path)[None].copy()))[0].float() / 255 - 0.5
 
 
 class JudgeNetwork(nn.Module):

@@ -67,7 +67,7 @@ def read_samples(folder: str | os.PathLike) -> Samples:
     if not (names := folder / VOCABULARY).is_file():
         return Samples(folder, stories)
     vocabulary = _parse(names.read_bytes(), str(names))
-    check_vocabulary(vocabulary, str(names))
+    check_vocabulary(vocabulary, str(names), optional=("places", "clothes", "actions"))
     return Samples(folder, stories, vocabulary)
 
 
@@ -92,10 +92,15 @@ def read_frames(stories: Sequence[SampledStory]) -> np.ndarray:
     return np.stack(pictures)
 
 
-def check_vocabulary(vocabulary: object, where: str) -> None:
-    """ValueError unless each of the four kinds of label has a non-empty list of names."""
-    for key in ("characters", "places", "clothes", "actions"):
+LABELS = ("characters", "places", "clothes", "actions")
+
+
+def check_vocabulary(vocabulary: object, where: str, optional: Sequence[str] = ()) -> None:
+    """ValueError unless each of the kinds of label has a non-empty list of names."""
+    for key in LABELS:
         names = vocabulary.get(key) if isinstance(vocabulary, dict) else None
+        if names is None and key in optional:
+            continue
         if not isinstance(names, list) or not names:
             raise ValueError(f"{where}: label vocabulary needs a non-empty list {key!r}, not "
                              f"{names!r}: build the story file again")

@@ -18,6 +18,7 @@ from evaluation.samples import SampledStory, read_picture, read_samples, replaci
 
 Folders = str | os.PathLike | Mapping[str, str | os.PathLike]  # one folder, or {row name: folder}
 Notes = Mapping[str, Mapping[str, str]]  # {row name: {story id: "cast 5/5 · place 4/5"}}
+FrameNotes = Mapping[str, Mapping[str, Sequence[str]]]  # {row name: {story id: [one a frame]}}
 
 WIDEST, SMALLEST = 2000, 192  # of the whole picture, of one frame; pixels
 MARGIN, GUTTER, GAP, BETWEEN = 56, 128, 12, 60  # page edge, row names, frames, stories
@@ -33,6 +34,7 @@ class Row:
     frames: list[Path]
     given: int = 0
     note: str = ""
+    frame_notes: Sequence[str] = ()  # one a frame, or none
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Strip:
 
 
 def gather(folders: Folders, stories: int | Sequence[str] | None = None,
-           notes: Notes | None = None) -> tuple[list[Strip], str]:
+           notes: Notes | None = None, frame_notes: FrameNotes | None = None,
+           ) -> tuple[list[Strip], str]:
     """The first `stories` (or those ids, or all) that every folder has, and a line on how they
     were sampled."""
     if not isinstance(folders, Mapping):
@@ -62,15 +65,17 @@ def gather(folders: Folders, stories: int | Sequence[str] | None = None,
     if not wanted:
         raise ValueError(f"no story to show from {', '.join(map(str, folders.values()))}: ask for "
                          "at least one, and give folders that share stories")
-    strips = [_strip(name, {row: found[name] for row, found in sets.items()}, notes or {})
+    strips = [_strip(name, {row: found[name] for row, found in sets.items()}, notes or {},
+                     frame_notes or {})
               for name in wanted]
     return strips, f"{len(wanted)} of {len(shared)} stories{_settings(sets, wanted[0])}"
 
 
 def draw_storyboard(folders: Folders, out_png: str | os.PathLike, stories: int | Sequence[str] = 8,
-                    title: str = "Storyboard", notes: Notes | None = None) -> Path:
+                    title: str = "Storyboard", notes: Notes | None = None,
+                    frame_notes: FrameNotes | None = None) -> Path:
     """Write the PNG and return its path; frames are 192 pixels or more while 2000 hold them."""
-    strips, settings = gather(folders, stories, notes)
+    strips, settings = gather(folders, stories, notes, frame_notes)
     columns = max(len(strip.captions) for strip in strips)
     native = read_picture(strips[0].rows[0].frames[0]).shape[1]
     room = (WIDEST - 2 * MARGIN - GUTTER + GAP) // columns - GAP
@@ -92,14 +97,16 @@ def draw_storyboard(folders: Folders, out_png: str | os.PathLike, stories: int |
     return Path(out_png)
 
 
-def _strip(story_id: str, versions: dict[str, SampledStory], notes: Notes) -> Strip:
+def _strip(story_id: str, versions: dict[str, SampledStory], notes: Notes,
+           frame_notes: FrameNotes) -> Strip:
     first = next(iter(versions.values()))
     for name, story in versions.items():
         if story.captions != first.captions:
             raise ValueError(f"story {story_id!r} has other captions in {name!r}: give folders "
                              "sampled from the same stories")
     rows = [Row("reference", first.reference_frames)] if first.reference_frames else []
-    rows += [Row(name, story.frames, story.given, notes.get(name, {}).get(story_id, ""))
+    rows += [Row(name, story.frames, story.given, notes.get(name, {}).get(story_id, ""),
+                 frame_notes.get(name, {}).get(story_id, ()))
              for name, story in versions.items()]
     heading = story_id if first.seed is None else f"{story_id}  ·  seed {first.seed}"
     return Strip(story_id, heading, first.captions, rows)
@@ -119,12 +126,14 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
     """One story: thin rule, heading, rows of frames, captions."""
     captions = [_wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
     top, lines = 44, max(map(len, captions))
-    height = top + len(strip.rows) * (side + GAP) + 8 + 23 * lines
+    under = [_under(row, side) for row in strip.rows]
+    deep = [18 * max(map(len, texts), default=0) for texts in under]
+    height = top + len(strip.rows) * (side + GAP) + sum(deep) + 8 + 23 * lines
     block = Image.new("RGB", (width, height), PAGE)
     draw = ImageDraw.Draw(block)
     draw.line((MARGIN, 0, width - MARGIN, 0), RULE, 2)
     draw.text((MARGIN, 14), strip.heading, GREY, _font(15, strip.heading))
-    for row in strip.rows:
+    for row, below, depth in zip(strip.rows, under, deep, strict=True):
         label = _wrap(row.name, 15, GUTTER - 12)
         notes = row.note.split(" · ") if row.note else []
         y = top + (side - 21 * len(label) - 18 * len(notes)) // 2
@@ -135,12 +144,20 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
                 y += step
         for k, path in enumerate(row.frames):
             _place(block, path, MARGIN + GUTTER + k * (side + GAP), top, side, k < row.given)
-        top += side + GAP
+            for n, line in enumerate(below[k] if below else ()):
+                draw.text((MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n), line, GREY,
+                          _font(13, line))
+        top += side + GAP + depth
     for k, wrapped in enumerate(captions):
         for n, line in enumerate(wrapped):
             draw.text((MARGIN + GUTTER + k * (side + GAP), top + 2 + 23 * n), line, INK,
                       _font(17, line))
     return block
+
+
+def _under(row: Row, side: int) -> list[list[str]]:
+    """Lines under each frame of a row; none without notes."""
+    return [_wrap(note, 13, side)[:MOST_LINES] for note in row.frame_notes]
 
 
 def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: bool) -> None:
@@ -160,11 +177,11 @@ def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: boo
 
 
 def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
-    return _typeface(size, text.replace("·", "").isascii())
+    return typeface(size, text.replace("·", "").isascii())
 
 
 @cache
-def _typeface(size: int, plain: bool) -> ImageFont.FreeTypeFont:
+def typeface(size: int, plain: bool = True) -> ImageFont.FreeTypeFont:
     """Pillow's own typeface; it holds plain letters only, so other text asks the system first."""
     for name in () if plain else ("DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf"):
         try:

@@ -1,0 +1,190 @@
+"""The classifier behind character_f1, frame_accuracy and background_accuracy, and its training.
+
+    python -m evaluation.classifier train data=DIR out=FILE.safetensors [init=FILE] [epochs=10]
+
+torchvision's Inception v3 with one output per character (sigmoid > 0.5) and one per background
+(the largest), at 299 pixels, as in the field; trained with BCE, cross-entropy for the background,
+and 0.4 of the same on the auxiliary head. `data` is a samples folder with labels: its real frames
+are used where it has them. Every tenth story is held out, and the error on it goes into the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models.inception import Inception3
+from torchvision.transforms.functional import normalize, to_tensor
+from tqdm import tqdm
+
+from evaluation.features import Encoder
+from evaluation.options import parse
+from evaluation.samples import Samples, read_picture, read_samples, replacing
+from evaluation.weights import file_hash, load_weights
+
+SIDE = 299
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+
+
+@dataclass
+class Training:
+    """The options of `train`."""
+
+    data: str
+    out: str
+    init: str | None = None  # torchvision's Inception v3 weights (inception_v3_google-0cc3c7bd.pth)
+    epochs: int = 10
+    batch_size: int = 32
+    seed: int = 0
+    device: str = "auto"
+
+
+class LabelledFrames(Dataset):
+    """(picture (3, 299, 299), characters (C,) 0/1, background index) from a samples folder."""
+
+    def __init__(self, samples: Samples, held_out: bool) -> None:
+        vocabulary = samples.vocabulary or {}
+        self.characters, self.places = vocabulary.get("characters"), vocabulary.get("places", [])
+        if not self.characters:
+            raise ValueError(f"{samples.folder} has no label_vocabulary.json with characters")
+        self.frames = []
+        for number, story in enumerate(samples.stories):
+            if (number % 10 == 9) == held_out:
+                if not story.labels:
+                    raise ValueError(f"{samples.folder}: story {story.story_id!r} has no labels")
+                frames = story.reference_frames or story.frames
+                self.frames += zip(frames, story.labels, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        path, label = self.frames[index]
+        there = torch.tensor([float(name in label["cast"]) for name in self.characters])
+        place = self.places.index(label["place"]) if self.places else 0
+        return prepare(path), there, place
+
+
+def prepare(path: Path) -> Tensor:
+    """(3, 299, 299), squashed (PIL, bilinear) and normalised as ImageNet is."""
+    picture = Image.fromarray(read_picture(path)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return normalize(to_tensor(picture), MEAN, DEVIATION)
+
+
+def train(options: Training) -> dict[str, float]:
+    """Train, write `out` and return the error on held-out stories (None without ten stories)."""
+    samples = read_samples(options.data)
+    training, test = (LabelledFrames(samples, part) for part in (False, True))
+    torch.manual_seed(options.seed)
+    characters = len(training.characters)
+    network = Inception3(
+        characters + len(training.places), transform_input=True, init_weights=not options.init
+    )
+    if options.init:
+        start = load_weights(options.init, "init")
+        network.load_state_dict({k: v for k, v in start.items() if "fc." not in k}, strict=False)
+    network.to(options.device).train()
+    optimiser = torch.optim.AdamW(network.parameters(), 2e-4)
+    loader = DataLoader(training, options.batch_size, shuffle=True, drop_last=len(training) > 1)
+    for epoch in range(options.epochs):
+        bar = tqdm(loader, f"epoch {epoch + 1}/{options.epochs}")
+        for batch in bar:
+            pictures, there, place = (part.to(options.device) for part in batch)
+            outputs = network(pictures)
+            loss = _loss(outputs.logits, there, place) + 0.4 * _loss(
+                outputs.aux_logits, there, place
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    error = _error(network.eval(), test, options)
+    metadata = {
+        "characters": training.characters,
+        "places": training.places,
+        "known_error": error,
+    }
+    weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
+    with replacing(options.out) as temporary:
+        save_file(weights, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+    return error
+
+
+def classifier_file(path: str | os.PathLike) -> Path:
+    """FileNotFoundError when there is none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"classifier={path} does not exist: train one, or name its file")
+    return Path(path)
+
+
+def classifier_encoder(
+    path: str | os.PathLike, vocabulary: dict | None, device: str
+) -> tuple[Encoder, dict]:
+    """Logits (C + P) of pictures, and {characters, places, known_error}.
+
+    A file that `train` wrote says its own names; another state dict of torchvision's Inception v3
+    takes those of the samples, in order.
+    """
+    path = classifier_file(path)
+    weights = load_weights(path, "classifier")
+    about = {"known_error": None}
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            about |= {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    about = {**(vocabulary or {}), **about}
+    rows = len(weights.get("fc.weight", ()))
+    characters, places = (len(about.get(key) or ()) for key in ("characters", "places"))
+    if not characters or rows not in (characters, characters + places):
+        raise ValueError(
+            f"classifier={path} has {rows} outputs for {characters} characters and {places} "
+            "backgrounds: give the label_vocabulary.json it was trained with"
+        )
+    about["places"] = about["places"] if rows > characters else []
+    network = Inception3(rows, transform_input=True, init_weights=False)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"classifier={path} does not fit Inception v3 ({error})") from error
+    key = f"classifier {file_hash(path)}"
+    return Encoder(key, rows, network.eval().to(device), prepare), about
+
+
+def _loss(logits: Tensor, there: Tensor, place: Tensor) -> Tensor:
+    characters, places = logits.split([there.shape[1], logits.shape[1] - there.shape[1]], dim=1)
+    loss = F.binary_cross_entropy_with_logits(characters, there)
+    return loss + F.cross_entropy(places, place) if places.shape[1] else loss
+
+
+@torch.inference_mode()
+def _error(network: nn.Module, frames: LabelledFrames, options: Training) -> dict | None:
+    """Share of frames with a wrong cast, and with a wrong background."""
+    wrong = []
+    for pictures, there, place in DataLoader(frames, options.batch_size):
+        logits = network(pictures.to(options.device)).cpu()
+        cast = ((logits[:, : there.shape[1]] > 0) != there.bool()).any(1)
+        rest = logits[:, there.shape[1] :]
+        wrong.append(np.stack([cast, rest.argmax(1) != place if rest.shape[1] else cast], 1))
+    if not wrong:
+        return None
+    return dict(zip(("cast", "place"), np.concatenate(wrong).mean(0).tolist(), strict=True))
+
+
+if __name__ == "__main__":
+    try:
+        if sys.argv[1:2] != ["train"]:
+            raise ValueError("give: python -m evaluation.classifier train data=DIR out=FILE")
+        chosen = parse(Training, sys.argv[2:])
+        print(f"{chosen.out}: error on held-out stories {train(chosen)}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

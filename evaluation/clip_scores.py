@@ -1,0 +1,84 @@
+"""CLIP's pictures and captions as unit vectors, with open_clip; cosines are not times 100."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from evaluation.features import Encoder
+from evaluation.samples import read_picture
+from evaluation.weights import file_hash
+
+
+class _Tower(nn.Module):
+    def __init__(self, clip: nn.Module, part: str) -> None:
+        super().__init__()
+        self.clip, self.part = clip, part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(getattr(self.clip, self.part)(x), dim=-1)
+
+
+def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encoder, str]:
+    """Encoders of pictures and of captions, and the SHA-256 of the weights.
+
+    `model`: an open_clip name, or `local-dir:FOLDER` that holds open_clip_config.json and weights.
+    `weights`: one of open_clip's tags, or a file.
+    """
+    tag = None if model.startswith(("local-dir:", "hf-hub:")) else weights
+    try:
+        clip, _, transform = open_clip.create_model_and_transforms(
+            model, pretrained=tag, device=device, require_pretrained=True
+        )
+        tokenizer = open_clip.get_tokenizer(model)
+        sha256 = _hash(model, tag)
+    except Exception as error:  # open_clip and the hub client raise many kinds
+        raise ValueError(
+            f"clip_model={model} with clip_weights={weights} cannot be loaded ({error}): without "
+            f"a network give clip_weights=FILE{_source(model, weights)}, or "
+            "clip_model=local-dir:FOLDER"
+        ) from error
+    clip.eval()
+    with torch.inference_mode():
+        width = clip.encode_text(tokenizer(["a"]).to(device)).shape[1]
+    name = f"{model} {sha256}"
+    pictures = Encoder(
+        f"clip-image {name}", width, _Tower(clip, "encode_image"), partial(_prepare, transform)
+    )
+    captions = Encoder(
+        f"clip-text {name}", width, _Tower(clip, "encode_text"), partial(_tokenise, tokenizer)
+    )
+    return pictures, captions, sha256
+
+
+def _prepare(transform, path: Path) -> Tensor:
+    return transform(Image.fromarray(read_picture(path)))
+
+
+def _tokenise(tokenizer, caption: str) -> Tensor:
+    return tokenizer([caption])[0]
+
+
+def _hash(model: str, weights: str | None) -> str:
+    if weights is None:
+        folder = Path(model.partition(":")[2])
+        files = [*folder.glob("open_clip_*.safetensors"), *folder.glob("open_clip_*.bin")]
+        return file_hash(files[0]) if files else "unknown"
+    if not Path(weights).is_file():  # a tag: open_clip has just downloaded it, or found it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            weights = open_clip.download_pretrained(open_clip.get_pretrained_cfg(model, weights))
+    return file_hash(weights)
+
+
+def _source(model: str, weights: str) -> str:
+    found = open_clip.get_pretrained_cfg(model, weights) or {}
+    hub = found.get("hf_hub", "").rstrip("/")
+    return f" (open_clip_model.safetensors of https://huggingface.co/{hub})" if hub else ""

@@ -1,0 +1,85 @@
+"""The Inception network of FID, and how this field feeds it.
+
+torchvision's Inception v3 with three changes makes the network that TensorFlow published in 2015:
+average pooling that leaves the padding out, max pooling in the last block, 1008 classes. So the
+published file loads strictly. (torchmetrics has the network only with the torch-fidelity package,
+and resizes pictures another way.)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import inception as tv
+
+from evaluation.features import Encoder
+from evaluation.samples import read_picture
+from evaluation.weights import file_hash, load_weights
+
+SIDE, WIDTH = 299, 2048
+
+
+class _BlockA(tv.InceptionA):
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_mean_of_neighbours(x))]
+
+
+class _BlockC(tv.InceptionC):
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_mean_of_neighbours(x))]
+
+
+class _BlockE(tv.InceptionE):
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        last = self.branch_pool.conv.in_channels == 2048
+        pooled = F.max_pool2d(x, 3, 1, 1) if last else _mean_of_neighbours(x)
+        return [*super()._forward(x)[:-1], self.branch_pool(pooled)]
+
+
+def _mean_of_neighbours(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+
+def fid_inception() -> nn.Module:
+    """(N, 3, 299, 299) in [-1, 1] -> pool3 features (N, 2048) in eval mode; weights undefined."""
+    blocks = [tv.BasicConv2d, _BlockA, tv.InceptionB, _BlockC, tv.InceptionD, _BlockE]
+    return tv.Inception3(
+        num_classes=1008,
+        aux_logits=False,
+        inception_blocks=[*blocks, tv.InceptionAux],
+        init_weights=False,
+    )
+
+
+def inception_encoder(path: Path, first_side: int | None, key: str, device: str) -> Encoder:
+    """Pool3 features of pictures, squashed to `first_side` before (64 in fid@64) or not."""
+    network = fid_inception()
+    weights = load_weights(path, key)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{key}={path} does not fit FID's Inception ({error})") from error
+    network.fc = nn.Identity()
+    name = f"inception {file_hash(path)} side {first_side}"
+    load = partial(prepare, first_side=first_side)
+    return Encoder(name, WIDTH, network.eval().to(device), load)
+
+
+def prepare(path: Path, first_side: int | None) -> Tensor:
+    """(3, 299, 299) in [-1, 1].
+
+    PIL squashes to `first_side` (bilinear with antialiasing, 8 bits); then bilinear to 299 without.
+    """
+    picture = read_picture(path)
+    if first_side:
+        size = (first_side, first_side)
+        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
+    pixels = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", align_corners=False)
+    return 2 * pixels[0] - 1

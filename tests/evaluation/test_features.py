@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from evaluation.features import Encoder, FeatureCache, extract
+from evaluation.samples import read_picture
+
+
+def load(path):
+    if isinstance(path, tuple):
+        return torch.stack([load(one) for one in path])
+    return torch.from_numpy(read_picture(path).copy()).float().flatten() / 255
+
+
+def encoder(key="linear 1", side=4, width=3):
+    torch.manual_seed(0)
+    return Encoder(key, width, nn.Linear(3 * side**2, width), load)
+
+
+def pictures(folder, count, side=4):
+    random = np.random.default_rng(0)
+    paths = [folder / f"{n}.png" for n in range(count)]
+    for path in paths:
+        Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    return paths
+
+
+class Counting(nn.Linear):
+    seen = 0
+
+    def forward(self, x):
+        Counting.seen += len(x)
+        return super().forward(x)
+
+
+def test_features_are_those_of_the_network_in_order(tmp_path):
+    paths, found = pictures(tmp_path, 10), encoder()
+    out = extract(paths, found, FeatureCache(tmp_path / "c.sqlite"), batch_size=3)
+    expected = found.network(torch.stack([load(path) for path in paths])).detach().numpy()
+    assert out == pytest.approx(expected, abs=1e-6) and out.dtype == np.float32
+
+
+def test_cache_is_keyed_by_picture_and_weights(tmp_path):
+    paths = pictures(tmp_path, 4)
+    one = Encoder("linear 1", 3, Counting(48, 3), load)
+    extract([*paths, paths[0]], one, FeatureCache(tmp_path / "c.sqlite"))
+    assert Counting.seen == 4  # the repeated picture once
+    moved = tmp_path / "moved.png"
+    paths[0].rename(moved)
+    again = extract([moved, *paths[1:]], one, FeatureCache(tmp_path / "c.sqlite"))
+    assert Counting.seen == 4
+    Image.new("RGB", (4, 4), "red").save(moved)
+    changed = extract([moved, *paths[1:]], one, FeatureCache(tmp_path / "c.sqlite"))
+    assert Counting.seen == 5
+    assert (changed[0] != again[0]).any() and (changed[1:] == again[1:]).all()
+    two = Encoder("linear 2", 3, one.network, load)
+    extract(paths[1:], two, FeatureCache(tmp_path / "c.sqlite"))
+    assert Counting.seen == 8
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
+    paths = pictures(tmp_path, 6)
+    one = Encoder("linear 1", 3, Counting(48, 3), load)
+    whole = paths[4].read_bytes()
+    paths[4].write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="4.png cannot be read"):
+        extract(paths, one, FeatureCache(tmp_path / "c.sqlite"), batch_size=2)
+    paths[4].write_bytes(whole)
+    before = Counting.seen
+    extract(paths, one, FeatureCache(tmp_path / "c.sqlite"), batch_size=2)
+    assert Counting.seen == before + 2
+
+
+def test_several_processes_agree_with_one(tmp_path):
+    paths, found = pictures(tmp_path, 9), encoder()
+    one = extract(paths, found, FeatureCache(tmp_path / "one.sqlite"), batch_size=2)
+    two = extract(paths, found, FeatureCache(tmp_path / "two.sqlite"), batch_size=2, processes=2)
+    assert np.array_equal(one, two)
+
+
+def test_memory_stays_flat(tmp_path):
+    """Ten thousand frames need no more than a thousand, but for their paths and keys."""
+    texts = [f"caption {n}" for n in range(10_000)]
+    wide = Encoder("wide 1", 512, nn.Linear(48, 512), _random_row)
+    peaks = {}
+    for count in (1_000, 10_000):
+        cache = FeatureCache(tmp_path / f"{count}.sqlite")
+        tracemalloc.start()
+        out = extract(texts[:count], wide, cache)
+        assert out.shape == (count, 512) and len({row.tobytes() for row in out[::997]}) > 1
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    everything = 10_000 * 512 * 4  # bytes of all features; pictures would be far more
+    assert peaks[10_000] - peaks[1_000] < everything / 3
+
+
+def _random_row(text):
+    return torch.full((48,), float(text.split()[1]))
+
+
+def test_bad_input(tmp_path):
+    broken = encoder()
+    torch.nn.init.constant_(broken.network.bias, float("nan"))
+    with pytest.raises(ValueError, match="linear gave infinite numbers"):
+        extract(pictures(tmp_path, 1), broken, FeatureCache(tmp_path / "c.sqlite"))
+    paths = pictures(tmp_path, 2)
+    Image.new("RGB", (5, 4)).save(paths[1])
+    with pytest.raises(ValueError, match="1.png is .* but .*0.png is .*one size"):
+        extract(paths, encoder(), FeatureCache(tmp_path / "c.sqlite"))
+    with pytest.raises(ValueError, match="gone.png cannot be read"):
+        extract([Path(tmp_path / "gone.png")], encoder(), FeatureCache(tmp_path / "c.sqlite"))
+    (tmp_path / "text.sqlite").write_text("no data base, but long enough to be looked at" * 30)
+    with pytest.raises(ValueError, match="text.sqlite is no feature cache"):
+        FeatureCache(tmp_path / "text.sqlite")

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from evaluation import weights
+from evaluation.features import FeatureCache
+from evaluation.inception import fid_inception, inception_encoder, prepare
+from evaluation.weights import INCEPTION, Published, file_hash, find_weights, load_weights
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory):
+    torch.manual_seed(0)
+    network = fid_inception().eval()
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            spread = value.numel() / max(value.shape[0], 1) if value.ndim > 1 else 1.0
+            torch.nn.init.normal_(value, 0, spread**-0.5)
+        if name.endswith("running_var") or name.endswith("bn.weight"):
+            torch.nn.init.constant_(value, 1.0)
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(network.state_dict(), path)
+    return path, network
+
+
+def by_hand(path, first_side):
+    """Preparation as FACTS of the lineage tell it, bilinear interpolation written out."""
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    if first_side:
+        picture = picture.resize((first_side, first_side), Image.Resampling.BILINEAR)
+    x = np.asarray(picture, np.float64) / 255
+
+    def stretch(x):  # along axis 0: corners not aligned, no antialiasing
+        at = ((np.arange(299) + 0.5) * len(x) / 299 - 0.5).clip(0)
+        low = np.floor(at).astype(int)
+        high, part = np.minimum(low + 1, len(x) - 1), (at - low)[:, None, None]
+        return x[low] * (1 - part) + x[high] * part
+
+    x = stretch(stretch(x).transpose(1, 0, 2)).transpose(1, 0, 2)
+    return (2 * x - 1).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("first_side", [64, None])
+@pytest.mark.parametrize("size", [(128, 128), (512, 400), (50, 90)])
+def test_preparation_equals_the_protocol_written_by_hand(tmp_path, size, first_side):
+    random = np.random.default_rng(0)
+    path = tmp_path / "picture.png"
+    Image.fromarray(random.integers(0, 256, (*size[::-1], 3), np.uint8)).save(path)
+    found = prepare(path, first_side).numpy()
+    assert found.shape == (3, 299, 299)
+    assert np.abs(found - by_hand(path, first_side)).max() < 5e-5  # a hundredth of a grey level
+
+
+def test_the_whole_way_from_pictures_to_features(tmp_path, random_weights):
+    path, network = random_weights
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8)).save(
+        tmp_path / "picture.png"
+    )
+    kept = {}
+    network.avgpool.register_forward_hook(lambda _, __, out: kept.update(pool3=out.flatten(1)))
+    pixels = torch.from_numpy(by_hand(tmp_path / "picture.png", 64)).float()
+    with torch.inference_mode():
+        network(pixels[None])
+    encoder = inception_encoder(path, 64, "inception_weights", "cpu")
+    found = encoder([tmp_path / "picture.png"])
+    assert found.shape == (1, 2048) == (1, encoder.width)
+    assert np.ptp(found) > 0
+    assert np.allclose(found, kept["pool3"].numpy(), rtol=1e-3, atol=1e-4)
+    assert encoder.key != inception_encoder(path, None, "inception_weights", "cpu").key
+
+
+def test_network_has_the_names_and_shapes_of_the_published_file(random_weights):
+    shapes = {name: tuple(value.shape) for name, value in random_weights[1].state_dict().items()}
+    assert shapes["fc.weight"] == (1008, 2048)
+    assert shapes["Conv2d_1a_3x3.conv.weight"] == (32, 3, 3, 3)
+    assert shapes["Mixed_5b.branch_pool.conv.weight"] == (32, 192, 1, 1)
+    assert shapes["Mixed_6b.branch7x7_2.conv.weight"] == (128, 128, 1, 7)
+    assert shapes["Mixed_7c.branch_pool.conv.weight"] == (192, 2048, 1, 1)
+    assert not any(name.startswith("AuxLogits") for name in shapes)
+
+
+@pytest.mark.parametrize(
+    "block, channels",
+    [("Mixed_5b", 192), ("Mixed_6b", 768), ("Mixed_7b", 1280), ("Mixed_7c", 2048)],
+)
+def test_pooling_leaves_the_padding_out_and_is_a_maximum_in_the_last_block(
+    random_weights, block, channels
+):
+    module = getattr(random_weights[1], block)
+    x = torch.rand(1, channels, 5, 5)
+    around = F.pad(x, (1, 1, 1, 1), value=float("nan")).unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
+    if block == "Mixed_7c":
+        pooled = around.nan_to_num(-1).amax(-1)
+    else:
+        pooled = around.nanmean(-1)
+    with torch.inference_mode():
+        found, expected = module(x), module.branch_pool(pooled)
+    assert torch.allclose(found[:, -expected.shape[1] :], expected, atol=1e-5)
+
+
+def test_wrong_weights_are_refused_unless_allowed(random_weights, tmp_path):
+    path, _ = random_weights
+    with pytest.raises(ValueError, match="6726825d.*allow_other_weights=true") as caught:
+        find_weights(INCEPTION, path, "inception_weights")
+    assert "inception_weights=" in str(caught.value) and file_hash(path)[:16] in str(caught.value)
+    assert find_weights(INCEPTION, path, "inception_weights", allow_other=True) == path
+    right = Published(f"https://example.org/net-{file_hash(path)[:8]}.pth")
+    assert find_weights(right, path, "inception_weights") == path
+
+
+def test_no_file_and_no_network_is_one_clear_error(tmp_path, monkeypatch):
+    def no_network(url, target, hash_prefix):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no route to host") as caught:
+        find_weights(INCEPTION, None, "inception_weights")
+    for part in (INCEPTION.name, INCEPTION.url, "6726825d", "inception_weights=FILE"):
+        assert part in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="inception_weights=gone.pth does not exist"):
+        find_weights(INCEPTION, "gone.pth", "inception_weights")
+
+
+def test_published_hashes_stand_in_the_names():
+    assert INCEPTION.sha256 == "6726825d"
+    assert weights.LPIPS_BACKBONES["alex"].sha256 == "7be5be79"
+    assert weights.LPIPS_BACKBONES["vgg"].name == "vgg16-397923af.pth"
+
+
+def test_weights_that_do_not_fit_or_are_none(tmp_path):
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "small.pth")
+    with pytest.raises(ValueError, match="does not fit FID's Inception"):
+        inception_encoder(tmp_path / "small.pth", 64, "inception_weights", "cpu")
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(ValueError, match="inception_weights=.*text.pth"):
+        load_weights(tmp_path / "text.pth", "inception_weights")
+    torch.save(FeatureCache, tmp_path / "code.pth")  # a pickled class must not be loaded
+    with pytest.raises(ValueError, match="code.pth is not a plain file of weights"):
+        load_weights(tmp_path / "code.pth", "inception_weights")

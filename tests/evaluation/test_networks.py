@@ -1,0 +1,188 @@
+"""clip, lpips and the classifier, with random or tiny networks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from sample_folders import VOCABULARY, toy_frames, write_manifest, write_samples
+from torchmetrics.functional.image.lpips import _NoTrainLpips
+from torchvision.models import alexnet, squeezenet1_1
+
+from evaluation.classifier import Training, classifier_encoder, prepare, train
+from evaluation.clip_scores import clip_encoders
+from evaluation.inception import fid_inception
+from evaluation.lpips_adjacent import lpips_encoder
+from evaluation.options import Options
+from evaluation.run import evaluate
+
+CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def picture(path, seed=0, side=96):
+    random = np.random.default_rng(seed)
+    Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(path)
+    return path
+
+
+def write_clip(folder):
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**CLIP)
+    folder.mkdir()
+    preparation = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"model_cfg": CLIP, "preprocess_cfg": preparation}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return model.eval()
+
+
+def test_clip_from_a_local_folder_gives_the_models_own_cosines(tmp_path):
+    model = write_clip(tmp_path / "clip")
+    pictures, captions, sha256 = clip_encoders(f"local-dir:{tmp_path / 'clip'}", "openai", "cpu")
+    path = picture(tmp_path / "a.png", side=32)
+    pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 127.5 - 1
+    tokens = open_clip.SimpleTokenizer(context_length=16)(["a red fox"])
+    with torch.inference_mode():
+        expected = F.cosine_similarity(model.encode_image(pixels), model.encode_text(tokens))
+    found = (pictures([path]) * captions(["a red fox"])).sum()
+    assert found == pytest.approx(expected.item(), abs=1e-5)
+    assert len(sha256) == 64 and sha256 in pictures.key and pictures.key != captions.key
+
+
+def test_clip_without_weights_names_file_and_key(tmp_path, monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("offline")
+
+    monkeypatch.setattr("open_clip.factory.download_pretrained", no_network)
+    with pytest.raises(ValueError, match="offline") as caught:
+        clip_encoders("ViT-B-32-quickgelu", "openai", "cpu")
+    assert "huggingface.co/timm/vit_base_patch32_clip_224.openai" in str(caught.value)
+    assert "clip_weights=FILE" in str(caught.value)
+    with pytest.raises(ValueError, match="clip_model=no-such-model"):
+        clip_encoders("no-such-model", "openai", "cpu")
+
+
+@pytest.mark.parametrize("net, model", [("alex", alexnet), ("squeeze", squeezenet1_1)])
+def test_lpips_uses_the_given_backbone(tmp_path, net, model):
+    torch.manual_seed(1)
+    with torch.device("meta"):  # random values come below, quicker than torchvision's
+        shapes = {k: v.shape for k, v in model().features.state_dict().items()}
+    weights = {f"features.{k}": 0.1 * torch.randn(shape) for k, shape in shapes.items()}
+    save_file(weights, tmp_path / "net.safetensors")
+    one, two = picture(tmp_path / "1.png", 1), picture(tmp_path / "2.png", 2)
+    encoder = lpips_encoder(net, tmp_path / "net.safetensors", "lpips_weights", "cpu")
+    expected = _NoTrainLpips(net=net, pnet_rand=True)
+    with torch.inference_mode():
+        for mine, theirs in zip(expected.net.parameters(), weights.values(), strict=True):
+            mine.copy_(theirs)
+        pixels = [
+            torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 127.5 - 1
+            for path in (one, two)
+        ]
+        value = expected(*pixels).item()
+    assert encoder([(one, two), (one, one)]).ravel() == pytest.approx([value, 0], abs=1e-5)
+    assert value > 0
+    with pytest.raises(ValueError, match="does not fit lpips_net=vgg"):
+        lpips_encoder("vgg", tmp_path / "net.safetensors", "lpips_weights", "cpu")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labelled")
+    frames, labels = toy_frames(10, seed=0)
+    entries = write_samples(folder, [(0, 0, 0)], stories=10, references=False)
+    for number, entry in enumerate(entries):
+        entry["labels"] = labels[number : number + 1]
+        Image.fromarray(frames[number]).save(folder / entry["frames"][0])
+    write_manifest(folder, entries)
+    vocabulary = {key: VOCABULARY[key] for key in ("characters", "places")}
+    (folder / "label_vocabulary.json").write_text(json.dumps(vocabulary))
+    return folder
+
+
+def test_classifier_is_trained_from_labels_and_carries_its_own_error(labelled, tmp_path):
+    out = tmp_path / "classifier.safetensors"
+    state = Training(str(labelled), str(out), epochs=1, batch_size=4, device="cpu")
+    error = train(state)
+    encoder, about = classifier_encoder(out, None, "cpu")
+    assert set(error) == {"cast", "place"} and about["known_error"] == error
+    assert about["characters"] == ["ann", "bob"]
+    frames = sorted(labelled.glob("story9/0*.png"))  # the held-out story
+    logits = encoder(frames)
+    assert logits.shape == (1, 4)
+    entry = json.loads((labelled / "manifest.jsonl").read_text().splitlines()[9])
+    wrong = [
+        [name for name, there in zip(["ann", "bob"], row > 0, strict=False) if there]
+        != sorted(label["cast"])
+        for row, label in zip(logits, entry["labels"], strict=True)
+    ]
+    assert error["cast"] == pytest.approx(np.mean(wrong))
+    pixels = np.asarray(Image.open(frames[0]).resize((299, 299), Image.Resampling.BILINEAR))
+    by_hand = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert np.allclose(prepare(frames[0]), by_hand.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_classifier_files_that_do_not_fit(labelled, tmp_path):
+    with pytest.raises(FileNotFoundError, match="classifier=gone"):
+        classifier_encoder("gone", None, "cpu")
+    torch.save({"fc.weight": torch.zeros(3, 2048)}, tmp_path / "three.pth")
+    with pytest.raises(ValueError, match="3 outputs for 2 characters and 2 backgrounds"):
+        classifier_encoder(tmp_path / "three.pth", VOCABULARY, "cpu")
+    torch.save({"fc.weight": torch.zeros(2, 2048)}, tmp_path / "two.pth")
+    with pytest.raises(ValueError, match="does not fit Inception v3"):
+        classifier_encoder(tmp_path / "two.pth", VOCABULARY, "cpu")
+
+
+def test_everything_at_once_with_random_weights(tmp_path):
+    """The plumbing: each metric meets its network, its pictures and its weights' hash."""
+    frames, _ = toy_frames(12, seed=1)
+    entries = write_samples(tmp_path / "s", stories=3)
+    for number, entry in enumerate(entries):
+        for k in range(2):
+            Image.fromarray(frames[2 * number + k]).save(tmp_path / "s" / entry["frames"][k])
+            real = tmp_path / "s" / entry["reference_frames"][k]
+            Image.fromarray(frames[6 + 2 * number + k]).save(real)
+    write_clip(tmp_path / "clip")
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        shapes = {"inception": fid_inception(), "lpips": squeezenet1_1()}
+    for name, network in shapes.items():
+        weights = {}
+        for key, value in network.state_dict().items():
+            weights[key] = torch.ones(value.shape, dtype=value.dtype)  # of batch norms
+            if value.ndim > 1:
+                weights[key] = torch.randn(value.shape) * (2 / value[0].numel()) ** 0.5
+            elif key.endswith(("bias", "running_mean")):
+                weights[key] *= 0
+        save_file(weights, tmp_path / f"{name}.safetensors")
+    found = evaluate(Options(
+        str(tmp_path / "s"), ["fid@64", "clip", "lpips_adjacent"], device="cpu", draws=20,
+        inception_weights=str(tmp_path / "inception.safetensors"), allow_other_weights=True,
+        clip_model=f"local-dir:{tmp_path / 'clip'}", lpips_net="squeeze", frechet_draws=1,
+        lpips_weights=str(tmp_path / "lpips.safetensors"), pictures=False,
+        papers="pororo-visualization", cache=str(tmp_path / "cache.sqlite")))  # fmt: skip
+    for name, entry in found["metrics"].items():
+        assert np.isfinite([entry["value"], entry["floor"], entry["ceiling"]]).all(), name
+        assert len(entry["weights"]["sha256"]) == 64 and entry["protocol"]
+    counts = {name: entry["n"] for name, entry in found["metrics"].items()}
+    assert counts == {"fid@64": 6, "clip_t": 6, "clip_i": 6, "clip_i_adjacent": 3,
+                      "lpips_adjacent": 3}  # fmt: skip
+    pictures = {k: clip_encoders(f"local-dir:{tmp_path / 'clip'}", "", "cpu")[0](
+        [tmp_path / "s" / entry[k][n] for entry in entries for n in range(2)])
+        for k in ("frames", "reference_frames")}  # fmt: skip
+    cosines = (pictures["frames"] * pictures["reference_frames"]).sum(1)
+    assert found["metrics"]["clip_i"]["value"] == pytest.approx(cosines.mean(), abs=1e-6)
+    nearby = (pictures["frames"][::2] * pictures["frames"][1::2]).sum(1)
+    assert found["metrics"]["clip_i_adjacent"]["value"] == pytest.approx(nearby.mean(), abs=1e-6)
+    assert any("did not use the TensorFlow-2015 weights" in one for one in found["warnings"])
+    assert any("6 frames are fewer than the 2048" in one for one in found["warnings"])

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from sample_folders import VOCABULARY, label, toy_frames, write_manifest, write_samples
+
+from evaluation.__main__ import main
+from evaluation.cartoon_metrics import METRICS, score
+from evaluation.gallery import worst_and_best_first
+from evaluation.judge import Judge, train_judge
+from evaluation.material import Material, shuffled_rows
+from evaluation.networks import choose, preflight
+from evaluation.options import Options, parse
+from evaluation.paper_table import paper_table
+from evaluation.picture_folders import open_samples
+from evaluation.plots import plot_by_frame
+from evaluation.run import evaluate
+from evaluation.samples import read_samples
+
+STORIES, FRAMES = 6, 3
+
+
+@pytest.fixture(scope="module")
+def judge_file(tmp_path_factory):
+    frames, labels = toy_frames(120, seed=0)
+    judge = train_judge(frames, labels, VOCABULARY, 1, False, steps=40, batch_size=16)
+    judge.known_error = judge.error(*toy_frames(40, seed=9))
+    path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
+    judge.save(path)
+    return path
+
+
+def write_stories(folder, wrong=0, seed=3, **changes):
+    """Stories with true pictures as references; the last frame of the first `wrong` is noise."""
+    frames, labels = toy_frames(STORIES * FRAMES, seed)
+    entries = write_samples(folder, [(0, 0, 0)] * FRAMES, stories=STORIES)
+    random = np.random.default_rng(0)
+    for number, entry in enumerate(entries):
+        part = slice(number * FRAMES, (number + 1) * FRAMES)
+        entry |= {"labels": labels[part], **changes}
+        for k, frame in enumerate(frames[part]):
+            Image.fromarray(frame).save(folder / f"story{number}/reference_{k:04d}.png")
+            if number < wrong and k == FRAMES - 1:
+                frame = random.integers(0, 256, frame.shape, np.uint8)
+            Image.fromarray(frame).save(folder / entry["frames"][k])
+    write_manifest(folder, entries)
+    (folder / "label_vocabulary.json").write_text(json.dumps(VOCABULARY))
+    return folder
+
+
+def options(folder, judge_file, tmp_path, **changes):
+    return Options(str(folder), judge=str(judge_file), cache=str(tmp_path / "cache.sqlite"),
+                   device="cpu", draws=50, frechet_draws=4, **changes)  # fmt: skip
+
+
+def test_command_writes_values_with_everything_needed_to_repeat_them(tmp_path, judge_file, capsys):
+    folder = write_stories(tmp_path / "s", wrong=2)
+    main([f"samples={folder}", f"judge={judge_file}", "stories=2", "draws=50", "device=cpu",
+          "metrics=cartoon,judge_frechet,judge_kernel", f"cache={tmp_path / 'c.sqlite'}",
+          "frechet_draws=4"])  # fmt: skip
+    found = json.loads((folder / "metrics.json").read_text())
+    entry = found["metrics"]["cartoon/frame_accuracy"]
+    assert entry["n"] == found["frames"] == STORIES * FRAMES and found["stories"] == STORIES
+    assert entry["value"] == pytest.approx(1 - 2 / 18, abs=0.06)
+    assert entry["interval"][0] <= entry["value"] <= entry["interval"][1]
+    assert entry["by_frame"][:2] == [1.0, 1.0] and entry["by_frame"][2] < 1
+    assert entry["floor"] == 1.0 > entry["value"] > entry["ceiling"]
+    assert re.fullmatch(r"[0-9a-f]{64}", entry["weights"]["sha256"])
+    assert "own error" in entry["protocol"] and found["libraries"]["torch"]
+    distance = found["metrics"]["judge_frechet"]
+    assert 0 < distance["value"] and distance["floor"] > 0 and distance["ceiling"] > 0
+    assert any("fewer than the 128 features" in warning for warning in found["warnings"])
+    printed = capsys.readouterr().out
+    assert "cartoon/frame_accuracy" in printed and "warning: judge_frechet" in printed
+    page = (folder / "storyboard.html").read_text("utf-8")
+    assert page.count("<h2>") == STORIES and 'class="plot"' in page
+    ranks = re.findall(r"<span>(worst|best)</span>", page)
+    assert ranks == ["worst", "best"]  # of the two asked for, before the others
+    worst, best = re.findall(r"<h2>(\w+)", page)[:2]
+    assert worst in ("story0", "story1") and best not in ("story0", "story1")
+    assert page.count("<figcaption>") == STORIES * FRAMES and "wrong: " in page
+    assert Image.open(folder / "metrics_by_frame.png").width > 700
+    assert (folder / "storyboard.png").is_file()
+
+
+def test_values_are_those_of_the_cartoon_metrics(tmp_path, judge_file):
+    folder = write_stories(tmp_path / "s", wrong=3)
+    found = evaluate(options(folder, judge_file, tmp_path, pictures=False))["metrics"]
+    stories, judge = read_samples(folder).stories, Judge.load(judge_file)
+    readings = [
+        judge.read(np.stack([np.asarray(Image.open(p)) for p in one.frames])) for one in stories
+    ]
+    expected = score(stories, readings, draws=10)
+    for name in METRICS:
+        assert found[f"cartoon/{name}"]["value"] == pytest.approx(expected[name]), name
+
+
+def test_second_folder_is_compared_story_by_story(tmp_path, judge_file):
+    good, bad = write_stories(tmp_path / "a"), write_stories(tmp_path / "b", wrong=4)
+    names = ["cartoon", "judge_frechet", "judge_kernel"]
+    found = evaluate(
+        options(good, judge_file, tmp_path, metrics=names, compare=str(bad), pictures=False)
+    )
+    entry = found["compare"]["metrics"]["cartoon/frame_accuracy"]
+    assert entry["value"] < 1 == found["metrics"]["cartoon/frame_accuracy"]["value"]
+    assert entry["difference"] == pytest.approx(1 - entry["value"])
+    assert 0 <= entry["difference_interval"][0] < entry["difference_interval"][1]
+    assert found["compare"]["metrics"]["judge_frechet"]["difference"] < 0
+    same = evaluate(
+        options(good, judge_file, tmp_path, metrics=names, compare=str(good), pictures=False)
+    )["compare"]["metrics"]
+    assert {tuple(e["difference_interval"]) for e in same.values() if e["difference_interval"]} == {
+        (0.0, 0.0)
+    }
+
+
+def test_comparison_keeps_to_shared_stories_and_refuses_other_tasks(tmp_path, judge_file):
+    one, two = write_stories(tmp_path / "a"), write_stories(tmp_path / "b")
+    lines = (two / "manifest.jsonl").read_text().splitlines()
+    (two / "manifest.jsonl").write_text("\n".join(lines[:4]))
+    found = evaluate(options(one, judge_file, tmp_path, compare=str(two), pictures=False))
+    assert found["stories"] == 4 and "only the 4 stories" in found["warnings"][0]
+    third = write_stories(tmp_path / "c", given=1)
+    with pytest.raises(ValueError, match="other given in"):
+        evaluate(options(one, judge_file, tmp_path, compare=str(third)))
+
+
+def test_given_frames_are_not_counted(tmp_path, judge_file):
+    folder = write_stories(tmp_path / "s", wrong=1, given=1)
+    found = evaluate(
+        options(folder, judge_file, tmp_path, pictures=False, metrics="cartoon,judge_kernel")
+    )["metrics"]
+    assert found["judge_kernel"]["n"] == STORIES * (FRAMES - 1)
+    assert found["cartoon/frame_accuracy"]["n"] == STORIES * (FRAMES - 1)
+    assert found["cartoon/frame_accuracy"]["by_frame"][0] is None
+
+
+def test_shuffled_stories_share_no_frame_with_their_own():
+    for stories, frames in ((6, 5), (100, 5), (4, 3)):
+        rows = shuffled_rows(stories, frames)
+        for s, row in enumerate(rows):
+            assert s not in row and len(set(row)) == frames
+        assert all(len(set(column)) == stories for column in rows.T)  # each picture once
+    assert shuffled_rows(5, 5) is None
+
+
+def test_worst_and_best_come_first():
+    scores = [0.5, float("nan"), 0.1, 0.9, 0.7, 0.2]
+    assert worst_and_best_first(scores, 4) == [2, 5, 3, 4, 0, 1]
+    assert sorted(worst_and_best_first(scores, 99)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_plain_folders_of_another_system(tmp_path, judge_file):
+    write_stories(tmp_path / "s")
+    for kind, prefix in (("drawn", "0"), ("real", "reference")):
+        (tmp_path / kind).mkdir()
+        for number, path in enumerate(sorted((tmp_path / "s").glob(f"story*/{prefix}*.png"))):
+            (tmp_path / kind / f"frame{number}.png").write_bytes(path.read_bytes())
+    found = evaluate(
+        options(
+            tmp_path / "drawn",
+            judge_file,
+            tmp_path,
+            metrics=["judge_frechet"],
+            reference=str(tmp_path / "real"),
+            story_length=FRAMES,
+        )
+    )
+    assert found["stories"] == STORIES and found["frames"] == 18
+    assert found["metrics"]["judge_frechet"]["value"] == pytest.approx(0, abs=1e-3)
+    assert (tmp_path / "drawn" / "metrics.json").is_file()
+
+
+def test_plain_folders_are_ordered_naturally_and_captioned(tmp_path):
+    write_samples(tmp_path / "s", [(n, 0, 0) for n in range(12)], stories=1)
+    (tmp_path / "p").mkdir()
+    for n in range(12):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / "p" / f"f{n}.png")
+    (tmp_path / "c.txt").write_text("\n".join(f"caption {n}" for n in range(12)))
+    stories = open_samples(tmp_path / "p", captions=tmp_path / "c.txt", story_length=4).stories
+    assert [path.name for path in stories[2].frames] == ["f8.png", "f9.png", "f10.png", "f11.png"]
+    assert stories[2].captions[2] == "caption 10" and len(stories) == 3
+    with pytest.raises(ValueError, match="12 pictures, not a multiple of story_length=5"):
+        open_samples(tmp_path / "p", story_length=5)
+    (tmp_path / "r").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "r" / "0.png")
+    with pytest.raises(ValueError, match="12 pictures but .* 1 pictures"):
+        open_samples(tmp_path / "p", tmp_path / "r")
+    (tmp_path / "c.txt").write_text("one")
+    with pytest.raises(ValueError, match="1 lines for 12 pictures"):
+        open_samples(tmp_path / "p", captions=tmp_path / "c.txt")
+    with pytest.raises(ValueError, match="has a manifest"):
+        open_samples(tmp_path / "s", tmp_path / "r")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="has no manifest.jsonl"):
+        open_samples(tmp_path / "empty")
+
+
+def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):
+    folder = write_stories(tmp_path / "s")
+
+    def refused(message, **changes):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            evaluate(Options(str(folder), **{"cache": str(tmp_path / "c"), **changes}))
+
+    refused("'fidd' is not known; choose among fid@64", metrics="fidd")
+    refused("cartoon/place_accuracy needs judge=FILE", metrics="cartoon")
+    refused("frame_accuracy needs classifier=FILE", metrics=["frame_accuracy"])
+    refused("papers=pororo is not known", papers="pororo")
+    refused("draws=0 is not a count", draws=0)
+    refused("lpips_net=net is none of", lpips_net="net")
+    refused("inception_weights=gone does not exist", metrics="fid", inception_weights="gone")
+    write_stories(tmp_path / "t", reference_frames=[])
+    folder = tmp_path / "t"
+    refused("judge_kernel needs real frames", metrics="judge_kernel", judge=str(judge_file))
+    lines = (tmp_path / "s" / "manifest.jsonl").read_text().splitlines()
+    short = json.loads(lines[1])
+    for key in ("frames", "captions", "reference_frames", "labels"):
+        short[key] = short[key][:2]
+    (tmp_path / "s" / "manifest.jsonl").write_text("\n".join([lines[0], json.dumps(short)]))
+    folder = tmp_path / "s"
+    refused("'story1' has 2 frames but 'story0' has 3")
+    assert not (folder / "metrics.json").exists()
+
+
+def test_what_is_missing_is_known_before_stories_are_drawn(tmp_path, judge_file):
+    def refused(message, **changes):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            preflight(Options("not yet there", cache=str(tmp_path / "c"), **changes))
+
+    refused("'fid64' is not known", metrics="fid64")
+    refused("inception_weights=gone does not exist", metrics="fid@64", inception_weights="gone")
+    refused("classifier=gone does not exist", metrics="character_f1", classifier="gone")
+    refused("judge=gone does not exist", metrics="cartoon", judge="gone")
+    preflight(Options("not yet there", metrics="cartoon", judge=str(judge_file),
+                      cache=str(tmp_path / "c")))  # fmt: skip
+
+
+def test_all_is_what_the_samples_and_files_allow(tmp_path):
+    write_samples(tmp_path / "s", references=False)
+    samples = read_samples(tmp_path / "s")
+    assert choose(Options("s", metrics="all"), samples) == [
+        "clip_t", "clip_i_adjacent", "lpips_adjacent"]  # fmt: skip
+    with_judge = choose(Options("s", metrics="all", judge="x"), samples)
+    assert not any(name.startswith("cartoon/") for name in with_judge)  # no labels
+    assert choose(Options("s"), samples) == []
+
+
+def test_options_are_checked_by_name():
+    assert parse(Options, ["samples=x", "metrics=[fid@64,clip_t]"]).metrics == ["fid@64", "clip_t"]
+    assert parse(Options, ["samples=x", "draws=7"]).draws == 7
+    for arguments, message in (
+        (["sample=x"], "'sample=x' is not understood"),
+        ([], "samples=… is missing"),
+        (["samples=x", "stories=none"], "stories=none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse(Options, arguments)
+
+
+def test_paper_table_warns_where_protocols_differ():
+    entry = {"value": 20.0, "n": 500, "protocol": "mine", "weights": {"sha256": "0" * 64}}
+    text, warnings = paper_table("pororo-visualization", {"metrics": {"fid@64": entry}})
+    assert "16.59" in text and "arXiv 2211.10950" in text and "yours, fid@64" in text
+    assert any("500 frames, the published over 11040" in one for one in warnings)
+    assert any("did not use the TensorFlow-2015 weights" in one for one in warnings)
+    entry |= {"n": 11040, "weights": {"sha256": "6726825d" + "0" * 56}}
+    _, warnings = paper_table("pororo-visualization", {"metrics": {"fid@64": entry}})
+    assert len(warnings) == 1
+    _, warnings = paper_table("vist-sis", {"metrics": {}})
+    assert any("fid@64 was not measured" in one for one in warnings)
+
+
+def test_plot_follows_the_values():
+    def lowest_blue(values):
+        entry = {"by_frame": values, "by_frame_interval": [None] * 3, "higher_is_better": True}
+        pixels = np.asarray(plot_by_frame({"m": entry})).astype(int)
+        blue = pixels[..., 2] - pixels[..., 0] > 120
+        return [np.flatnonzero(blue[:, x]).mean() for x in (62, 356)]
+
+    rising, falling = lowest_blue([0.1, 0.5, 0.9]), lowest_blue([0.9, 0.5, 0.1])
+    assert rising[0] > rising[1] and falling[0] < falling[1]
+    assert plot_by_frame({"m": {"value": 1}}) is None
+
+
+def test_material_needs_references_for_all_or_none(tmp_path):
+    entries = write_samples(tmp_path, labels=[label("sea", {})] * 2)
+    entries[1]["reference_frames"] = []
+    write_manifest(tmp_path, entries)
+    with pytest.raises(ValueError, match="only one has reference frames"):
+        Material.of("s", read_samples(tmp_path).stories)

@@ -31,22 +31,18 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
 
+from data_script.raw_pictures import SIZE, load_picture, opened
+from data_script.story_builder import in_order
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
-
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none of them runs a program
-MAX_PIXELS = 64_000_000
-SIZE = 512  # pixels: what Stable Diffusion draws; more would only fill disk and memory
 
 
 @dataclass
@@ -58,43 +54,6 @@ class FolderStory:
     images: list[Path] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     oblong: int = 0  # how many pictures are clearly not square
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture with its header read; anything wrong with it, then or later, is a ValueError."""
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
-            yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"picture {path} cannot be used ({error}): replace it with a whole "
-            f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_PIXELS:,} pixels"
-        ) from None
-
-
-def load_picture(path: Path, size: int = SIZE, pad: bool = False) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: upright, over white where transparent, shorter side at most `size`.
-
-    pad: a white square around the whole picture instead, its side at most `size`.
-    """
-    with opened(path) as picture:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):  # the library would clip 16-bit grey, not scale it
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            white = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(white, picture)
-        picture = picture.convert("RGB")
-        if pad:
-            picture.thumbnail((size, size), Image.Resampling.LANCZOS)
-            picture = ImageOps.pad(picture, (max(picture.size),) * 2, color="white")
-        elif min(picture.size) > size:
-            picture = ImageOps.cover(picture, (size, size), Image.Resampling.LANCZOS)
-        return np.asarray(picture)
 
 
 def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStory]:
@@ -224,8 +183,9 @@ def build_folder_file(
             "part of each; --pad keeps them whole, on white"
         )
     with StoryWriter(save_path, frames, attributes={"description": description}) as writer:
-        with ThreadPool(os.cpu_count()) as pool:  # decoding and encoding release Python's lock
-            done = pool.imap(encoded, stories)
+        threads = os.cpu_count() or 1  # decoding and encoding release Python's lock
+        with ThreadPoolExecutor(threads) as pool:
+            done = in_order(pool, encoded, stories, 2 * threads)
             for story, pictures in zip(tqdm(stories, unit="story"), done, strict=True):
                 writer.add(story.split, pictures, {"text": story.captions}, story.name)
     return writer.counts

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from datasets.story_dataset import StoryDataset, collate
 
 # Workers are the parallelism; a tokenizer's own threads would only warn when a worker forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+FITTED = ("train", "val")  # the splits that training reads
+
+
+class LatentStore(Protocol):
+    """What keeps latents between runs; see `models.latent_cache.LatentCache`."""
+
+    def prepare(
+        self,
+        splits: Sequence[str],
+        batches_of: Callable[[str], Iterable[Tensor]],
+        device: torch.device,
+    ) -> None: ...
+
+    def split(self, split: str) -> Mapping[int, tuple[Tensor, Tensor]]: ...
 
 
 class StoryDataModule(pl.LightningDataModule):
@@ -21,7 +39,8 @@ class StoryDataModule(pl.LightningDataModule):
 
     Distribution over devices is Lightning's: it puts its own sampler into these loaders. The
     predict loader walks `predict_split`, or the stories of it that `predict_stories` names, and
-    carries raw frames. latents: split -> lookup.
+    carries raw frames. latents: a `models.latent_cache.LatentCache`, for train and val; whatever is
+    not cached yet is encoded before training starts, by one process of every machine.
     """
 
     def __init__(
@@ -31,7 +50,7 @@ class StoryDataModule(pl.LightningDataModule):
         seed: int = 0,
         predict_split: str = "test",
         predict_stories: Sequence[int] | None = None,
-        latents: Mapping[str, Mapping] | None = None,
+        latents: LatentStore | None = None,
         **how: Any,
     ) -> None:
         super().__init__()
@@ -40,13 +59,39 @@ class StoryDataModule(pl.LightningDataModule):
         self.seed = seed
         self.predict_split = predict_split
         self.predict_stories = predict_stories
-        self.latents = latents or {}
+        self.latents = latents
         self._how = how
+
+    def prepare_data(self) -> None:
+        if self.latents is not None:
+            self.latents.prepare(FITTED, self.target_batches, self.trainer.strategy.root_device)
+
+    def target_batches(self, split: str) -> DataLoader:
+        """Batches (B, K, 3, H, W) of a split's frames in order, as the autoencoder sees them."""
+        stories = StoryDataset(split=split, seed=self.seed, **self._how)
+        stories.refuse_random_views()
+        return DataLoader(_Targets(stories), self.batch_size, num_workers=self.num_workers)
+
+    def setup(self, stage: str) -> None:
+        """Say once, before anything long, which captions lose their end."""
+        if self._rank:
+            return
+        splits = FITTED if stage == "fit" else (self.predict_split,)
+        counts = {split: self.dataset(split).long_captions() for split in splits}
+        long = sum(counts.values(), Counter())
+        if long:
+            stories = self._how["spec"].name
+            warnings.warn(
+                f"{self._how['path']}: {long.total()} captions of {' and '.join(counts)} have more "
+                f"than {self._how['max_length']} tokens and lose their end, such as "
+                f"{max(long, key=len)!r}; raise {stories}.max_length or shorten them",
+                stacklevel=2,
+            )
 
     def dataset(self, split: str, **how: Any) -> StoryDataset:
         """A split as a data set; in training every rank draws its own random views."""
         seed = self.seed + self._rank if split == "train" else self.seed
-        latents = self.latents.get(split)
+        latents = self.latents.split(split) if self.latents and split in FITTED else None
         return StoryDataset(split=split, seed=seed, latent_lookup=latents, **self._how, **how)
 
     @property
@@ -88,3 +133,16 @@ class StoryDataModule(pl.LightningDataModule):
             # decides the order and seeds the workers
             generator=torch.Generator().manual_seed(self.seed + self._rank),
         )
+
+
+class _Targets(Dataset):
+    """The frames of every story as the autoencoder sees them."""
+
+    def __init__(self, stories: StoryDataset) -> None:
+        self.stories = stories
+
+    def __len__(self) -> int:
+        return len(self.stories)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.stories.targets(index)

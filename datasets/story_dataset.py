@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 from torchvision.transforms.v2 import functional as F
 
+from datasets.pictures import decode_frame, picture_size
 from datasets.specs import StorySpec
 from datasets.story_hdf5 import StoryFile
 
@@ -28,7 +31,8 @@ def to_target(frames: Tensor, size: int) -> Tensor:
     """(N, 3, H, W) uint8 -> (N, 3, size, size) float in [-1, 1]; squashed if not square."""
     if frames.shape[-2:] != (size, size):
         frames = F.resize(frames, [size, size], antialias=True)
-    return frames / 127.5 - 1
+    # Converted and put in order in one pass, then in place: touching new memory is what costs.
+    return torch.empty(frames.shape).copy_(frames).div_(127.5).sub_(1)
 
 
 class StoryDataset(Dataset):
@@ -40,8 +44,10 @@ class StoryDataset(Dataset):
 
     history_transform: (N, 3, H, W) uint8 -> (N, 3, h, w) float, what the picture encoder expects.
     clip_tokenizer, blip_tokenizer: Hugging Face tokenizers; captions are cut at max_length = S.
-    latent_lookup: index -> (mean, std), each (V, c, h, w), given in place of the target pictures.
-    cache_frames: keep decoded pictures and tokens in memory, once per worker.
+    latent_lookup: index -> (mean, std) of all K frames, each (K, c, h, w); items carry those of the
+        targets in place of their pictures. Only right where `refuse_random_views` is content.
+    cache_frames: keep decoded pictures (of strips, their bytes) in memory, once per worker; tokens
+        are kept in any case (at most 4.3 kB a story of five captions at S = 85).
     raw_frames: items also carry the frames as they are, (K, H, W, 3) uint8.
     """
 
@@ -70,8 +76,6 @@ class StoryDataset(Dataset):
         if self.frames_per_story <= self.given:
             raise ValueError(f"{path} has one picture a story: continuation needs two or more")
         self.training = split == "train"
-        if latent_lookup and self.training and (spec.strip or spec.crop != "squash"):
-            raise ValueError(f"latents of {spec.name!r} cannot be looked up: its views are random")
         self.spec = spec
         self.image_size = image_size
         self.history_transform = history_transform
@@ -82,6 +86,7 @@ class StoryDataset(Dataset):
         self.raw_frames = raw_frames
         self.latent_lookup = latent_lookup
         self._cache: dict[Hashable, Any] | None = {} if cache_frames else None
+        self._tokens: dict[int, tuple[Tensor, ...]] = {}  # of stories read before, small
         self._stream: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
@@ -89,27 +94,48 @@ class StoryDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         frames = self._frames(index)
-        pictures = [torch.from_numpy(frame).permute(2, 0, 1) for frame in frames]
         item = dict(self._kept(index, self._words, index))
-        item["history_images"] = _batched(self.history_transform, pictures)
+        item["history_images"] = _batched(self.history_transform, frames)
         if self.latent_lookup is not None:
-            item["latents_mean"], item["latents_std"] = self.latent_lookup[index]
+            mean, std = self.latent_lookup[index]
+            item["latents_mean"], item["latents_std"] = mean[self.given :], std[self.given :]
         else:
             transform = partial(to_target, size=self.image_size)
-            item["target_images"] = _batched(transform, pictures[self.given :])
+            item["target_images"] = _batched(transform, frames[self.given :])
         if self.raw_frames:
             item["frames"] = self._raw(frames)
         return item
 
+    def targets(self, index: int) -> Tensor:
+        """All K frames as targets, (K, 3, size, size) in [-1, 1]."""
+        return _batched(partial(to_target, size=self.image_size), self._frames(index))
+
+    def refuse_random_views(self) -> None:
+        """ValueError if a picture can be seen in more than one way: its latents are not one."""
+        if not self.spec.strip and self.spec.crop == "squash":
+            return
+        for index, k in product(range(len(self)), range(self.frames_per_story)):
+            height, width = self.stories.picture_size(index, k)
+            if height != width and (self.spec.strip or self.training):
+                raise ValueError(
+                    f"{self.stories.path}: image{k} of story {index} of {self.stories.split!r} is "
+                    f"{width}x{height}, of which a random part is shown each time, so its latents "
+                    f"cannot be cached; set cache_latents=false"
+                )
+
     def _words(self, index: int) -> dict:
         """Everything about a story but its pictures."""
-        captions = [re.sub(r"[\n\r\t]+", " ", text) for text in self.stories.captions(index)]
-        caption_ids, caption_mask = self._tokens(self.clip_tokenizer, captions[self.given :])
-        history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
+        captions = [_one_line(caption) for caption in self.stories.captions(index)]
+        if index not in self._tokens:
+            self._tokens[index] = (
+                *self._tokenised(self.clip_tokenizer, captions[self.given :]),
+                *self._tokenised(self.blip_tokenizer, captions),
+            )
+        caption_ids, caption_mask, history_ids, history_mask = self._tokens[index]
         return {
-            "caption_ids": caption_ids,
+            "caption_ids": caption_ids.long(),
             "caption_mask": caption_mask,
-            "history_ids": history_ids,
+            "history_ids": history_ids.long(),
             "history_mask": history_mask,
             "captions": captions,
             "story_id": self.stories.story_id(index),
@@ -117,7 +143,20 @@ class StoryDataset(Dataset):
             "labels": self.stories.labels(index),
         }
 
-    def _tokens(self, tokenizer: Callable, captions: list[str]) -> tuple[Tensor, Tensor]:
+    def long_captions(self) -> Counter[str]:
+        """Captions of more than max_length tokens, which lose their end, and how often each is."""
+        captions = Counter(map(_one_line, self.stories.all_captions()))
+        # A token is a byte or more, and there is one at each end: most need no tokenizer.
+        doubtful = [c for c in captions if len(c.encode()) + 2 > self.max_length]
+        long: Counter[str] = Counter()
+        for tokenizer in (self.clip_tokenizer, self.blip_tokenizer) if doubtful else ():
+            rows = tokenizer(doubtful, verbose=False)["input_ids"]  # whole, without a warning each
+            for caption, ids in zip(doubtful, rows, strict=True):
+                if len(ids) > self.max_length:
+                    long[caption] = captions[caption]
+        return long
+
+    def _tokenised(self, tokenizer: Callable, captions: list[str]) -> tuple[Tensor, Tensor]:
         out = tokenizer(
             captions,
             padding="max_length",
@@ -125,30 +164,38 @@ class StoryDataset(Dataset):
             truncation=True,
             return_tensors="pt",
         )
-        return out["input_ids"], out["attention_mask"].bool()  # (N, S) each
+        return out["input_ids"].int(), out["attention_mask"].bool()  # (N, S) each
 
     def _frames(self, index: int) -> list[np.ndarray]:
         """The K frames as seen this time: (H, W, 3) uint8, square if the data set is cropped."""
         random = self._random(index)
-        frames = []
-        for k in range(self.frames_per_story):
-            frame = self._kept((index, k), self.stories.picture, index, k)
-            height, width = frame.shape[:2]
-            if self.spec.strip:
-                if height % width:
-                    raise ValueError(
-                        f"{self.stories.path}: image{k} of story {index} is {width}x{height}, not "
-                        f"a column of square frames; set dataset to what the file was built from"
-                    )
-                n = int(random.integers(height // width))
-                frame = frame[n * width : (n + 1) * width]
-            elif self.spec.crop == "shorter_side":
-                side = min(height, width)
-                free = height - side + width - side  # one of the two is 0
-                start = int(random.integers(free + 1)) if self.training else free // 2
-                frame = frame[start:][:side] if height > width else frame[:, start:][:, :side]
-            frames.append(frame)
-        return frames
+        one = self._strip_frame if self.spec.strip else self._square
+        return [one(index, k, random) for k in range(self.frames_per_story)]
+
+    def _strip_frame(self, index: int, k: int, random: np.random.Generator) -> np.ndarray:
+        """One frame of a strip; the choice comes first, as the others need no decoding."""
+        data = self._kept((index, k), self.stories.encoded, index, k)
+        with self.stories.naming(index, k):
+            height, width = picture_size(data)
+        if height % width:
+            raise ValueError(
+                f"{self.stories.path}: image{k} of story {index} is {width}x{height}, not "
+                f"a column of square frames; set dataset to what the file was built from"
+            )
+        n = int(random.integers(height // width))
+        with self.stories.naming(index, k):
+            return decode_frame(data, n)
+
+    def _square(self, index: int, k: int, random: np.random.Generator) -> np.ndarray:
+        """A picture, or the square part of it that is shown if the data set is cropped."""
+        frame = self._kept((index, k), self.stories.picture, index, k)
+        if self.spec.crop == "squash":
+            return frame
+        height, width = frame.shape[:2]
+        side = min(height, width)
+        free = height - side + width - side  # one of the two is 0
+        start = int(random.integers(free + 1)) if self.training else free // 2
+        return frame[start:][:side] if height > width else frame[:, start:][:, :side]
 
     def _kept(self, key: Hashable, make: Callable, *args: int) -> Any:
         """make(*args), remembered if the data set is cached."""
@@ -187,8 +234,16 @@ def collate(items: Sequence[dict]) -> dict:
     return batch
 
 
-def _batched(transform: Callable[[Tensor], Tensor], pictures: list[Tensor]) -> Tensor:
-    """Apply to all pictures at once, or one by one where their sizes differ."""
-    if len({picture.shape for picture in pictures}) == 1:
-        return transform(torch.stack(pictures))
-    return torch.cat([transform(picture[None]) for picture in pictures])
+def _one_line(caption: str) -> str:
+    return re.sub(r"[\n\r\t]+", " ", caption)
+
+
+def _batched(transform: Callable[[Tensor], Tensor], frames: list[np.ndarray]) -> Tensor:
+    """Apply to all frames (H, W, 3) at once, or one by one where their sizes differ.
+
+    Memory stays in the frames' order, in which resizing is three times as fast.
+    """
+    if len({frame.shape for frame in frames}) == 1:
+        return transform(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
+    one_by_one = (torch.from_numpy(frame[None]).permute(0, 3, 1, 2) for frame in frames)
+    return torch.cat([transform(frame) for frame in one_by_one])

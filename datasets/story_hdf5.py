@@ -4,15 +4,12 @@ Groups `train`, `val`, `test`; in each `image0` ... `image{K-1}`, (N,) variable-
 holding one PNG, and text data sets, (N,) UTF-8, with K captions joined by `|`. Optional extras the
 originals ignore: `story_id`, `labels/frames` (JSON) and file attributes.
 
-Colour trap: the originals hand RGB arrays to a library that expects BGR, so red and blue are
-swapped inside the PNG bytes. `encode_picture` and `decode_picture` are the only places that know;
-every array outside this file is RGB.
+How pictures become bytes, and which colours are swapped in them, is `datasets.pictures`' business.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -22,36 +19,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from PIL import Image
+
+from datasets.pictures import decode_picture, encode_picture, is_png, picture_size
 
 SPLITS = ("train", "val", "test")
 CHUNK = 256  # rows of 16-byte references that lie together on disk
 BLOCK = 32  # stories written at once: six times faster than one by one
 _BYTES = h5py.vlen_dtype(np.uint8)
 _TEXT = h5py.string_dtype("utf-8")
-_PNG_START = np.frombuffer(b"\x89PNG\r\n\x1a\n", np.uint8)
-
-
-def encode_picture(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (bytes,) uint8, a PNG with red and blue swapped."""
-    shape, dtype = getattr(rgb, "shape", ()), getattr(rgb, "dtype", type(rgb).__name__)
-    if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise ValueError(f"give a uint8 array (height, width, 3), not {dtype} {shape}")
-    stream = io.BytesIO()
-    swapped = Image.frombytes("RGB", (shape[1], shape[0]), rgb.tobytes(), "raw", "BGR")
-    swapped.save(stream, "PNG", compress_level=1, compress_type=3)  # 3: run lengths, fast and small
-    return np.frombuffer(stream.getvalue(), np.uint8)
-
-
-def decode_picture(data: np.ndarray) -> np.ndarray:
-    """(bytes,) uint8 -> (H, W, 3) uint8 RGB, contiguous; ValueError if it is no whole picture."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            height, width = picture.height, picture.width
-            rgb = bytearray(picture.convert("RGB").tobytes("raw", "BGR"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the picture cannot be decoded ({error})") from None
-    return np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
 
 
 def is_story_id(text: str) -> bool:
@@ -157,7 +132,7 @@ class StoryWriter:
         row: dict[str, str | np.ndarray] = {"story_id": story_id}
         for k, picture in enumerate(pictures):
             try:
-                row[f"image{k}"] = picture if _is_png(picture) else encode_picture(picture)
+                row[f"image{k}"] = picture if is_png(picture) else encode_picture(picture)
             except ValueError as error:
                 raise ValueError(f"{name}, picture {k}: {error}") from None
         for key, captions in texts.items():
@@ -232,10 +207,30 @@ class StoryFile:
             raise self._broken(index, f"{len(captions)} captions in {self.text_key!r}")
         return captions
 
+    def all_captions(self) -> list[str]:
+        """The captions of all stories, one after the other."""
+        stories = (text.decode("utf-8", "replace") for text in self._column(self.text_key)[:])
+        return [caption for story in stories for caption in story.split("|")]
+
     def picture(self, index: int, k: int) -> np.ndarray:
         """Picture k, (H, W, 3) uint8 RGB."""
+        with self.naming(index, k):
+            return decode_picture(self.encoded(index, k))
+
+    def picture_size(self, index: int, k: int) -> tuple[int, int]:
+        """Height and width of picture k, which is not decoded for it."""
+        with self.naming(index, k):
+            return picture_size(self.encoded(index, k))
+
+    def encoded(self, index: int, k: int) -> np.ndarray:
+        """Picture k as stored, (bytes,) uint8, for `datasets.pictures`."""
+        return self._read(f"image{k}", index)
+
+    @contextmanager
+    def naming(self, index: int, k: int) -> Iterator[None]:
+        """Errors of picture k's decoding name the file and the story."""
         try:
-            return decode_picture(self._read(f"image{k}", index))
+            yield
         except ValueError as error:
             raise self._broken(index, f"image{k}: {error}") from None
 
@@ -250,10 +245,13 @@ class StoryFile:
         return json.loads(self._read("labels/frames", index)) if known else None
 
     def _read(self, key: str, index: int) -> bytes | np.ndarray:
+        return self._column(key)[index]
+
+    def _column(self, key: str) -> h5py.Dataset:
         if self._handle is None or self._handle[0] != os.getpid():
             group = _open(self.path)[self.split]
             self._handle = (os.getpid(), {key: group[key] for key in self._keys})
-        return self._handle[1][key][index]
+        return self._handle[1][key]
 
     def _broken(self, index: int, what: str) -> ValueError:
         story = f"story {index} of {self.split!r}"
@@ -330,8 +328,3 @@ def _columns(
                 "the data set that this file was built for, or build it again"
             )
     return {key: group[key] for key in (*wanted, *extras)}
-
-
-def _is_png(picture: np.ndarray) -> bool:
-    array = isinstance(picture, np.ndarray) and picture.ndim == 1 and picture.dtype == np.uint8
-    return array and np.array_equal(picture[: len(_PNG_START)], _PNG_START)

@@ -37,7 +37,8 @@ def ensure_cartoon_file(
     """
     _check(sizes)
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), here.parent / "story_hdf5.py"]
+    writers = [here.parent / name for name in ("pictures.py", "story_hdf5.py")]
+    sources = [*sorted(here.glob("*.py")), *writers]
     digest = hashlib.sha256(json.dumps([sorted(sizes.items()), seed]).encode())
     for source in sources:
         digest.update(source.read_bytes().replace(b"\r\n", b"\n"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from datasets.data_module import StoryDataModule
 from datasets.specs import SPECS, StorySpec
 from datasets.story_dataset import StoryDataset, collate, to_target
 from datasets.story_hdf5 import SPLITS, StoryWriter
+from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 RNG = np.random.default_rng(1)
 K, S = 3, 6
@@ -23,7 +26,11 @@ class Tokenizer:
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last = first, last
 
-    def __call__(self, captions, padding, max_length, truncation, return_tensors):
+    def __call__(
+        self, captions, padding=None, max_length=0, truncation=0, return_tensors=0, verbose=True
+    ):
+        if not verbose:  # asked for lengths
+            return {"input_ids": [[0] * (len(caption.split()) + 2) for caption in captions]}
         assert (padding, truncation, return_tensors) == ("max_length", True, "pt")
         ids = torch.zeros(len(captions), max_length, dtype=torch.long)
         for row, caption in zip(ids, captions, strict=True):
@@ -119,14 +126,32 @@ def test_batch(squares, task, given, cache_frames):
     assert "frames" not in batch
 
 
-def test_over_long_captions_are_cut_and_keep_the_end_token(squares):
-    from transformers import BertTokenizer
+@pytest.mark.parametrize("length", [4, 5])
+def test_over_long_captions_are_cut_and_keep_the_end_token(squares, length):
+    words = ["in all three one"]
+    clip, bert = build_clip_tokenizer(words, 8), build_blip_tokenizer(words, 8)
+    data = dataset(squares[0], clip_tokenizer=clip, blip_tokenizer=bert, max_length=length)
+    item = data[0]
+    ends = {"caption": (clip, clip.eos_token_id), "history": (bert, bert.sep_token_id)}
+    for ids, (tokenizer, end) in ends.items():
+        whole = tokenizer("in  all three")["input_ids"]
+        assert len(whole) == 5
+        assert item[f"{ids}_ids"][2].tolist() == [*whole[: length - 1], end]
+        assert item[f"{ids}_mask"][2].all() and not item[f"{ids}_mask"][0].all()
+    assert ("in  all three" in data.long_captions()) == (length == 4)
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "in", "all", "three"]
-    bert = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
-    item = dataset(squares[0], blip_tokenizer=bert, max_length=4)[0]
-    assert item["history_ids"][2].tolist() == [2, 5, 6, 3]
-    assert item["history_mask"][2].all() and not item["history_mask"][0].all()
+
+def test_over_long_captions_are_reported_once(squares):
+    data = module(squares[0], max_length=4)
+    with pytest.warns(UserWarning) as warned:
+        data.setup("fit")
+    (message,) = (str(w.message) for w in warned)
+    assert "s.h5: 16 captions of train and val have more than 4 tokens and lose" in message
+    assert "such as 'in  all three'; raise cartoon.max_length" in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        next(iter(data.train_dataloader()))  # nothing more of it
+        module(squares[0], max_length=5).setup("predict")
 
 
 def test_targets_are_resized_and_frames_of_the_right_size_left_alone():
@@ -192,20 +217,68 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
 
 
 def test_latents_stand_in_for_target_pictures(squares):
-    lookup = {i: (torch.full((K, 4, 2, 2), i), torch.ones(K, 4, 2, 2)) for i in range(4)}
+    frame = torch.arange(K).view(K, 1, 1, 1).expand(K, 4, 2, 2)
+    lookup = {i: (10 * i + frame, torch.ones(K, 4, 2, 2)) for i in range(4)}
     data = dataset(squares[0], "train", latent_lookup=lookup)
     batch = collate([data[3], data[1]])
     assert batch["latents_mean"].shape == batch["latents_std"].shape == (2, K, 4, 2, 2)
-    assert batch["latents_mean"][:, 0, 0, 0, 0].tolist() == [3, 1]
+    assert batch["latents_mean"][:, :, 0, 0, 0].tolist() == [[30, 31, 32], [10, 11, 12]]
     assert "target_images" not in batch and batch["history_images"].shape[0] == 2
+    continued = dataset(squares[0], "train", latent_lookup=lookup, task="continuation")[2]
+    assert continued["latents_mean"][:, 0, 0, 0].tolist() == [21, 22]
+
+
+RANDOM = {
+    "strip": ("pororo", "train", (16, 8), "8x16"),
+    "strip in validation": ("pororo", "val", (24, 8), "8x24"),
+    "crop": ("folder", "train", (8, 9), "9x8"),
+}
+
+
+@pytest.mark.parametrize("spec, split, size, shown", RANDOM.values(), ids=RANDOM)
+def test_latents_of_pictures_with_random_views_are_refused(tmp_path, spec, split, size, shown):
+    path = build(tmp_path / "s.h5", [[noise(8, 8), noise(*size)]])
+    message = f"s.h5: image1 of story 0 of '{split}' is {shown}, of which a random part .*cannot be"
+    with pytest.raises(ValueError, match=message):
+        dataset(path, split, spec).refuse_random_views()
+
+
+@pytest.mark.parametrize(
+    "spec, split, size",
+    [("pororo", "train", (8, 8)), ("folder", "val", (8, 9)), ("cartoon", "train", (8, 9))],
+)
+def test_latents_of_pictures_with_one_view_are_not(tmp_path, spec, split, size):
+    dataset(build(tmp_path / "s.h5", [[noise(*size)]]), split, spec).refuse_random_views()
+
+
+class Store:
+    """Stands in for a latent cache: keeps what it is asked to encode."""
+
+    def prepare(self, splits, batches_of, device) -> None:
+        self.device = device
+        self.kept = {split: torch.cat(list(batches_of(split))) for split in splits}
+
+    def split(self, split: str):
+        return [(frames, torch.zeros_like(frames)) for frames in self.kept[split]]
+
+
+def test_the_data_module_has_latents_made_before_training_and_uses_them(squares):
+    path, stories = squares
+    store = Store()
+    data = module(path, latents=store, task="continuation")
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device="there"), global_rank=0)
+    data.prepare_data()
+    assert store.device == "there" and set(store.kept) == {"train", "val"}
+    for frames, story in zip(store.kept["val"], stories, strict=True):
+        for frame, picture in zip(frames, story, strict=True):
+            np.testing.assert_array_equal(uint8(frame), picture)
+    batch = next(iter(data.val_dataloader()))
+    np.testing.assert_array_equal(uint8(batch["latents_mean"][1, 0]), stories[1][1])
+    assert "target_images" in next(iter(data.test_dataloader()))
 
 
 BAD = {
     "task": ({"task": "imagination"}, "task 'imagination' is unknown: use one of visualization"),
-    "latents": (
-        {"split": "train", "spec": "pororo", "latent_lookup": {0: ()}},
-        "latents of 'pororo' cannot be looked up",
-    ),
     "text key": ({"spec": "vistsis"}, "s.h5 has no data set 'sis' in 'val' .* choose the data set"),
     "split": ({"split": "dev"}, "s.h5 has no group 'dev'"),
 }

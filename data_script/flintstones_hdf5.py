@@ -1,0 +1,127 @@
+"""Turns the raw FlintstonesSV download into a story file.
+
+The folder holds what the set's authors published:
+
+    train-val-test_split.json             {"train": [id, ...], "val": ..., "test": ...}
+    following_cache4.pkl                  id -> the ids that follow it; stories have exactly four
+    flintstones_annotations_v1-0.json     [{"globalID": id, "description": caption}, ...]
+    video_frames_sampled/ID.npy           (frames, 128, 128, 3) uint8 RGB, one shot
+
+The .pkl and .npy files are read as plain data: nothing in them can run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
+
+from data_script.safe_pickle import load_npy, load_pickle, text
+from data_script.story_builder import (
+    FRAMES,
+    RawStory,
+    Report,
+    argument_parser,
+    build_stories,
+    caption,
+    load_json,
+    run,
+)
+from datasets.story_hdf5 import SPLITS, is_story_id
+
+
+def load_shot(path: Path) -> np.ndarray:
+    """(F, W, W, 3) uint8 on disk -> (F * W, W, 3): the frames one on top of the other."""
+    frames = load_npy(path)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or not frames.size or frames.shape[3] != 3:
+        raise ValueError(
+            f"{path} holds {frames.dtype} {frames.shape}, not uint8 (frames, side, side, 3): "
+            "get it again"
+        )
+    if frames.shape[1] != frames.shape[2]:
+        raise ValueError(f"{path} holds frames {frames.shape}, which are not square: get it again")
+    return frames.reshape(-1, *frames.shape[2:])
+
+
+def read_stories(data_dir: Path) -> tuple[list[RawStory], Counter[tuple[str, str]]]:
+    """The stories with exactly four followers, and how many there were without."""
+    followings = _followings(data_dir / "following_cache4.pkl")
+    captions = _captions(data_dir / "flintstones_annotations_v1-0.json")
+    source = data_dir / "train-val-test_split.json"
+    splits = load_json(source)
+    if not isinstance(splits, dict) or not all(isinstance(splits.get(s), list) for s in SPLITS):
+        raise ValueError(f"{source} is not a dict of lists train, val and test: get it again")
+    stories: list[RawStory] = []
+    left_out: Counter[tuple[str, str]] = Counter()
+    for split in SPLITS:
+        for first in splits[split]:
+            shots = [first, *followings.get(first, ())] if isinstance(first, str) else [first]
+            wrong = next((s for s in shots if not isinstance(s, str) or not is_story_id(s)), None)
+            if wrong is not None:
+                raise ValueError(f"{source} holds {wrong!r}, which is no shot's id: get it again")
+            if len(shots) != FRAMES:
+                left_out[split, "not exactly four shots follow"] += 1
+                continue
+            pictures = [data_dir / "video_frames_sampled" / f"{shot}.npy" for shot in shots]
+            texts = [captions.get(shot, "") for shot in shots]
+            stories.append(RawStory(first, split, source, pictures, {"text": texts}))
+    return stories, left_out
+
+
+def _followings(path: Path) -> dict[str, list[str]]:
+    followings = load_pickle(path)
+    try:
+        return {text(k): [text(shot) for shot in v] for k, v in followings.items()}
+    except (AttributeError, TypeError):
+        raise ValueError(f"{path} is not a dict of lists of ids: get it again") from None
+
+
+def _captions(path: Path) -> dict[str, str]:
+    annotations = load_json(path)
+    try:
+        return {shot["globalID"]: caption(shot["description"]) for shot in annotations}
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"{path} is not a list of globalID and description, both text: get it again"
+        ) from None
+
+
+def build_flintstones_file(
+    data_dir: str | os.PathLike,
+    save_path: str | os.PathLike,
+    skip_broken: bool = False,
+    num_process: int | None = None,
+) -> Report:
+    """Build the story file from the raw folder."""
+    stories, left_out = read_stories(Path(data_dir))
+    description = f"FlintstonesSV, built by flintstones_hdf5.py from {Path(data_dir).name}"
+    return build_stories(
+        save_path, stories, load_shot, description, left_out, skip_broken, num_process
+    )
+
+
+def main() -> None:
+    parser = argument_parser(
+        __doc__,
+        "python data_script/flintstones_hdf5.py --data_dir data/flintstones "
+        "--save_path data/flintstones.h5",
+    )
+    parser.add_argument("--data_dir", required=True, help="folder of the raw download")
+    parser.add_argument(
+        "--skip_broken", action="store_true", help="leave out and count stories that are not whole"
+    )
+    args = parser.parse_args()
+    run(
+        build_flintstones_file,
+        args,
+        f"python main.py dataset=flintstones flintstones.hdf5_file={args.save_path} backbone=sd15",
+    )
+
+
+if __name__ == "__main__":
+    main()

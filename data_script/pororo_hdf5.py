@@ -1,0 +1,144 @@
+"""Turns the raw PororoSV download into a story file.
+
+The folder holds what the set's authors published:
+
+    descriptions.npy            picture -> captions, of which the first is taken
+    img_cache4.npy              the first picture of every story
+    following_cache4.npy        the four pictures that follow it
+    train_seen_unseen_ids.npy   which stories are for training, validation, testing
+    .../N.png                   pictures, each a column of the frames of one shot
+
+The four .npy files are read as plain data: nothing in them can run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
+
+from data_script.raw_pictures import load_strip
+from data_script.safe_pickle import load_npy, text
+from data_script.story_builder import (
+    FRAMES,
+    RawStory,
+    Report,
+    argument_parser,
+    build_stories,
+    caption,
+    run,
+)
+from datasets.story_hdf5 import SPLITS
+
+
+def read_stories(data_dir: Path) -> list[RawStory]:
+    """The stories of the three splits, in the order of their ids."""
+    firsts = load_npy(data_dir / "img_cache4.npy")
+    followings = load_npy(data_dir / "following_cache4.npy")
+    if firsts.ndim != 1 or followings.shape != (len(firsts), FRAMES - 1):
+        raise ValueError(
+            f"{data_dir / 'following_cache4.npy'} has shape {followings.shape} and img_cache4.npy "
+            f"{firsts.shape}, not (N, {FRAMES - 1}) and (N,): get both again from one source"
+        )
+    captions = _captions(data_dir / "descriptions.npy")
+    source, stories = data_dir / "train_seen_unseen_ids.npy", []
+    told = [
+        [first, *rest] for first, rest in zip(firsts.tolist(), followings.tolist(), strict=True)
+    ]
+    for split, ids in zip(SPLITS, _ids(source, len(told)), strict=True):
+        for i in ids:
+            names = [_picture_name(value, data_dir) for value in told[i]]
+            texts = [captions.get(name.removesuffix(".png"), "") for name in names]
+            pictures = [data_dir / name for name in names]
+            stories.append(RawStory(f"{i:05d}", split, source, pictures, {"text": texts}))
+    return stories
+
+
+def _captions(path: Path) -> dict[str, str]:
+    """Picture without `.png` -> its first caption, or nothing if it has none."""
+    descriptions = load_npy(path)
+    descriptions = descriptions.item() if descriptions.size == 1 else descriptions
+    try:
+        return {text(k): caption(text(v[0])) if len(v) else "" for k, v in descriptions.items()}
+    except (AttributeError, TypeError, KeyError):
+        raise ValueError(f"{path} is not a dict of lists of captions: get it again") from None
+
+
+def _ids(path: Path, count: int) -> list[list[int]]:
+    """Three sorted lists of whole numbers below `count`."""
+    splits = load_npy(path)
+    if splits.ndim == 0 or len(splits) != len(SPLITS):
+        raise ValueError(f"{path} has shape {splits.shape}, not three lists of ids: get it again")
+    checked = []
+    for split in splits:
+        try:
+            ids = np.atleast_1d(np.asarray(split)).astype(float)
+        except (TypeError, ValueError):
+            raise ValueError(f"{path} holds ids that are no numbers: get it again") from None
+        wrong = ids[~((ids >= 0) & (ids < count) & (ids == np.floor(ids)))]  # NaN is wrong as well
+        if ids.ndim != 1 or wrong.size:
+            raise ValueError(
+                f"{path} holds {wrong[0] if wrong.size else 'a table'}, not an id from 0 to "
+                f"{count - 1}, the stories of img_cache4.npy: get both again from one source"
+            )
+        checked.append(np.sort(ids.astype(int)).tolist())
+    return checked
+
+
+def _picture_name(value: object, data_dir: Path) -> str:
+    try:
+        name = text(value)
+    except TypeError:
+        name = ""
+    if name.startswith("b'"):  # bytes that were once printed
+        name = name[2:-1]
+    if not name or "\0" in name or name.startswith("/") or ".." in PurePosixPath(name).parts:
+        raise ValueError(
+            f"{data_dir}: img_cache4.npy and following_cache4.npy hold {value!r}, not a picture's "
+            "name inside the folder: get them again"
+        )
+    return name
+
+
+def build_pororo_file(
+    data_dir: str | os.PathLike,
+    save_path: str | os.PathLike,
+    skip_broken: bool = False,
+    num_process: int | None = None,
+) -> Report:
+    """Build the story file from the raw folder."""
+    stories = read_stories(Path(data_dir))
+    description = f"PororoSV, built by pororo_hdf5.py from {Path(data_dir).name}"
+    return build_stories(
+        save_path,
+        stories,
+        load_strip,
+        description,
+        skip_broken=skip_broken,
+        num_process=num_process,
+    )
+
+
+def main() -> None:
+    parser = argument_parser(
+        __doc__,
+        "python data_script/pororo_hdf5.py --data_dir data/pororo_png --save_path data/pororo.h5",
+    )
+    parser.add_argument("--data_dir", required=True, help="folder of the raw download")
+    parser.add_argument(
+        "--skip_broken", action="store_true", help="leave out and count stories that are not whole"
+    )
+    args = parser.parse_args()
+    run(
+        build_pororo_file,
+        args,
+        f"python main.py dataset=pororo pororo.hdf5_file={args.save_path} backbone=sd15",
+    )
+
+
+if __name__ == "__main__":
+    main()

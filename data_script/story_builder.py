@@ -1,0 +1,236 @@
+"""What the builders of published sets share: check the stories, encode in processes, report.
+
+A builder reads its raw files into `RawStory` records; `build_stories` does the rest. Pictures are
+read one story at a time and never gathered, so memory does not grow with the set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
+
+FRAMES = 5
+MEND = "mend it, or leave such stories out with --skip_broken"
+
+
+@dataclass(frozen=True)
+class RawStory:
+    """One story as the raw files tell it; a caption that they lack is empty."""
+
+    name: str
+    split: str
+    source: Path  # the file that tells it
+    pictures: Sequence[Path]
+    texts: Mapping[str, Sequence[str]]
+
+
+@dataclass
+class Report:
+    """How many stories were kept a split, and how many left out a (split, reason)."""
+
+    kept: Counter[str]
+    left_out: Counter[tuple[str, str]]
+
+    def __str__(self) -> str:
+        lines = [f"{'split':8}{'kept':>8}{'left out':>10}"]
+        for split in SPLITS:
+            out = sum(n for (s, _), n in self.left_out.items() if s == split)
+            lines.append(f"{split:8}{self.kept[split]:8}{out:10}")
+        for split in SPLITS:
+            for (s, why), n in self.left_out.most_common():
+                lines += [f"left out of {s}: {n}, {why}"] if s == split else []
+        return "\n".join(lines)
+
+
+def load_json(path: Path) -> object:
+    """A JSON file; FileNotFoundError or ValueError, one sentence with its name."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: complete the download or correct its path")
+    try:
+        return json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not whole JSON in UTF-8 ({error}): get it again") from None
+
+
+def caption(text: str) -> str:
+    """On one line, as the originals have it; what is inside the line stays as it is."""
+    return re.sub(r"[\n\r\t\0]+", " ", text).strip()
+
+
+def build_stories(
+    save_path: str | os.PathLike,
+    stories: Sequence[RawStory],
+    load: Callable[[Path], np.ndarray],
+    description: str,
+    left_out: Mapping[tuple[str, str], int] | None = None,
+    skip_broken: bool = False,
+    num_process: int | None = None,
+) -> Report:
+    """Check all stories, then encode and write them -> who was kept and who was not, and why.
+
+    load: path -> (H, W, 3) uint8 RGB, or a ValueError that names the path; sent to the processes.
+    left_out: what the set's own rules have left out before. skip_broken: leave out and count what
+    is otherwise an error. Nothing is left behind if anything fails.
+    """
+    report = Report(Counter(), Counter(left_out or {}))
+
+    def broken(story: RawStory, reason: str, error: Exception) -> None:
+        if not skip_broken:
+            raise error
+        report.left_out[story.split, reason] += 1
+
+    good, known = [], set()
+    for story in tqdm(stories, "checking", unit="story"):
+        fault = _fault(story, known)
+        known.add(story.name)
+        broken(story, *fault) if fault else good.append(story)
+    _refuse_empty(save_path, Counter(story.split for story in good), report)
+    attributes = {"description": description}
+    with StoryWriter(save_path, FRAMES, tuple(good[0].texts), attributes) as writer:
+        with closing(_encoded(load, good, num_process or os.cpu_count() or 1)) as pictures:
+            for story, result in zip(tqdm(good, "building", unit="story"), pictures, strict=True):
+                if isinstance(result, Exception):
+                    broken(story, "a picture is broken", result)
+                else:
+                    writer.add(story.split, result, story.texts, story.name)
+        report.kept.update(writer.counts)
+        _refuse_empty(save_path, report.kept, report)
+    return report
+
+
+def _fault(story: RawStory, known: set[str]) -> tuple[str, Exception] | None:
+    """(reason in a few words, the error) if the story cannot be used."""
+    where = f"{story.source}: story {story.name!r}"
+    if story.name in known:
+        return "there twice", ValueError(f"{where} is there twice: {MEND}")
+    if not is_story_id(story.name):
+        return "an unsafe id", ValueError(f"{where} has an id that cannot name a folder: {MEND}")
+    for text in (text for texts in story.texts.values() for text in texts):
+        if not text:
+            return "a caption is missing", ValueError(f"{where} lacks a caption: {MEND}")
+        if "|" in text:
+            return (
+                "'|' in a caption",
+                ValueError(f"{where} has '|', which separates captions, in {text!r}: {MEND}"),
+            )
+        if not text.isascii() and re.search("[\ud800-\udfff]", text):
+            return "a caption is no text", ValueError(
+                f"{where} has half a letter in {text!r}: {MEND}"
+            )
+    for path in story.pictures:
+        if not path.is_file():
+            return "a picture is missing", FileNotFoundError(
+                f"picture {path} of story {story.name!r} does not exist: complete the download, "
+                "or leave such stories out with --skip_broken"
+            )
+    return None
+
+
+def _refuse_empty(save_path: str | os.PathLike, kept: Counter, report: Report) -> None:
+    for split in SPLITS:
+        if not kept[split]:
+            why = "; ".join(f"{n}: {w}" for (s, w), n in report.left_out.items() if s == split)
+            raise ValueError(
+                f"{save_path} was not written: split {split!r} has no story "
+                f"({why or 'the raw files name none'}): complete the raw data"
+            )
+
+
+def _encode(load: Callable[[Path], np.ndarray], story: RawStory) -> list[np.ndarray] | Exception:
+    try:
+        return [encode_picture(load(path)) for path in story.pictures]
+    except (OSError, ValueError) as error:
+        return error
+
+
+def _encoded(
+    load: Callable, stories: Sequence[RawStory], processes: int
+) -> Iterator[list[np.ndarray] | Exception]:
+    encode = partial(_encode, load)
+    if processes == 1:
+        yield from map(encode, stories)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker)
+    try:
+        yield from in_order(pool, encode, stories, 4 * processes)
+    except BrokenProcessPool:
+        raise OSError(
+            "a process that encodes pictures was killed, perhaps for memory: "
+            "start again with a smaller --num_process"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_order(pool: Executor, work: Callable, items: Iterable, ahead: int) -> Iterator:
+    """Like pool.map, but at most `ahead` results wait: encoding may outrun writing."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the build, and says so once
+
+    def follow_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)  # it was killed; nobody waits for our pictures
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
+def argument_parser(doc: str, example: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that all builders have, for a script to add its own."""
+    parser = argparse.ArgumentParser(
+        description=doc,
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--save_path", required=True, help="story file to write, such as x.h5")
+    parser.add_argument(
+        "--num_process", type=int, help="processes that encode pictures (one a processor core)"
+    )
+    return parser
+
+
+def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) -> None:
+    """Say what will happen, build, report; errors are one line on standard error."""
+    path = Path(args.save_path)
+    if args.num_process is not None and args.num_process < 1:
+        sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
+    state = "replaces the file that is there" if path.exists() else "writes it"
+    print(f"building {path} ({state} when whole)", flush=True)
+    for part in sorted(path.parent.glob(f".{path.name}.*.part")):
+        print(f"{part} is left of an interrupted build: delete it if no other build is running")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended from outside; nothing written"))
+    try:
+        report = build(**vars(args))
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; nothing written")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{report}\n{path}: {path.stat().st_size / 1e6:,.1f} MB\nnext: {next_step}")

@@ -1,0 +1,257 @@
+"""Downloads the pictures of VIST that its annotations link to, as `ID.jpg` for vist_hdf5.py.
+
+Reads `{train,val,test}.description-in-isolation.json` in --json_dir. Pictures are saved with a
+shorter side of at most 512. Links rot: what is gone for good is noted in IMG_DIR/download_log.jsonl
+and left alone by later runs (unless --retry_gone), what failed for now is tried again. A run can be
+stopped and started again at any time; a picture appears under its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http.client import HTTPException
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from PIL import Image
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
+
+from data_script.raw_pictures import load_picture
+from data_script.story_builder import load_json
+from datasets.story_hdf5 import SPLITS, is_story_id
+
+LOG = "download_log.jsonl"
+BLOCK = 1 << 16  # bytes read at a time
+HOPELESS = 100  # failures in a row after which the network must be to blame
+# Flickr leads links to deleted pictures here, with all signs of success.
+PLACEHOLDER = "photo_unavailable"
+
+
+class Gone(Exception):
+    """The link will never give a picture."""
+
+
+class Failed(Exception):
+    """It may next time."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How patient and how trusting a download is."""
+
+    timeout: float = 20.0  # seconds without a byte; a whole picture may take ten times as long
+    retries: int = 3
+    backoff: float = 1.0  # seconds before the first retry, doubled before each other
+    max_bytes: int = 50_000_000
+
+
+class _HttpOnly(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _check_link(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_HttpOnly)
+_OPENER.addheaders = [("User-Agent", "Mozilla/5.0 (compatible; vist_img_download)")]
+
+
+def read_links(json_dir: Path) -> dict[str, str]:
+    """Picture id -> link, of all splits; one sentence names a file that is not as it should be."""
+    links: dict[str, str] = {}
+    for split in SPLITS:
+        path = json_dir / f"{split}.description-in-isolation.json"
+        content = load_json(path)
+        try:
+            for image in content["images"]:
+                name = str(image["id"])
+                if not is_story_id(name):
+                    raise ValueError(f"id {name!r} cannot name a file")
+                links[name] = str(image.get("url_o") or image["url_m"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path} holds no list `images` of dicts with id and url_o or url_m "
+                f"({type(error).__name__}: {error}): get the file again"
+            ) from None
+    return links
+
+
+def download(
+    links: dict[str, str],
+    img_dir: Path,
+    num_process: int = 16,
+    limits: Limits | None = None,
+    retry_gone: bool = False,
+) -> Counter[str]:
+    """Fetch what is not there yet, `num_process` at a time -> how many were saved, gone, ....
+
+    OSError if nothing can be written, or if downloads fail one after the other.
+    """
+    limits = limits or Limits()
+    img_dir.mkdir(parents=True, exist_ok=True)
+    for part in img_dir.glob(".*.jpg.part"):  # of a run that was killed
+        part.unlink(missing_ok=True)
+    there = {path.stem for path in img_dir.glob("*.jpg")}
+    gone = set() if retry_gone else _known_gone(img_dir / LOG)
+    counts = Counter(there=len(there & links.keys()))
+    counts["known to be gone"] = len(gone & links.keys() - there)
+    wanted = [(name, link) for name, link in links.items() if name not in there | gone]
+
+    def fetch(job: tuple[str, str]) -> dict[str, str]:
+        return {"id": job[0], "link": job[1], **_fetch(*job, img_dir, limits)}
+
+    in_a_row = 0
+    with ThreadPool(num_process) as pool, open(img_dir / LOG, "a+b") as log:
+        _end_line(log)
+        for entry in tqdm(pool.imap_unordered(fetch, wanted), total=len(wanted), unit="picture"):
+            log.write(json.dumps(entry).encode() + b"\n")
+            log.flush()
+            counts[entry["state"]] += 1
+            in_a_row = in_a_row + 1 if entry["state"] == "failed" else 0
+            if in_a_row == HOPELESS:
+                raise OSError(
+                    f"{HOPELESS} downloads in a row failed, the last with {entry['why']!r}: check "
+                    f"the network and run again, which goes on from here"
+                )
+    return counts
+
+
+def _fetch(name: str, link: str, img_dir: Path, limits: Limits) -> dict[str, str]:
+    """Download one picture, several times if need be -> state (saved, gone, failed) and why."""
+    for attempt in range(limits.retries + 1):
+        if attempt:
+            time.sleep(limits.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+        try:
+            jpeg = _as_jpeg(*_body(link, limits))
+        except Gone as error:
+            return {"state": "gone", "why": str(error)}
+        except Failed as error:
+            why = str(error)
+            continue
+        part = img_dir / f".{name}.jpg.part"
+        part.write_bytes(jpeg)
+        os.replace(part, img_dir / f"{name}.jpg")
+        return {"state": "saved"}
+    return {"state": "failed", "why": why}
+
+
+def _body(link: str, limits: Limits) -> tuple[bytes, bool]:
+    """What a link gives, and whether the server had said how long that is."""
+    _check_link(link)
+    end = time.monotonic() + 10 * limits.timeout
+    body = bytearray()
+    try:
+        with _OPENER.open(link, timeout=limits.timeout) as answer:
+            if PLACEHOLDER in answer.url:
+                raise Gone("deleted: the link leads to a placeholder")
+            length = answer.headers.get("Content-Length")
+            if length and int(length) > limits.max_bytes:
+                raise Gone(f"too large: {int(length):,} bytes")
+            while block := answer.read1(BLOCK):
+                body += block
+                if len(body) > limits.max_bytes:
+                    raise Gone(f"too large: more than {limits.max_bytes:,} bytes")
+                if time.monotonic() > end:
+                    raise Failed("too slow")
+    except urllib.error.HTTPError as error:
+        error.close()
+        lasting = error.code < 500 and error.code not in (408, 425, 429)
+        raise (Gone if lasting else Failed)(f"HTTP {error.code}") from None
+    except (OSError, HTTPException, ValueError) as error:  # no server, no answer, half an answer
+        raise Failed(f"{type(error).__name__}: {getattr(error, 'reason', error)}") from None
+    if length and len(body) != int(length):
+        raise Failed(f"cut short: {len(body):,} of {length} bytes")
+    return bytes(body), length is not None
+
+
+def _check_link(link: str) -> None:
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Gone(f"not a link of the web: {link!r}")
+
+
+def _as_jpeg(body: bytes, whole: bool) -> bytes:
+    """The picture as it is saved. What is none is gone, unless the answer may have been cut."""
+    try:
+        picture = Image.fromarray(load_picture(io.BytesIO(body)))
+    except ValueError as error:
+        reason = f"no usable picture: {error.__context__ or error}"
+        raise (Gone if whole else Failed)(reason) from None
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+def _known_gone(log: Path) -> set[str]:
+    """Ids whose last entry says that they are gone; half lines of a killed run are passed over."""
+    state: dict[str, str] = {}
+    for line in log.read_bytes().splitlines() if log.exists() else ():
+        try:
+            entry = json.loads(line)
+            state[entry["id"]] = entry["state"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return {name for name, what in state.items() if what == "gone"}
+
+
+def _end_line(log: io.BufferedRandom) -> None:
+    """Start a new line if the last one is half."""
+    if log.seek(0, os.SEEK_END):
+        log.seek(-1, os.SEEK_END)
+        if log.read(1) != b"\n":
+            log.write(b"\n")
+
+
+def main(words: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python data_script/vist_img_download.py --json_dir vist/dii "
+        "--img_dir vist/images --num_process 16",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json_dir", type=Path, required=True, help="folder of the annotations")
+    parser.add_argument("--img_dir", type=Path, required=True, help="folder to save pictures in")
+    parser.add_argument("--num_process", type=int, default=16, help="downloads at a time (16)")
+    parser.add_argument("--timeout", type=float, default=20, help="seconds without a byte (20)")
+    parser.add_argument("--retries", type=int, default=3, help="of what failed for now (3)")
+    parser.add_argument("--backoff", type=float, default=1, help="seconds before the first (1)")
+    parser.add_argument("--max_mb", type=float, default=50, help="largest download in MB (50)")
+    parser.add_argument("--retry_gone", action="store_true", help="try again what was gone")
+    args = parser.parse_args(words)
+    for key, least in {"num_process": 1, "timeout": 1e-3, "retries": 0, "backoff": 0}.items():
+        if getattr(args, key) < least:
+            parser.error(f"--{key} {getattr(args, key)} is too small: give at least {least}")
+    limits = Limits(args.timeout, args.retries, args.backoff, round(args.max_mb * 1e6))
+    try:
+        links = read_links(args.json_dir)
+        print(f"{len(links)} pictures -> {args.img_dir} (those that are there are left alone)")
+        counts = download(links, args.img_dir, args.num_process, limits, args.retry_gone)
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; run again to go on")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(", ".join(f"{counts[what]} {what}" for what in ("saved", "there", "gone")), end=", ")
+    print(f"{counts['known to be gone']} known to be gone, {counts['failed']} failed for now")
+    if counts["gone"] or counts["failed"]:
+        print(f"why is in {args.img_dir / LOG}; run again to retry what failed")
+    print("next: python data_script/vist_hdf5.py --help")
+
+
+if __name__ == "__main__":
+    main()

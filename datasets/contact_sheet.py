@@ -1,0 +1,75 @@
+"""A picture of a few stories of a story file, frames side by side, captions below."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from datasets.story_hdf5 import SPLITS, StoryFile
+
+CELL, GAP, LINE = 160, 8, 14  # pixels
+LETTERS, LINES = 27, 4  # a caption: characters a line, lines
+
+
+def draw_contact_sheet(
+    path: str | os.PathLike, target: str | os.PathLike, keys: Sequence[str], stories: int = 6
+) -> None:
+    """Write a PNG of stories that lie evenly over all splits; of a strip its middle frame."""
+    files = [{key: StoryFile(path, split, key) for key in keys} for split in SPLITS]
+    places = [(columns, i) for columns in files for i in range(len(columns[keys[0]]))]
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(stories, len(places))).round())
+    rows = [_row(*places[int(n)]) for n in chosen]
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    target = Path(target)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(part, "PNG")
+        os.replace(part, target)
+    except OSError as error:
+        raise OSError(f"cannot write {target}: choose another place ({error})") from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _row(columns: dict[str, StoryFile], index: int) -> Image.Image:
+    """One story: a title, its frames, and below each its caption under every key."""
+    file = next(iter(columns.values()))
+    frames = file.pictures_per_story
+    size = frames * (CELL + GAP) + GAP, 3 * LINE + CELL + GAP + LINE * LINES * len(columns)
+    row, font = Image.new("RGB", size, "white"), ImageFont.load_default(LINE - 3)
+    draw = ImageDraw.Draw(row)
+    draw.text((GAP, LINE // 2), f"{file.split}: {file.story_id(index)}", "black", font)
+    bottom = 0
+    for k in range(frames):
+        left, top = GAP + k * (CELL + GAP), 2 * LINE
+        row.paste(_cell(file.picture(index, k)), (left, top))
+        top += CELL + GAP // 2
+        for texts, colour in zip(columns.values(), ("black", "dimgrey", "black"), strict=False):
+            lines = textwrap.wrap(texts.captions(index)[k], LETTERS) or ["(empty)"]
+            if len(lines) > LINES:
+                lines[LINES - 1] += " …"
+            for line in lines[:LINES]:
+                draw.text((left, top), line, colour, font)
+                top += LINE
+        bottom = max(bottom, top)
+    return row.crop((0, 0, row.width, bottom + GAP))
+
+
+def _cell(rgb: np.ndarray) -> Image.Image:
+    height, width = rgb.shape[:2]
+    if height > width and height % width == 0:
+        middle = height // width // 2
+        rgb = rgb[middle * width : (middle + 1) * width]
+    return ImageOps.pad(Image.fromarray(rgb), (CELL, CELL), color="lightgrey")

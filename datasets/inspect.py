@@ -1,0 +1,231 @@
+"""Looks through a story file: is it whole, what is in it, how long are its captions.
+
+Every picture is decoded and every caption counted; the exit status is 1, and the problems are
+listed, if anything is wrong. `--quick` decodes no pictures but the first of each split. Files of
+the original programs are read as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+from tqdm import tqdm
+
+from datasets.contact_sheet import draw_contact_sheet
+from datasets.story_hdf5 import SPLITS, StoryFile, validate_story_file
+
+LISTED = 20  # problems that are printed
+READING = (ValueError, OSError, IndexError, AttributeError)  # what a strange data set may raise
+
+
+@dataclass
+class Captions:
+    """The captions of one split under one text key."""
+
+    stories: int
+    lengths: list[int] = field(default_factory=list)  # in tokens
+    empty: int = 0
+
+    def longer_than(self, most: int) -> int:
+        return sum(length > most for length in self.lengths)
+
+
+@dataclass
+class Findings:
+    """What a story file holds, and what is wrong with it."""
+
+    keys: list[str]
+    description: str
+    frames: int = 0  # pictures a story
+    captions: dict[tuple[str, str], Captions] = field(default_factory=dict)  # by split and key
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # pictures by height, width
+    problems: list[str] = field(default_factory=list)
+
+
+def inspect_story_file(
+    path: str | os.PathLike, count_tokens: Callable[[str], int], quick: bool = False
+) -> Findings:
+    """Go through all splits and text keys of a story file.
+
+    count_tokens: caption -> tokens, the special ones included. FileNotFoundError or ValueError if
+    the file cannot be opened at all; whatever else is wrong is among the findings.
+    """
+    path = Path(path)
+    validate_story_file(path, splits=())  # only opens it
+    with h5py.File(path) as file:
+        groups = [file[s] for s in SPLITS if isinstance(file.get(s), h5py.Group)]
+        texts = (k for group in groups[:1] for k, v in group.items() if _is_text(v))
+        keys = [key for key in texts if key != "story_id"] or ["text"]
+        found = Findings(keys, str(file.attrs.get("description", "")))
+    for split in SPLITS:
+        problems: list[str] = []
+        for key in keys:
+            try:
+                stories = StoryFile(path, split, key)
+                found.captions[split, key] = _read_captions(stories, count_tokens, problems)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            found.frames = found.frames or stories.pictures_per_story
+            if stories.pictures_per_story != found.frames:
+                problems.append(
+                    f"{path}: {split!r} has {stories.pictures_per_story} pictures a story, other "
+                    f"splits {found.frames}; build it again"
+                )
+            if not quick and key == keys[0]:
+                found.sizes += _read_pictures(stories, problems)
+        if not problems and found.captions[split, keys[0]].stories:
+            try:  # what neither pass sees, such as columns of different lengths
+                validate_story_file(path, (split,), keys)
+            except ValueError as error:
+                problems.append(str(error))
+        found.problems += problems
+    if not found.problems and not any(c.stories for c in found.captions.values()):
+        found.problems.append(f"{path} holds no story; build it with some")
+    return found
+
+
+def _problem(stories: StoryFile, index: int, error: Exception) -> str:
+    if str(stories.path) in str(error):
+        return str(error)
+    story = f"story {index} of {stories.split!r}"
+    return f"{stories.path}: {story} cannot be read ({error}); build the file again"
+
+
+def _is_text(column: object) -> bool:
+    return isinstance(column, h5py.Dataset) and h5py.check_string_dtype(column.dtype) is not None
+
+
+def _read_captions(
+    stories: StoryFile, count_tokens: Callable[[str], int], problems: list[str]
+) -> Captions:
+    captions = Captions(len(stories))
+    for i in tqdm(range(len(stories)), f"{stories.split} {stories.text_key}", unit="story"):
+        try:
+            told = stories.captions(i)
+        except READING as error:
+            problems.append(_problem(stories, i, error))
+            continue
+        captions.lengths += [count_tokens(text) for text in told]
+        captions.empty += sum(not text.strip() for text in told)
+    return captions
+
+
+def _read_pictures(stories: StoryFile, problems: list[str]) -> Counter[tuple[int, int]]:
+    """The sizes (height, width) of all pictures, each of them decoded."""
+
+    def read(i: int) -> tuple[list[tuple[int, int]], str]:
+        sizes: list[tuple[int, int]] = []
+        try:
+            for k in range(stories.pictures_per_story):
+                sizes.append(stories.picture(i, k).shape[:2])
+        except READING as error:
+            return sizes, _problem(stories, i, error)
+        return sizes, ""
+
+    sizes: Counter[tuple[int, int]] = Counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases Python's lock
+        done = pool.map(read, range(len(stories)))
+        for found, problem in tqdm(done, f"{stories.split} pictures", len(stories), unit="story"):
+            sizes.update(found)
+            problems += [problem] if problem else []
+    return sizes
+
+
+def token_counter(folder: str | None = None) -> tuple[Callable[[str], int], str]:
+    """A function that counts a caption's tokens, and its name: a tokenizer's, or CLIP's own.
+
+    Words are counted where open_clip is not installed. ValueError if the folder has no tokenizer.
+    """
+    if folder:
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"--tokenizer {folder} cannot be read: give a folder with a tokenizer ({reason})"
+            ) from None
+        return lambda text: len(tokenizer(text)["input_ids"]), f"tokens of {folder}"
+    try:
+        from open_clip.tokenizer import SimpleTokenizer
+    except ImportError:
+        return lambda text: len(text.split()) + 2, "words"
+    encode = SimpleTokenizer().encode
+    return lambda text: len(encode(text)) + 2, "CLIP tokens"  # 2: the start and the end
+
+
+def summary(found: Findings, unit: str, max_length: int | None) -> str:
+    """The findings as a table for people."""
+    lines = [found.description] if found.description else []
+    lines += [f"{found.frames} pictures a story, captions under {', '.join(found.keys)}"]
+    over = f"{f'over {max_length}':>10}" if max_length else ""
+    head = f"{'stories':>9}{'captions':>10}{'empty':>7}{'mean':>7}{'longest':>9}"
+    lines += ["", f"{'split':7}{'key':6}{head}{over}  ({unit})"]
+    for (split, key), captions in found.captions.items():
+        n = len(captions.lengths)
+        mean, longest = sum(captions.lengths) / max(n, 1), max(captions.lengths, default=0)
+        row = f"{captions.stories:9}{n:10}{captions.empty:7}{mean:7.1f}{longest:9}"
+        over = f"{captions.longer_than(max_length):10}" if max_length else ""
+        lines.append(f"{split:7}{key:6}{row}{over}")
+    if found.sizes:
+        lines += ["", _sizes(found.sizes)]
+    if found.problems:
+        plural = "s" * (len(found.problems) > 1)
+        lines += ["", f"{len(found.problems)} problem{plural}:", *found.problems[:LISTED]]
+        if len(found.problems) > LISTED:
+            lines.append(f"… and {len(found.problems) - LISTED} more")
+    return "\n".join(lines)
+
+
+def _sizes(sizes: Counter[tuple[int, int]]) -> str:
+    (height, width), most = sizes.most_common(1)[0]
+    text = f"{sizes.total()} pictures decode, {len(sizes)} sizes, most often {width}x{height}"
+    strips = all(h % w == 0 for h, w in sizes) and any(h > w for h, w in sizes)
+    if not strips:
+        return f"{text} ({most})"
+    frames = [h // w for h, w in sizes]
+    return f"{text} ({most}): columns of {min(frames)} to {max(frames)} square frames"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.inspect",
+        description=__doc__,
+        epilog="example: python -m datasets.inspect data/pororo.h5 --max_length 85 --sheet x.png",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", help="story file (HDF5)")
+    parser.add_argument("--max_length", type=int, help="count captions of more tokens than this")
+    parser.add_argument("--tokenizer", help="folder of a tokenizer to count with (CLIP's own)")
+    parser.add_argument("--quick", action="store_true", help="structure and captions only")
+    parser.add_argument("--sheet", help="draw a few stories into this PNG")
+    parser.add_argument("--stories", type=int, default=6, help="how many of them (6)")
+    args = parser.parse_args()
+    if args.sheet and not args.sheet.lower().endswith(".png"):
+        parser.error(f"--sheet {args.sheet} is no PNG: give a name that ends in .png")
+    if args.stories < 1 or (args.max_length or 1) < 1:
+        parser.error("--stories and --max_length must be 1 or more")
+    try:
+        count_tokens, unit = token_counter(args.tokenizer)
+        found = inspect_story_file(args.file, count_tokens, args.quick)
+        print(summary(found, unit, args.max_length))
+        if args.sheet and not found.problems:
+            draw_contact_sheet(args.file, args.sheet, found.keys, args.stories)
+            print(f"stories drawn: {args.sheet}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    sys.exit(1 if found.problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The published sets: from raw files to batches, exactly; what their own rules leave out."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import raw_sets
+import torch
+from PIL import Image
+from raw_sets import SPLITS
+
+from data_script.flintstones_hdf5 import build_flintstones_file
+from data_script.pororo_hdf5 import build_pororo_file
+from data_script.vist_hdf5 import build_vist_file
+from datasets.specs import SPECS
+from datasets.story_dataset import StoryDataset, collate
+from datasets.story_hdf5 import StoryFile, validate_story_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def vist_folders(raw: Path) -> dict[str, Path]:
+    return {"sis_json_dir": raw / "sis", "dii_json_dir": raw / "dii", "img_dir": raw / "images"}
+
+
+def build(name: str, raw: Path, target: Path, **how):
+    """raw folder -> story file, in this process."""
+    how = {"num_process": 1, **how}
+    if name == "vist":
+        return build_vist_file(**vist_folders(raw), save_path=target, **how)
+    make = {"pororo": build_pororo_file, "flintstones": build_flintstones_file}[name]
+    return make(raw, target, **how)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Raw sets and their story files: name -> (file, the stories that it should hold)."""
+    folder, sets = tmp_path_factory.mktemp("sets"), {}
+    for name in ("pororo", "flintstones", "vist"):
+        stories = getattr(raw_sets, name)(folder / name)
+        build(name, folder / name, folder / f"{name}.h5")
+        sets[name] = folder / f"{name}.h5", stories
+    return sets
+
+
+@pytest.mark.parametrize("name", ["pororo", "flintstones", "vist"])
+def test_raw_to_file_is_exact(built, name):
+    path, stories = built[name]
+    keys = ("sis", "dii") if name == "vist" else ("text",)
+    counts = {split: len(stories[split]) for split in SPLITS}
+    assert validate_story_file(path, text_keys=keys) == counts == raw_sets.STORIES
+    for split, key in itertools.product(SPLITS, keys):
+        file = StoryFile(path, split, key)
+        assert file.pictures_per_story == 5
+        for i, (story_id, pictures, texts) in enumerate(stories[split]):
+            assert file.story_id(i) == story_id and file.captions(i) == texts[key]
+            for k, rgb in enumerate(pictures):
+                np.testing.assert_array_equal(file.picture(i, k), rgb)
+
+
+@pytest.mark.parametrize("name", ["pororo", "flintstones", "vist"])
+def test_the_originals_would_read_the_same(built, name):
+    """Their layout: PNG bytes that hold BGR, captions joined by '|', `image0` to `image4`."""
+    path, stories = built[name]
+    with h5py.File(path) as file:
+        for split in SPLITS:
+            _, pictures, texts = stories[split][1]
+            for k, rgb in enumerate(pictures):
+                data = file[split][f"image{k}"][1]
+                assert data.dtype == np.uint8 and data[:4].tobytes() == b"\x89PNG"
+                with Image.open(io.BytesIO(data)) as picture:
+                    np.testing.assert_array_equal(np.asarray(picture)[..., ::-1], rgb)
+            for key, captions in texts.items():
+                assert file[split][key][1].decode("utf-8").split("|") == captions
+
+
+class Letters:
+    """A tokenizer: one token a letter."""
+
+    def __call__(self, captions, padding, max_length, truncation, return_tensors):
+        ids = torch.zeros(len(captions), max_length, dtype=torch.long)
+        for row, caption in zip(ids, captions, strict=True):
+            codes = [ord(letter) for letter in caption][:max_length]
+            row[: len(codes)] = torch.tensor(codes)
+        return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+
+
+def views(rgb: np.ndarray, spec, training: bool) -> list[np.ndarray]:
+    """What may be seen of a picture."""
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    starts = range(0, height, width) if spec.strip else range(max(height, width) - side + 1)
+    if not spec.strip and not training:
+        starts = [(max(height, width) - side) // 2]
+    if height > width:
+        return [rgb[start : start + side] for start in starts]
+    return [rgb[:, start : start + side] for start in starts]
+
+
+@pytest.mark.parametrize("name", ["pororo", "flintstones", "vistsis", "vistdii"])
+@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
+def test_raw_to_batch_is_exact(built, name, task, given):
+    path, stories = built[name[:4] if name.startswith("vist") else name]
+    spec = SPECS[name]
+    for split in SPLITS:
+        data = StoryDataset(
+            path, split, spec, task, image_size=9 if name.startswith("vist") else 8,
+            history_transform=torch.Tensor.float, clip_tokenizer=Letters(),
+            blip_tokenizer=Letters(), max_length=60,
+        )  # fmt: skip
+        batch = collate([data[i] for i in range(len(data))])
+        assert len(batch["story_id"]) == len(stories[split])
+        for b, (story_id, pictures, texts) in enumerate(stories[split]):
+            captions = texts[spec.text_key]
+            assert batch["story_id"][b] == story_id and batch["captions"][b] == captions
+            read = ["".join(chr(i) for i in row if i) for row in batch["caption_ids"][b].tolist()]
+            assert read == captions[given:]
+            for k, rgb in enumerate(pictures):
+                history = batch["history_images"][b, k].permute(1, 2, 0).numpy()
+                possible = views(rgb, spec, split == "train")
+                assert any(np.array_equal(history, view) for view in possible)
+                if k >= given:
+                    target = (batch["target_images"][b, k - given] + 1) * 127.5
+                    seen = target.round().to(torch.uint8).permute(1, 2, 0).numpy()
+                    np.testing.assert_array_equal(seen, history)
+
+
+@pytest.mark.parametrize("kind", ["O", "U"])
+def test_pororo_names_in_other_types(tmp_path, kind):
+    stories = raw_sets.pororo(tmp_path / "raw", kind=kind)
+    build("pororo", tmp_path / "raw", tmp_path / "s.h5")
+    file = StoryFile(tmp_path / "s.h5", "train")
+    assert [file.captions(i) for i in range(3)] == [t["text"] for _, _, t in stories["train"]]
+
+
+def test_equal_splits_may_come_as_one_table(tmp_path):
+    raw_sets.pororo(tmp_path / "raw")
+    np.save(tmp_path / "raw" / "train_seen_unseen_ids.npy", [[5, 0], [1, 2.0], [4, 3]])
+    build("pororo", tmp_path / "raw", tmp_path / "s.h5")
+    file = StoryFile(tmp_path / "s.h5", "train")
+    assert [file.story_id(i) for i in range(2)] == ["00000", "00005"]  # sorted
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    raw_sets.flintstones(tmp_path / "f")
+    report = build("flintstones", tmp_path / "f", tmp_path / "f.h5")
+    assert report.kept == raw_sets.STORIES
+    assert set(report.left_out.values()) == {2} and len(report.left_out) == 3
+    assert "left out of val: 2, not exactly four shots follow" in str(report)
+
+    raw_sets.vist(tmp_path / "v")
+    report = build("vist", tmp_path / "v", tmp_path / "v.h5")
+    reasons = {why for _, why in report.left_out}
+    assert set(report.left_out.values()) == {1} and reasons == {
+        "not five pictures", "a picture is missing", "a picture has no caption in isolation",
+    }  # fmt: skip
+
+
+def test_vist_leaves_out_broken_pictures_and_bad_captions(tmp_path):
+    stories = raw_sets.vist(tmp_path / "v")
+    sis = tmp_path / "v" / "sis" / "train.story-in-sequence.json"
+    content = json.loads(sis.read_text())
+    content["annotations"][0][0]["original_text"] = "left | right"
+    sis.write_text(json.dumps(content))
+    second = content["annotations"][5][0]["photo_flickr_id"]
+    (tmp_path / "v" / "images" / f"{second}.jpg").write_text("<html>gone</html>")
+    report = build("vist", tmp_path / "v", tmp_path / "v.h5")
+    assert report.kept["train"] == 1
+    assert report.left_out["train", "'|' in a caption"] == 1
+    assert report.left_out["train", "a picture is broken"] == 1
+    file = StoryFile(tmp_path / "v.h5", "train", "sis")
+    assert file.captions(0) == stories["train"][2][2]["sis"]
+
+
+def test_skip_broken_leaves_out_what_would_be_an_error(tmp_path):
+    stories = raw_sets.pororo(tmp_path / "raw")
+    names = np.load(tmp_path / "raw" / "img_cache4.npy")
+    gone, cut = (tmp_path / "raw" / names[int(stories["train"][i][0])].decode() for i in (0, 1))
+    gone.unlink()
+    cut.write_bytes(cut.read_bytes()[:50])
+    with pytest.raises(FileNotFoundError, match="complete the download, or .* --skip_broken"):
+        build("pororo", tmp_path / "raw", tmp_path / "s.h5")
+    report = build("pororo", tmp_path / "raw", tmp_path / "s.h5", skip_broken=True)
+    assert report.kept == {"train": 1, "val": 2, "test": 2}
+    assert report.left_out == {
+        ("train", "a picture is missing"): 1,
+        ("train", "a picture is broken"): 1,
+    }
+    file = StoryFile(tmp_path / "s.h5", "train")
+    np.testing.assert_array_equal(file.picture(0, 4), stories["train"][2][1][4])
+
+
+def test_large_vist_pictures_are_shrunk(tmp_path):
+    stories = raw_sets.vist(tmp_path / "v")
+    sis = json.loads((tmp_path / "v" / "sis" / "val.story-in-sequence.json").read_text())
+    last = sis["annotations"][4][0]["photo_flickr_id"]
+    Image.new("RGB", (1500, 1200)).save(tmp_path / "v" / "images" / f"{last}.jpg")
+    build("vist", tmp_path / "v", tmp_path / "v.h5")
+    file = StoryFile(tmp_path / "v.h5", "val", "sis")
+    assert file.picture(0, 4).shape == (512, 640, 3)
+    np.testing.assert_array_equal(file.picture(0, 3), stories["val"][0][1][3])
+
+
+@pytest.mark.parametrize("name", ["pororo", "flintstones", "vist"])
+def test_help_shows_a_command_that_the_script_takes(tmp_path, name):
+    script = f"data_script/{name}_hdf5.py"
+    command = [sys.executable, str(ROOT / script)]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    example = helped.stdout.split("example: ")[1].split()
+    assert example[:2] == ["python", script]
+    command += example[2:]  # there is no such data in the temporary folder
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 1 and failed.stderr.startswith("error: data/")
+    assert failed.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []

@@ -1,0 +1,315 @@
+"""The downloader against a real server that serves pictures, rot and traps."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_script import vist_img_download
+from data_script.vist_img_download import LOG, Limits, download, main, read_links
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = Limits(timeout=10, retries=2, backoff=0.001, max_bytes=200_000)
+HASTY = Limits(timeout=0.1, retries=2, backoff=0.001)
+
+
+def picture(width: int = 30, height: int = 20, kind: str = "JPEG", mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert(mode).save(stream, kind)
+    return stream.getvalue()
+
+
+def bomb() -> bytes:
+    """A small PNG that says it is 60,000 pixels a side."""
+    data = bytearray(picture(kind="PNG"))
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers by path; `seen` counts requests."""
+
+    seen: Counter[str] = Counter()
+    closing = threading.Event()
+    pages = {
+        "/good.jpg": picture(),
+        "/wide.jpg": picture(1500, 1000),
+        "/tall.png": picture(600, 700, "PNG", "RGBA"),
+        "/grey.gif": picture(9, 9, "GIF", "L"),
+        "/page.html": b"<html>this photo is no longer here</html>",
+        "/empty": b"",
+        "/half-a-file.jpg": picture(300, 300)[:900],
+        "/huge.bin": b"\xff\xd8" + b"0" * 300_000,
+        "/bomb.png": bomb(),
+        "/photo_unavailable.png": picture(),
+    }
+    redirects = {
+        "/moved": "/good.jpg",
+        "/to-file": "file:///etc/hostname",
+        "/to-ftp": "ftp://127.0.0.1/a.jpg",
+        "/deleted": "/photo_unavailable.png",
+        "/circle": "/circle",
+    }
+
+    def do_GET(self) -> None:
+        self.seen[self.path] += 1
+        if self.path in self.redirects:
+            self.send_response(302)
+            self.send_header("Location", self.redirects[self.path])
+            self.end_headers()
+        elif self.path in self.pages:
+            self.answer(self.pages[self.path])
+        elif self.path == "/cut.jpg":  # the connection ends before the body does
+            self.answer(picture()[:300], length=len(picture()))
+        elif self.path == "/cut-unsaid.jpg":
+            self.answer(picture(300, 300)[:900], length=None)
+        elif self.path == "/endless.bin":
+            self.answer(b"0" * 300_000, length=None)
+        elif self.path == "/silent.jpg":
+            self.answer(picture()[:300], length=len(picture()))
+            self.closing.wait(5)
+        elif self.path == "/busy-once.jpg" and self.seen[self.path] > 1:
+            self.answer(picture())
+        elif self.path in ("/busy-once.jpg", "/broken.jpg"):
+            self.send_error(503)
+        else:
+            self.send_error(404)
+
+    def answer(self, body: bytes, length: int | None = -1) -> None:
+        self.send_response(200)
+        if length is not None:
+            self.send_header("Content-Length", str(len(body) if length == -1 else length))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except ConnectionError:  # the downloader has seen enough
+            pass
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        httpd.daemon_threads = True
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        Handler.closing.set()
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def fresh_counts():
+    Handler.seen.clear()
+
+
+def entries(folder: Path) -> dict[str, dict]:
+    """The last log entry of every picture."""
+    return {e["id"]: e for e in map(json.loads, (folder / LOG).read_text().splitlines())}
+
+
+@pytest.mark.parametrize(
+    "path, size",
+    [("good.jpg", (30, 20)), ("wide.jpg", (768, 512)), ("tall.png", (512, 597)),
+     ("grey.gif", (9, 9)), ("moved", (30, 20)), ("busy-once.jpg", (30, 20))],
+)  # fmt: skip
+def test_pictures_are_saved_as_jpeg_with_a_shorter_side_of_512_at_most(
+    server, tmp_path, path, size
+):
+    counts = download({"7": f"{server}/{path}"}, tmp_path, limits=QUICK)
+    assert counts["saved"] == 1
+    with Image.open(tmp_path / "7.jpg") as saved:
+        assert (saved.format, saved.mode, saved.size) == ("JPEG", "RGB", size)
+        pixels = np.asarray(saved)
+    assert abs(int(pixels[0].mean()) - 0) < 25 and abs(int(pixels[-1].mean()) - 255) < 25
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["7.jpg", LOG]
+
+
+GONE = {
+    "missing": ("{}/nothing.jpg", "HTTP 404", 1),
+    "html": ("{}/page.html", "no usable picture: cannot identify", 1),
+    "empty": ("{}/empty", "no usable picture", 1),
+    "half a file": ("{}/half-a-file.jpg", "no usable picture: image file is truncated", 1),
+    "huge": ("{}/huge.bin", "too large: 300,002 bytes", 1),
+    "endless": ("{}/endless.bin", "too large: more than 200,000 bytes", 1),
+    "bomb": ("{}/bomb.png", "no usable picture: Image size (3600000000 pixels) exceeds", 1),
+    "to a file": ("{}/to-file", "HTTP 302", 1),
+    "to ftp": ("{}/to-ftp", "not a link of the web: 'ftp://127.0.0.1/a.jpg'", 1),
+    "circle": ("{}/circle", "HTTP 302", None),
+    "placeholder": ("{}/deleted", "deleted: the link leads to a placeholder", 1),
+    "file": ("file:///etc/hostname", "not a link of the web: 'file:///etc/hostname'", 0),
+    "no scheme": ("//127.0.0.1/a.jpg", "not a link of the web", 0),
+    "nonsense": ("http://[oops", "not a link of the web", 0),
+}
+
+
+@pytest.mark.parametrize("link, why, requests", GONE.values(), ids=GONE)
+def test_what_is_gone_is_noted_and_not_asked_for_again(server, tmp_path, link, why, requests):
+    links = {"7": link.format(server)}
+    assert download(links, tmp_path, limits=QUICK)["gone"] == 1
+    assert why in entries(tmp_path)["7"]["why"]
+    assert [p.name for p in tmp_path.iterdir()] == [LOG]
+    path = link.removeprefix("{}")
+    assert requests is None or Handler.seen[path] == requests
+    before = Handler.seen.total()
+    assert download(links, tmp_path, limits=QUICK) == {"there": 0, "known to be gone": 1}
+    assert Handler.seen.total() == before
+    assert download(links, tmp_path, limits=QUICK, retry_gone=True)["gone"] == 1
+
+
+FAILED = {
+    "cut": ("cut.jpg", "cut short: 300 of"),
+    "cut, length unsaid": ("cut-unsaid.jpg", "no usable picture: image file is truncated"),
+    "silent": ("silent.jpg", "TimeoutError"),
+    "broken": ("broken.jpg", "HTTP 503"),
+}
+
+
+@pytest.mark.parametrize("path, why", FAILED.values(), ids=FAILED)
+def test_what_failed_is_tried_again_now_and_by_the_next_run(server, tmp_path, path, why):
+    links = {"7": f"{server}/{path}"}
+    limits = HASTY if path == "silent.jpg" else QUICK
+    for run in (1, 2):
+        assert download(links, tmp_path, limits=limits)["failed"] == 1
+        assert Handler.seen[f"/{path}"] == run * (1 + QUICK.retries)
+        assert why in entries(tmp_path)["7"]["why"]
+    assert [p.name for p in tmp_path.iterdir()] == [LOG]
+
+
+def test_waits_grow_from_retry_to_retry(server, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(vist_img_download.time, "sleep", waits.append)
+    download({"7": f"{server}/broken.jpg"}, tmp_path, limits=Limits(retries=4, backoff=8))
+    assert len(waits) == 4
+    for wait, middle in zip(waits, (8, 16, 32, 64), strict=True):
+        assert 0.5 * middle <= wait <= 1.5 * middle
+
+
+def test_a_body_that_drips_is_not_waited_for_for_ever(server, tmp_path, monkeypatch):
+    clock = iter(range(0, 10**6, 101))
+    monkeypatch.setattr(vist_img_download.time, "monotonic", lambda: next(clock))
+    assert download({"7": f"{server}/good.jpg"}, tmp_path, limits=QUICK)["failed"] == 1
+    assert entries(tmp_path)["7"]["why"] == "too slow"
+
+
+def test_nobody_there(tmp_path, monkeypatch):
+    links = {str(i): "http://127.0.0.1:9/a.jpg" for i in range(20)}  # the port of nothing
+    limits = Limits(retries=0)
+    assert download(links, tmp_path, 4, limits)["failed"] == 20
+    monkeypatch.setattr(vist_img_download, "HOPELESS", 10)
+    with pytest.raises(OSError, match="10 downloads in a row failed, .* check the network and run"):
+        download(links, tmp_path, 4, limits)
+
+
+def annotations(folder: Path, links: dict[str, str]) -> Path:
+    """The links dealt out over the three files, as `url_o` and `url_m`."""
+    folder.mkdir(exist_ok=True)
+    images = [{"id": k, ("url_o", "url_m")[i % 2]: v} for i, (k, v) in enumerate(links.items())]
+    for i, split in enumerate(("train", "val", "test")):
+        content = {"images": images[i::3], "annotations": []}
+        path = folder / f"{split}.description-in-isolation.json"
+        path.write_text(json.dumps(content))
+    return folder
+
+
+def command(json_dir: Path, img_dir: Path, *words: str) -> list[str]:
+    common = ["--num_process", "2", "--timeout", "10", "--retries", "1", "--backoff", "0.001"]
+    return ["--json_dir", str(json_dir), "--img_dir", str(img_dir), *common, *words]
+
+
+def test_a_run_ends_with_counts_and_the_next_goes_on(server, tmp_path, capsys):
+    links = {str(i): f"{server}/good.jpg" for i in range(5)}
+    links |= {"g": f"{server}/nothing.jpg", "f": f"{server}/broken.jpg"}
+    json_dir, img_dir = annotations(tmp_path / "dii", links), tmp_path / "deep" / "images"
+    assert read_links(json_dir) == links
+    main(command(json_dir, img_dir))
+    out = capsys.readouterr().out
+    assert "7 pictures -> " in out
+    assert "5 saved, 0 there, 1 gone, 0 known to be gone, 1 failed for now" in out
+    (img_dir / "3.jpg").unlink()
+    with open(img_dir / LOG, "a") as log:
+        log.write('{"id": "1", "state": "go')  # what a kill may leave
+    (img_dir / ".2.jpg.part").write_bytes(b"half a picture")
+    main(command(json_dir, img_dir))
+    assert "1 saved, 4 there, 0 gone, 1 known to be gone, 1 failed" in capsys.readouterr().out
+    assert not list(img_dir.glob(".*"))
+    assert Handler.seen["/nothing.jpg"] == 1
+    main(command(json_dir, img_dir, "--retry_gone"))
+    assert "0 saved, 5 there, 1 gone, 0 known to be gone, 1 failed" in capsys.readouterr().out
+
+
+def test_a_killed_run_leaves_whole_pictures_only_and_the_next_goes_on(server, tmp_path):
+    links = {f"{i:02}": f"{server}/wide.jpg" for i in range(40)} | {"s": f"{server}/silent.jpg"}
+    json_dir, img_dir = annotations(tmp_path / "dii", links), tmp_path / "images"
+    script = [sys.executable, str(ROOT / "data_script" / "vist_img_download.py")]
+    child = subprocess.Popen(
+        [*script, *command(json_dir, img_dir)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while child.poll() is None and len(list(img_dir.glob("*.jpg"))) < 3:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    saved = {path.stem for path in img_dir.glob("*.jpg")}
+    assert 3 <= len(saved) < 40
+    for name in saved:
+        with Image.open(img_dir / f"{name}.jpg") as whole:
+            assert whole.size == (768, 512)
+            whole.load()
+    before = Handler.seen.total()
+    del links["s"]
+    counts = download(links, img_dir, limits=QUICK)
+    assert counts["there"] == len(saved) and counts["saved"] == 40 - len(saved)
+    assert Handler.seen.total() - before == 40 - len(saved)
+
+
+BAD = {
+    "no files": (lambda d: (d / "val.description-in-isolation.json").unlink(), "does not exist"),
+    "not JSON": (lambda d: (d / "val.description-in-isolation.json").write_text("{"), "not whole"),
+    "no images": (
+        lambda d: (d / "val.description-in-isolation.json").write_text("{}"),
+        "val.description-in-isolation.json holds no list `images` .*KeyError.*get the file again",
+    ),
+    "no link": (
+        lambda d: (d / "val.description-in-isolation.json").write_text('{"images": [{"id": 1}]}'),
+        "holds no list `images` .*url_m",
+    ),
+    "a path for an id": (lambda d: annotations(d, {"../1": "http://a/b"}), "cannot name a file"),
+}
+
+
+@pytest.mark.parametrize("spoil, message", BAD.values(), ids=BAD)
+def test_bad_annotations(tmp_path, spoil, message):
+    json_dir = annotations(tmp_path / "dii", {"1": "http://127.0.0.1:9/a.jpg"})
+    spoil(json_dir)
+    with pytest.raises((ValueError, OSError), match=message):
+        read_links(json_dir)
+    with pytest.raises(SystemExit, match="error: "):
+        main(command(json_dir, tmp_path / "images"))
+    assert not (tmp_path / "images").exists()
+
+
+def test_nowhere_to_write(server, tmp_path):
+    json_dir = annotations(tmp_path / "dii", {"1": f"{server}/good.jpg"})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="error: .*file"):
+        main(command(json_dir, tmp_path / "file" / "images"))
+    assert not Handler.seen

@@ -1,0 +1,250 @@
+"""The inspector: what it counts, what it finds, what it draws."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import inspect
+from datasets.contact_sheet import CELL, GAP, draw_contact_sheet
+from datasets.inspect import inspect_story_file, summary, token_counter
+from datasets.story_hdf5 import SPLITS, StoryWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+COLOURS = [(250, 30, 0), (0, 200, 90)]
+
+
+def words(text: str) -> int:
+    return len(text.split()) + 2
+
+
+def story_file(path: Path, strip: bool = False, keys=("text",), counts=(3, 2, 1)) -> Path:
+    """Two pictures a story; `train` has one empty caption a key, and one of 12 tokens."""
+    with StoryWriter(path, 2, keys, {"description": "a small file"}) as writer:
+        for split, count in zip(SPLITS, counts, strict=True):
+            for i in range(count):
+                pictures = [np.full((8, 8, 3), colour, np.uint8) for colour in COLOURS]
+                if strip:  # only the middle frame has the colour
+                    frames = [np.concatenate([p * 0, p, p * 0]) for p in pictures]
+                    pictures = [frames[0], frames[1][:16]]
+                texts = ["A dog.", "A cat sits."]
+                if split == "train" and i == 1:
+                    texts = [" ", "one two three four five six seven eight nine ten"]
+                writer.add(split, pictures, dict.fromkeys(keys, texts), f"{split}{i}")
+    return path
+
+
+def test_counts(tmp_path):
+    found = inspect_story_file(story_file(tmp_path / "s.h5", keys=("sis", "dii")), words)
+    assert found.problems == [] and found.keys == ["dii", "sis"] and found.frames == 2
+    assert found.sizes == {(8, 8): 12}
+    train = found.captions["train", "dii"]
+    assert (train.stories, train.empty) == (3, 1)
+    assert sorted(train.lengths) == [2, 4, 4, 5, 5, 12]
+    assert [train.longer_than(n) for n in (1, 4, 5, 11, 12)] == [6, 3, 1, 1, 0]
+    assert found.captions["test", "sis"].lengths == [4, 5]
+    table = summary(found, "words", 5).splitlines()
+    assert table[0] == "a small file" and table[3].split()[-3:] == ["over", "5", "(words)"]
+    assert table[4].split() == ["train", "dii", "3", "6", "1", "5.3", "12", "1"]
+    assert "12 pictures decode, 1 sizes, most often 8x8 (12)" in table[-1]
+
+
+def test_columns_of_frames_are_recognised(tmp_path):
+    found = inspect_story_file(story_file(tmp_path / "s.h5", strip=True), words)
+    assert found.sizes == {(24, 8): 6, (16, 8): 6}
+    assert summary(found, "words", None).endswith("columns of 2 to 3 square frames")
+
+
+def test_files_of_the_originals_are_inspected(tmp_path):
+    with h5py.File(tmp_path / "o.h5", "w") as file:
+        for split in SPLITS:
+            for k in range(5):
+                data = io.BytesIO()
+                Image.new("RGB", (4, 8)).save(data, "PNG")
+                column = file.create_dataset(f"{split}/image{k}", (2,), h5py.vlen_dtype(np.uint8))
+                for i in range(2):
+                    column[i] = np.frombuffer(data.getvalue(), np.uint8)
+            text = file.create_dataset(f"{split}/text", (2,), h5py.string_dtype("utf-8"))
+            text[:] = ["a|b|c|d|é"] * 2
+    found = inspect_story_file(tmp_path / "o.h5", words)
+    assert found.problems == [] and found.frames == 5 and found.sizes == {(8, 4): 30}
+
+
+def edited(change) -> object:
+    def make(path: Path) -> None:
+        with h5py.File(story_file(path), "a") as file:
+            change(file)
+
+    return make
+
+
+def cut_picture(file: h5py.File) -> None:
+    file["train/image1"][2] = file["train/image1"][2][:60]
+
+
+def shorter(key: str, n: int):
+    def change(file: h5py.File) -> None:
+        values, dtype = file[key][:n], file[key].dtype
+        del file[key]
+        column = file.create_dataset(key, (n,), dtype)
+        for i, value in enumerate(values):
+            column[i] = value
+
+    return edited(change)
+
+
+PROBLEMS = {
+    "cut picture": (edited(cut_picture), ["story 2 of 'train' is broken (image1: the picture can"]),
+    "two problems": (
+        edited(lambda f: (cut_picture(f), f["val/text"].__setitem__(1, "only one"))),
+        ["story 2 of 'train' is broken (image1", "story 1 of 'val' is broken (1 captions in 'text"],
+    ),
+    "no split": (edited(lambda f: f.pop("val")), ["has no group 'val'"]),
+    "no text": (edited(lambda f: f.pop("test/text")), ["has no data set 'text' in 'test'"]),
+    "no pictures": (
+        edited(lambda f: (f.pop("test/image0"), f.pop("test/image1"))),
+        ["has no data set 'image0' in 'test'"],
+    ),
+    "one picture": (
+        edited(lambda f: f.pop("val/image1")),
+        ["(2 captions in 'text')", "(2 captions in 'text')", "'val' has 1 pictures a story, other"],
+    ),
+    "fewer pictures": (shorter("train/image1", 2), ["Index (2) out of range"]),
+    "fewer texts": (shorter("train/text", 2), ["lengths in 'train' differ"]),
+    "no story": (
+        edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),
+        ["holds no story; build it with some"],
+    ),
+    "not text": (
+        edited(lambda f: (f.pop("val/text"), f.create_dataset("val/text", data=[1, 2]))),
+        ["story 0 of 'val'", "story 1 of 'val'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("make, messages", PROBLEMS.values(), ids=PROBLEMS)
+def test_problems_are_all_listed(tmp_path, make, messages):
+    make(tmp_path / "bad.h5")
+    found = inspect_story_file(tmp_path / "bad.h5", words)
+    assert len(found.problems) == len(messages), found.problems
+    for problem, message in zip(found.problems, messages, strict=True):
+        assert message in problem and "bad.h5" in problem
+    assert f"{len(messages)} problem" in summary(found, "words", None)
+
+
+def test_quick_looks_at_first_pictures_only(tmp_path):
+    edited(cut_picture)(tmp_path / "bad.h5")
+    assert inspect_story_file(tmp_path / "bad.h5", words, quick=True).problems == []
+    with h5py.File(tmp_path / "bad.h5", "a") as file:
+        file["train/image0"][0] = file["train/image1"][2]
+    (problem,) = inspect_story_file(tmp_path / "bad.h5", words, quick=True).problems
+    assert "story 0 of 'train': the picture cannot be decoded" in problem
+
+
+def half(path: Path) -> None:
+    data = story_file(path).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+UNREADABLE = {
+    "missing": (lambda path: None, "does not exist: correct the path"),
+    "folder": (Path.mkdir, "is not an HDF5 file"),
+    "zero bytes": (Path.touch, "is not an HDF5 file: give a file built with data_script/"),
+    "text": (lambda path: path.write_text("hello"), "is not an HDF5 file"),
+    "half written": (half, "is cut short: copy or build the file again"),
+}
+
+
+@pytest.mark.parametrize("make, message", UNREADABLE.values(), ids=UNREADABLE)
+def test_files_that_cannot_be_opened(tmp_path, make, message):
+    make(tmp_path / "bad.h5")
+    with pytest.raises((FileNotFoundError, ValueError), match=f"bad.h5 {message}"):
+        inspect_story_file(tmp_path / "bad.h5", words)
+
+
+def test_a_listing_has_an_end(tmp_path):
+    path = story_file(tmp_path / "s.h5", counts=(60, 1, 1))
+    with h5py.File(path, "a") as file:
+        for i in range(50):
+            file["train/text"][i] = "one"
+    lines = summary(inspect_story_file(path, words), "words", None).splitlines()
+    assert "50 problems:" in lines and lines[-1] == "… and 30 more"
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_the_sheet_shows_the_pictures_in_their_colours(tmp_path, strip):
+    path = story_file(tmp_path / "s.h5", strip, ("sis", "dii"))
+    draw_contact_sheet(path, tmp_path / "new" / "x.png", ("sis", "dii"), stories=3)
+    sheet = np.asarray(Image.open(tmp_path / "new" / "x.png"))
+    assert sheet.shape[1] == 2 * (CELL + GAP) + GAP
+    for k, colour in enumerate(COLOURS):
+        column = sheet[:, GAP + k * (CELL + GAP) :][:, :CELL]
+        shown = (column == colour).all((1, 2)).sum()
+        assert shown == 3 * CELL
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["x.png"]
+    draw_contact_sheet(path, tmp_path / "y.png", ("sis",), stories=100)  # more than there are
+    assert Image.open(tmp_path / "y.png").height > 6 * CELL
+
+
+def test_a_sheet_that_cannot_be_written_leaves_nothing(tmp_path):
+    path = story_file(tmp_path / "s.h5")
+    with pytest.raises(OSError, match="cannot write .*s.h5/x.png: choose another place"):
+        draw_contact_sheet(path, path / "x.png", ("text",))
+    (tmp_path / "dir.png").mkdir()
+    with pytest.raises(OSError, match="cannot write .*dir.png"):
+        draw_contact_sheet(path, tmp_path / "dir.png", ("text",))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dir.png", "s.h5"]
+
+
+def test_tokens_are_counted_by_clip_or_a_folder_or_as_words(monkeypatch):
+    count, unit = token_counter()
+    assert unit == "CLIP tokens" and count("") == 2 and count("a photo of a cat.") == 8
+    assert count("tongtong") > 3  # a name that CLIP does not know
+    count, unit = token_counter(str(ROOT / "assets" / "cartoon-base" / "tokenizer"))
+    assert "cartoon-base" in unit and count("") == 2 and count("Pip is in the meadow.") == 8
+    monkeypatch.setitem(sys.modules, "open_clip.tokenizer", None)
+    assert token_counter()[1] == "words" and token_counter()[0]("two words") == 4
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    with pytest.raises(ValueError, match="--tokenizer .* cannot be read: give a folder with a tok"):
+        token_counter(str(tmp_path))
+
+
+def run(monkeypatch, *arguments: object) -> int | str:
+    monkeypatch.setattr(sys, "argv", ["inspect", *map(str, arguments)])
+    monkeypatch.setattr(inspect, "token_counter", lambda folder: (words, "words"))
+    with pytest.raises(SystemExit) as caught:
+        inspect.main()
+    return caught.value.code
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    path = story_file(tmp_path / "s.h5")
+    assert run(monkeypatch, path, "--max_length", 5, "--sheet", tmp_path / "x.png") == 0
+    out = capsys.readouterr().out
+    assert "over 5" in out and f"stories drawn: {tmp_path / 'x.png'}" in out
+    assert (tmp_path / "x.png").stat().st_size > 0
+    with h5py.File(path, "a") as file:
+        cut_picture(file)
+    assert run(monkeypatch, path, "--sheet", tmp_path / "y.png") == 1
+    assert "1 problem" in capsys.readouterr().out and not (tmp_path / "y.png").exists()
+    assert run(monkeypatch, tmp_path / "gone.h5").startswith("error: story file")
+    assert run(monkeypatch, path, "--sheet", "x.jpg") == 2
+    assert run(monkeypatch, path, "--max_length", "-4") == 2
+
+
+def test_it_imports_neither_models_nor_evaluation():
+    code = (
+        "import sys, datasets.inspect; "
+        "print(*{m.split('.')[0] for m in sys.modules} & {'models', 'evaluation', 'torch'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "\n"

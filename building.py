@@ -1,4 +1,4 @@
-"""Builds data, parts, model and trainer as the configuration says; `main.py` puts them to work.
+"""Builds data, parts and model as the configuration says; `main.py` puts them to work.
 
 What only these parts can find wrong with a configuration is said here, before long work starts.
 """
@@ -7,33 +7,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from config import ConfigError, checkpoint_folder
+from config import ConfigError
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.data_module import StoryDataModule
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
-from models.checkpoint import load_weights
-from models.components import Components, load_components
+from models.checkpoint import check_weights, read_checkpoint
+from models.components import Components, load_components, load_scheduler_config
 from models.frames import downscale
+from models.latent_cache import LatentCache
+from models.schedulers import sampling_scheduler
 from models.story_model import StoryModel
+from trainers import build_trainer
 
 __all__ = [
     "HISTORY_SLOTS",
     "build_data",
-    "build_fit_trainer",
     "build_model",
     "build_parts",
     "build_trainer",
+    "check_scheduler",
     "open_stories",
     "resume",
+    "sampling_arguments",
 ]
 
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+SAMPLER_KEYS = ("scheduler", "num_inference_steps", "guidance_scale", "eta", "use_history")
 HISTORY_SLOTS = 5  # earlier frames a frame can tell apart: the size of the papers' time table
 
 
@@ -64,6 +67,16 @@ def build_parts(config: DictConfig) -> Components:
         new_tokens=data.new_tokens,
         history_slots=HISTORY_SLOTS,
     )
+    for name in ("clip", "blip"):
+        key = f"{name}_embedding_tokens"
+        if data[key] is not None and data[key] != (
+            size := len(getattr(parts, f"{name}_tokenizer"))
+        ):
+            raise ConfigError(
+                f"{config.dataset}.{key} is {data[key]}, but the tokenizer of backbone="
+                f"{config.backbone} comes to {size} with {config.dataset}.new_tokens; set it to "
+                f"null, or use the backbone it was counted for"
+            )
     size, step = backbone.image_size, downscale(parts.vae)
     only = getattr(parts.vae, "decoder_image_size", size)  # some autoencoders have one size
     if size % step or size != only:
@@ -75,10 +88,17 @@ def build_parts(config: DictConfig) -> Components:
     return parts
 
 
+def check_scheduler(config: DictConfig) -> None:
+    """Refuse a sampler that cannot use what the diffusion model predicts."""
+    model = config[config.backbone].diffusion_model
+    sampling_scheduler(config.scheduler, load_scheduler_config(model))
+
+
 def build_data(
     config: DictConfig, parts: Components, path: Path, predict_stories: list[int] | None = None
 ) -> StoryDataModule:
     """Loaders over a story file; `predict_stories` are the test stories to draw."""
+    latents = config.cache_latents and config.mode == "train"
     return StoryDataModule(
         batch_size=config.batch_size,
         num_workers=config.num_workers,
@@ -93,6 +113,7 @@ def build_data(
         max_length=parts.max_length,
         cache_frames=config.cache_frames,
         predict_stories=predict_stories,
+        latents=LatentCache(parts.vae, path, parts.image_size) if latents else None,
     )
 
 
@@ -100,6 +121,7 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
     """The model to train."""
     return StoryModel(
         parts,
+        optimizer=config.optimizer,
         init_lr=config.init_lr,
         weight_decay=config.weight_decay,
         warmup_steps=round(config.warmup_epochs * steps_an_epoch),
@@ -107,72 +129,44 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         freeze_clip=config.freeze_clip,
         freeze_blip=config.freeze_blip,
         freeze_resnet=config.freeze_resnet,
+        frozen_dtype=HALF[config.precision] if config.half_frozen_weights else torch.float32,
+        stochastic_depth=config.stochastic_depth,
+        gradient_checkpointing=config.gradient_checkpointing,
+        frames_per_micro_batch=config.frames_per_micro_batch,
+        sampling=sampling_arguments(config),
     )
 
 
-def resume(model: StoryModel, config: DictConfig) -> None:
-    """Put the weights of `train_model_file` into `model`; refuse one that is trained already.
+def sampling_arguments(config: DictConfig) -> dict:
+    """What `StoryModel` takes as `sampling`."""
+    arguments = {key: config[key] for key in SAMPLER_KEYS}
+    return {**arguments, "task": config.task, "seed": config.seed}
 
-    The trainer reads the file again, for all the rest, but would not say what does not fit.
+
+def resume(model: StoryModel, config: DictConfig) -> str | None:
+    """Check `train_model_file` against `model`; what the trainer is to restore, or None.
+
+    The original's checkpoints give their weights only: its optimiser numbers other parameters.
     """
     path = config.train_model_file
-    load_weights(model, path)
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    for limit, behind in (("max_epochs", "epoch"), ("max_steps", "global_step")):
-        if behind not in state:
-            raise ConfigError(
-                f"train_model_file: {path} holds weights but not how far they were trained; give "
-                f"a checkpoint that main.py wrote"
-            )
-        if 0 < config[limit] <= state[behind]:
-            raise ConfigError(
-                f"{limit} is {config[limit]}, which counts what {path} has behind it, "
-                f"{state[behind]}; raise {limit}"
-            )
-
-
-def build_fit_trainer(config: DictConfig) -> pl.Trainer:
-    """A trainer that writes `last.ckpt` and logs into the run's folder."""
-    folder = checkpoint_folder(config)
-    # Without versions: last.ckpt is the last one, also when a run of this name was there before.
-    callbacks = [
-        ModelCheckpoint(folder, save_last=True, save_top_k=0, enable_version_counter=False),
-        TQDMProgressBar(refresh_rate=10),
-    ]
-    logger = {
-        "tensorboard": lambda: pl.loggers.TensorBoardLogger(folder, name="logs"),
-        "csv": lambda: pl.loggers.CSVLogger(folder, name="logs"),
-        "none": lambda: False,
-    }[config.logger]()
-    if logger:
-        callbacks.append(LearningRateMonitor("step"))
-    return build_trainer(
-        config,
-        logger=logger,
-        callbacks=callbacks,
-        max_epochs=config.max_epochs,
-        max_steps=config.max_steps,
-        gradient_clip_val=config.gradient_clip_val,
-        accumulate_grad_batches=config.accumulate_grad_batches,
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-    )
-
-
-def build_trainer(config: DictConfig, **how) -> pl.Trainer:
-    """A trainer on the machine's devices that the configuration asks for."""
+    content = read_checkpoint(path)
+    check_weights(model, content["state_dict"], path)
+    if content["upstream"]:
+        model.load_state_dict(content["state_dict"])
+        print(f"Training starts from the weights of {path}, an AR-LDM checkpoint, at step 0")
+        return None
     try:
-        return pl.Trainer(
-            accelerator=config.accelerator,
-            devices=config.gpu_ids if config.gpu_ids == "auto" else list(config.gpu_ids),
-            num_nodes=config.num_nodes,
-            strategy=config.strategy,
-            precision=config.precision,
-            enable_model_summary=False,
-            **how,
-        )
-    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
-        keys = ("accelerator", "gpu_ids", "num_nodes", "strategy", "precision")
-        asked = " ".join(f"{key}={config[key]}" for key in keys)
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"this machine cannot do {asked} ({reason}); set them to auto") from error
+        epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        behind = {"max_epochs": epochs, "max_steps": content["global_step"]}
+    except KeyError as error:
+        raise ConfigError(
+            f"train_model_file: {path} holds weights but not how far they were trained; give "
+            f"a checkpoint that main.py wrote"
+        ) from error
+    for limit, done in behind.items():
+        if 0 < config[limit] <= done:
+            raise ConfigError(
+                f"{limit} is {config[limit]}, which counts what {path} has behind it, {done}; "
+                f"raise {limit}"
+            )
+    return path

@@ -6,15 +6,19 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
+
+from config_file import read_config_file
 
 __all__ = ["ConfigError", "checkpoint_folder", "load_config"]
 
@@ -54,6 +58,10 @@ GPU_IDS: Rule = (
     lambda v: v == "auto" or (isinstance(v, list) and v and all(type(i) is int for i in v)),
     "auto or a list of device numbers",
 )
+CORES: Rule = (
+    lambda v: v is None or (type(v) is int and (v == -1 or v > 0)),
+    "a whole number above 0, or -1 or null for PyTorch's own choice",
+)
 COUNT_OR_ALL: Rule = (
     lambda v: type(v) is int and (v == -1 or v > 0),
     "a whole number above 0, or -1 for no limit",
@@ -65,6 +73,8 @@ _DATASET_RULES = {
     "hdf5_file": TEXT,
     "max_length": number(4, 512, whole=True),
     "new_tokens": WORDS,
+    "clip_embedding_tokens": number(1, whole=True, none=True),
+    "blip_embedding_tokens": number(1, whole=True, none=True),
 }
 _BACKBONE_RULES = {
     "diffusion_model": TEXT,
@@ -82,11 +92,16 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "gpu_ids": GPU_IDS,
     "num_nodes": number(1, whole=True),
     "strategy": TEXT,
-    "precision": one_of("32-true", "bf16-mixed", "16-mixed"),
+    "precision": (
+        lambda v: v == 32 or v in ("32-true", "bf16-mixed", "16-mixed"),
+        "one of 32, bf16-mixed, 16-mixed",
+    ),
     "num_workers": number(0, 256, whole=True),
-    "num_cpu_cores": number(1, whole=True, none=True),
+    "num_cpu_cores": CORES,
     "cache_frames": BOOL,
+    "cache_latents": BOOL,
     "batch_size": number(1, whole=True),
+    "optimizer": one_of("adamw", "adamw8bit"),
     "init_lr": number(0, 1),
     "weight_decay": number(0),
     "warmup_epochs": number(0),
@@ -98,10 +113,20 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "freeze_clip": BOOL,
     "freeze_blip": BOOL,
     "freeze_resnet": BOOL,
+    "stochastic_depth": number(0, 0.9),
+    "gradient_checkpointing": BOOL,
+    "frames_per_micro_batch": number(1, whole=True, none=True),
+    "half_frozen_weights": BOOL,
+    "ema_decay": number(0, 1, none=True),
     "ckpt_dir": TEXT,
+    "save_every_minutes": number(0, none=True),
+    "save_best": BOOL,
     "train_model_file": TEXT_OR_NULL,
-    "logger": one_of("tensorboard", "csv", "none"),
+    "logger": one_of("tensorboard", "wandb", "csv", "none"),
+    "sample_every_n_epochs": number(1, whole=True, none=True),
     "test_model_file": TEXT_OR_NULL,
+    "calculate_fid": BOOL,
+    "inception_weights": TEXT_OR_NULL,
     "sample_output_dir": TEXT,
     "story": TEXT_OR_NULL,
     "num_stories": COUNT_OR_ALL,
@@ -125,18 +150,25 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
 def load_config(overrides: Sequence[str] = (), folder: Path | None = None) -> DictConfig:
     """The checked configuration; `overrides` are `key=value` words of the command line.
 
+    `config=FILE` among them lays the keys of a file over config.yaml's, beneath the other words.
+
     Raises:
         ConfigError: an unknown key, an impossible value, a missing file, a bad combination.
     """
     folder = (folder or Path(__file__).parent).resolve()
     words = [word.lstrip("+") for word in overrides]  # Hydra's mark of a new key: there is none
+    files = [word.removeprefix("config=") for word in words if word.startswith("config=")]
+    words = [word for word in words if not word.startswith("config=")]
     for word in words:
         _check_word(word)
+    given = [_read(path) for path in files]
     try:
-        with initialize_config_dir(str(folder), version_base="1.3"):
+        shipped = OmegaConf.load(folder / "config.yaml")
+        with initialize(None, version_base="1.3"):
+            ConfigStore.instance().store("config", OmegaConf.merge(shipped, *given))
             config = compose("config", overrides=words)
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{folder / 'config.yaml'} cannot be read with {words} ({reason}); mend what it names"
@@ -145,6 +177,20 @@ def load_config(overrides: Sequence[str] = (), folder: Path | None = None) -> Di
     _check_files(config)
     _check_combinations(config)
     return config
+
+
+def _read(path: str) -> DictConfig:
+    """A file of `config=`, its keys checked first: what they miss must not look like a merge."""
+    try:
+        content = read_config_file(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        for key in content:
+            _check_key([str(key)], RULES)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return content
 
 
 def checkpoint_folder(config: DictConfig) -> Path:
@@ -231,11 +277,22 @@ def _check_combinations(config: DictConfig) -> None:
             f"unconditional is ever trained; set guidance_scale=1 or a rate such as 0.1"
         )
     if config.precision == "16-mixed" and config.accelerator == "cpu":
-        raise ConfigError("precision is 16-mixed, which needs a GPU; use bf16-mixed or 32-true")
-    if config.eta and config.scheduler != "ddim":
+        raise ConfigError("precision is 16-mixed, which needs a GPU; use bf16-mixed or 32")
+    training, whole = config.mode == "train", config.precision in (32, "32-true")
+    if training and whole and config.half_frozen_weights:
         raise ConfigError(
-            f"eta is {config.eta}, which scheduler={config.scheduler} has no use for; set eta=0 "
-            f"or scheduler=ddim"
+            f"half_frozen_weights is true, but nothing is computed in half precision with "
+            f"precision={config.precision}; set half_frozen_weights=false or precision=bf16-mixed"
+        )
+    if training and config.logger == "wandb" and find_spec("wandb") is None:
+        raise ConfigError(
+            "logger is wandb, but the package wandb is not installed; pip install wandb, or set "
+            "logger=tensorboard"
+        )
+    if config.mode == "sample" and config.calculate_fid and config.story is not None:
+        raise ConfigError(
+            "calculate_fid is true, but there are no real pictures to compare a story of your own "
+            "with; set calculate_fid=false"
         )
     if config.max_steps == -1 and config.warmup_epochs >= config.max_epochs:
         raise ConfigError(

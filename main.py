@@ -8,34 +8,37 @@ python main.py mode=sample story=mine.yaml  draw a story of your own
 from __future__ import annotations
 
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import TQDMProgressBar
 from torch.utils.data import DataLoader
 
 from building import (
     HISTORY_SLOTS,
+    SAMPLER_KEYS,
     build_data,
-    build_fit_trainer,
     build_model,
     build_parts,
-    build_trainer,
+    check_scheduler,
     open_stories,
     resume,
+    sampling_arguments,
 )
 from config import checkpoint_folder, load_config
 from datasets.story_dataset import collate
 from datasets.story_file import read_story_file
+from evaluation.options import Options
+from evaluation.run import evaluate
 from evaluation.storyboard import draw_storyboard
 from evaluation.storyboard_html import write_storyboard_html
+from evaluation.weights import INCEPTION, find_weights
 from models.checkpoint import checkpoint_hash, load_weights
 from models.samples_folder import SamplesFolder, SamplesWriter
 from models.story_model import StoryModel
-
-SAMPLER_KEYS = ("scheduler", "num_inference_steps", "guidance_scale", "eta", "use_history")
+from trainers import ProgressBar, build_fit_trainer, build_trainer
 
 
 def train(config: DictConfig) -> Path:
@@ -46,12 +49,11 @@ def train(config: DictConfig) -> Path:
     parts = build_parts(config)
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
-    if config.train_model_file:
-        resume(model, config)
+    checkpoint = resume(model, config) if config.train_model_file else None
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     print(f"Training {trainable:.1f} M parameters on {len(stories)} stories of {stories.path}")
     data = build_data(config, parts, stories.path)
-    trainer.fit(model, data, ckpt_path=config.train_model_file, weights_only=True)
+    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     return checkpoint_folder(config) / "last.ckpt"
 
 
@@ -59,47 +61,64 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     """Draw stories into `sample_output_dir`; their ids, or None in all processes but the first."""
     checkpoint = config.test_model_file or checkpoint_folder(config) / "last.ckpt"
     continuation = config.task == "continuation"
+    check_scheduler(config)
     if config.story:
         own = read_story_file(config.story, continuation, longest=HISTORY_SLOTS + 1)
-        names, vocabulary = [story["story_id"] for story in own], None
+        asked, vocabulary = {story["story_id"]: story_key(story) for story in own}, None
     else:
         stories = open_stories(config, "test")
         count = len(stories) if config.num_stories == -1 else config.num_stories
-        names = [stories.story_id(i) for i in range(min(count, len(stories)))]
+        numbers = range(min(count, len(stories)))
+        asked = {stories.story_id(i): {"captions": stories.captions(i)} for i in numbers}
         vocabulary = stories.label_vocabulary
+    names = list(asked)
     settings = {
         "seed": config.seed,
         "given": int(continuation),
         "checkpoint": checkpoint_hash(checkpoint),
         "sampler": {key: config[key] for key in SAMPLER_KEYS},
     }
-    folder = SamplesFolder(config.sample_output_dir, settings, vocabulary)
+    folder = SamplesFolder(config.sample_output_dir, settings, vocabulary, asked)
     remaining = [i for i, name in enumerate(names) if name not in folder.done]
     if remaining:
-        trainer = build_trainer(
-            config, logger=False, callbacks=[SamplesWriter(folder), TQDMProgressBar()]
-        )
+        callbacks = [SamplesWriter(folder), ProgressBar()]
+        trainer = build_trainer(config, logger=False, callbacks=callbacks)
         parts = build_parts(config)
-        sampling = {**settings["sampler"], "task": config.task, "seed": config.seed}
-        model = StoryModel(parts, sampling=sampling)
+        model = StoryModel(parts, sampling=sampling_arguments(config))
         load_weights(model, checkpoint)
         if config.story:
             data = DataLoader([own[i] for i in remaining], batch_size=1, collate_fn=collate)
         else:
             data = build_data(config, parts, stories.path, remaining)
         trainer.predict(model, data, return_predictions=False)
+        trainer.strategy.barrier()  # the storyboard needs the others' stories too
         if not trainer.is_global_zero:
             return None
     return names
 
 
+def story_key(story: dict) -> dict:
+    """What makes an own story another one, though its id is the same."""
+    key = {"captions": story["captions"]}
+    if story["frames"]:
+        first = story["frames"][0]
+        key["first_frame"] = sha256(repr(first.shape).encode() + first.tobytes()).hexdigest()
+    return key
+
+
 def sample(config: DictConfig) -> Path:
     """Draw stories into `sample_output_dir`, with a storyboard; returns that folder."""
-    names, folder = draw_stories(config), Path(config.sample_output_dir)
+    folder = Path(config.sample_output_dir)
+    if config.calculate_fid:
+        find_weights(INCEPTION, config.inception_weights, "inception_weights")  # before long work
+    names = draw_stories(config)
     if names is not None:
         draw_storyboard(folder, folder / "storyboard.png", names[: config.storyboard_stories])
         write_storyboard_html(folder, folder / "storyboard.html", names)
         print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
+        if config.calculate_fid:  # as the original does: of 64x64 pictures
+            weights = config.inception_weights
+            evaluate(Options(str(folder), ["fid@64"], inception_weights=weights, pictures=False))
     return folder
 
 
@@ -110,7 +129,7 @@ def main(overrides: list[str]) -> None:
         return
     try:
         config = load_config(overrides)
-        if config.num_cpu_cores:
+        if config.num_cpu_cores not in (None, -1):
             torch.set_num_threads(config.num_cpu_cores)
         (train if config.mode == "train" else sample)(config)
     except (OSError, ValueError) as error:  # ConfigError is a ValueError

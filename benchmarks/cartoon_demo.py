@@ -32,7 +32,7 @@ WAYS = {
     "continuation": ["task=continuation"],
     "no_history": ["use_history=false"],
 }
-STEPS = 450  # of five stories each
+STEPS = 600  # of five stories each
 JUDGE_TRAINING, JUDGE_TEST = 3000, 1000  # rendered frames
 
 
@@ -55,6 +55,7 @@ def main() -> None:
     common += args.overrides
     checkpoint = timed("train", train, load_config(common))
     judge = timed("judge", make_judge)
+    judge.save(args.out / "judge.safetensors")
     results, folders, notes = {}, {}, {}
     for way, overrides in WAYS.items():
         folder = args.out / way

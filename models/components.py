@@ -1,7 +1,7 @@
 """The pretrained parts, loaded alike from a hub id or a local folder.
 
 `diffusion_model` has Stable Diffusion's layout (tokenizer, text_encoder, unet, vae, scheduler),
-`blip_model` that of transformers' `BlipForImageTextRetrieval`.
+`blip_model` that of transformers' `BlipForImageTextRetrieval`, or it is Salesforce's `.pth` file.
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import (
-    AutoImageProcessor,
     BertTokenizer,
-    BlipForImageTextRetrieval,
+    CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
     PreTrainedTokenizerBase,
 )
 
+from models.blip import load_blip, require_configuration, tokenizer_source
 from models.conditioning import HistoryConditioner
 from models.frames import HistoryTransform
 
-__all__ = ["BLIP_SPECIAL_TOKENS", "Components", "load_components", "load_tokenizers"]
+__all__ = [
+    "BLIP_SPECIAL_TOKENS",
+    "Components",
+    "load_components",
+    "load_scheduler_config",
+    "load_tokenizers",
+]
 
 BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
 
@@ -59,23 +65,20 @@ def load_components(
         FileNotFoundError: a part is neither on disk nor to be had from the hub, or is broken.
     """
     clip_tokenizer, blip_tokenizer = load_tokenizers(diffusion_model, blip_model, new_tokens)
-    text_encoder = _load(
-        CLIPTextModel.from_pretrained, diffusion_model, "diffusion_model", "text_encoder"
-    )
-    blip = _load(BlipForImageTextRetrieval.from_pretrained, blip_model, "blip_model")
+    text_encoder = _load(_load_clip, diffusion_model, "diffusion_model", "text_encoder")
+    vision_encoder, multimodal_encoder, transform = _load(load_blip, blip_model, "blip_model")
     _grow_tokens(text_encoder, len(clip_tokenizer))
-    _grow_tokens(blip.text_encoder, len(blip_tokenizer))
+    _grow_tokens(multimodal_encoder, len(blip_tokenizer))
     _extend_positions(text_encoder, "position_embedding", max_length)
-    _extend_positions(blip.text_encoder, "position_embeddings", max_length)
-    transform = _history_transform(blip_model, blip.config.vision_config.image_size)
+    _extend_positions(multimodal_encoder, "position_embeddings", max_length)
     empty = {
         name: tokenizer("", padding="max_length", max_length=max_length, return_tensors="pt")
         for name, tokenizer in (("clip", clip_tokenizer), ("blip", blip_tokenizer))
     }
     conditioner = HistoryConditioner(
         text_encoder,
-        blip.vision_model,
-        blip.text_encoder,
+        vision_encoder,
+        multimodal_encoder,
         empty["clip"].input_ids,
         empty["blip"].input_ids,
         blip_tokenizer.convert_tokens_to_ids("[ENC]"),
@@ -90,9 +93,7 @@ def load_components(
         vae=_load(vae_class.from_pretrained, diffusion_model, "diffusion_model", "vae").eval(),
         # Channels last: up to twice the speed of convolutions on CPUs, also good on GPUs.
         unet=unet.to(memory_format=torch.channels_last),
-        scheduler_config=_load(
-            DDIMScheduler.load_config, diffusion_model, "diffusion_model", "scheduler"
-        ),
+        scheduler_config=load_scheduler_config(diffusion_model),
         clip_tokenizer=clip_tokenizer,
         blip_tokenizer=blip_tokenizer,
         history_transform=transform,
@@ -101,12 +102,17 @@ def load_components(
     )
 
 
+def load_scheduler_config(diffusion_model: str) -> dict:
+    """The settings of the noise schedule that the diffusion model was trained with."""
+    return _load(DDIMScheduler.load_config, diffusion_model, "diffusion_model", "scheduler")
+
+
 def load_tokenizers(
     diffusion_model: str, blip_model: str, new_tokens: Sequence[str] = ()
 ) -> tuple[CLIPTokenizer, BertTokenizer]:
     """CLIP's and BLIP's tokenizers with the data set's new words added to both."""
     clip = _load(CLIPTokenizer.from_pretrained, diffusion_model, "diffusion_model", "tokenizer")
-    blip = _load(BertTokenizer.from_pretrained, blip_model, "blip_model")
+    blip = _load(BertTokenizer.from_pretrained, tokenizer_source(blip_model), "blip_model")
     blip.add_special_tokens(BLIP_SPECIAL_TOKENS)
     for tokenizer in (clip, blip):
         tokenizer.add_tokens(list(new_tokens))
@@ -124,11 +130,17 @@ def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
         return part
     except (OSError, SafetensorError) as error:
         part = f" ({subfolder})" if subfolder else ""
+        hub = f" from https://huggingface.co/{source}" if source.count("/") == 1 else ""
         raise FileNotFoundError(
             f"{key}: {source!r}{part} is neither a whole model folder on this machine nor to be "
-            f"had from the Hugging Face hub now; download it where there is a network and set "
+            f"had from the Hugging Face hub now; download it{hub} where there is a network and set "
             f"{key} to its folder ({str(error).splitlines()[0]})"
         ) from error
+
+
+def _load_clip(source: str, subfolder: str) -> CLIPTextModel:
+    require_configuration(CLIPTextConfig, source, subfolder=subfolder)
+    return CLIPTextModel.from_pretrained(source, subfolder=subfolder)
 
 
 def _grow_tokens(encoder, size: int) -> None:
@@ -150,8 +162,3 @@ def _extend_positions(encoder, table: str, length: int) -> None:
     setattr(embeddings, table, new)
     embeddings.position_ids = torch.arange(length).unsqueeze(0)
     encoder.config.max_position_embeddings = length
-
-
-def _history_transform(blip_model: str, size: int) -> HistoryTransform:
-    processor = _load(AutoImageProcessor.from_pretrained, blip_model, "blip_model")
-    return HistoryTransform(size, processor.image_mean, processor.image_std)

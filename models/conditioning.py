@@ -132,10 +132,11 @@ class HistoryConditioner(nn.Module):
         rows, slots = visible.shape
         drop = unconditional[:, None, None]
         captions = torch.where(drop, null_caption, caption_states)  # (N, S, D)
-        captions = captions + self.type_embeddings.weight[0]
+        index = torch.arange(max(2, slots), device=captions.device)
+        kinds, times = self.type_embeddings(index[:2]), self.time_embeddings(index[:slots])
+        captions = captions + kinds[0]
         history = torch.where(drop[..., None], null_history, history_states)  # (N, u, S, D)
-        times = self.time_embeddings.weight[:slots, None]  # (u, 1, D)
-        history = history + self.type_embeddings.weight[1] + times
+        history = history + kinds[1] + times[:, None]
         context = torch.cat([captions, history.flatten(1, 2)], dim=1)
 
         caption_seen = caption_mask | unconditional[:, None]
@@ -150,7 +151,7 @@ class HistoryConditioner(nn.Module):
         """
         stories, targets, tokens = batch["caption_ids"].shape
         visible = history_visibility(targets, batch["history_ids"].shape[1])
-        live = int(visible.any(dim=0).sum())  # the last frame is nobody's history
+        live = visible.shape[1] - 1  # the last frame is nobody's history
         images, ids, seen = (
             batch[f"history_{part}"][:, :live] for part in ("images", "ids", "mask")
         )

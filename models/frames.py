@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -34,16 +35,23 @@ class HistoryTransform:
         return self(torch.zeros(1, 3, self.size, self.size, dtype=torch.uint8))
 
 
-def encode_frames(vae, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def encode_frames(
+    vae, frames: Tensor, generator: torch.Generator | None = None, at_once: int | None = None
+) -> Tensor:
     """Frames (N, 3, H, W) in [-1, 1] to scaled latents (N, c, h, w), sampled from the posterior.
 
-    Autoencoders without a posterior (deterministic ones) give their latents as they are.
+    Autoencoders without a posterior (deterministic ones) give their latents as they are. `at_once`
+    frames are encoded together, which changes nothing but the memory; None: all.
     """
-    encoded = vae.encode(frames)
-    if hasattr(encoded, "latent_dist"):
-        latents = encoded.latent_dist.sample(generator)
+    encoded = [vae.encode(part) for part in frames.split(at_once or len(frames))]
+    if hasattr(encoded[0], "latent_dist"):
+        mean, std = (
+            torch.cat([getattr(part.latent_dist, name) for part in encoded])
+            for name in ("mean", "std")
+        )
+        latents = mean + std * randn_tensor(mean.shape, generator, mean.device, mean.dtype)
     else:
-        latents = encoded.latent
+        latents = torch.cat([part.latent for part in encoded])
     return latents * vae.config.scaling_factor
 
 

@@ -86,6 +86,8 @@ class StoryPipeline(DiffusionPipeline):
         """
         frames_per_story = self._check(captions, first_frames)
         stories, device = len(captions), self.unet.device
+        # Not the U-Net's: its frozen parts may be in half precision, for autocast.
+        dtype = self.conditioner.type_embeddings.weight.dtype
         ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
         history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
         null_states = self.conditioner.null_states()
@@ -94,12 +96,14 @@ class StoryPipeline(DiffusionPipeline):
         latents_shape = self._latents_shape(stories)
 
         def remember(frame: Tensor, k: int) -> None:
-            images = self.history_transform(frame).to(self.unet.dtype)
+            images = self.history_transform(frame).to(dtype)
             history.append(
                 self.conditioner.encode_history(images, history_ids[:, k], history_mask[:, k])
             )
 
-        with self.progress_bar(total=(frames_per_story - len(frames)) * num_inference_steps) as bar:
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        calls = len(self.scheduler.timesteps)  # some samplers need a few more than steps
+        with self.progress_bar(total=(frames_per_story - len(frames)) * calls) as bar:
             for k in range(frames_per_story):
                 if k == len(frames):  # not given
                     caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
@@ -107,7 +111,7 @@ class StoryPipeline(DiffusionPipeline):
                         caption_states, mask[:, k], history, history_mask[:, : len(history)],
                         null_states, guidance_scale,
                     )  # fmt: skip
-                    latents = randn_tensor(latents_shape, generator, device, self.unet.dtype)
+                    latents = randn_tensor(latents_shape, generator, device, dtype)
                     latents = self._denoise(
                         latents, *context, k, num_inference_steps, guidance_scale, eta, generator,
                         callback_on_step_end, bar,
@@ -125,8 +129,13 @@ class StoryPipeline(DiffusionPipeline):
         visible = torch.ones(rows, len(history), dtype=torch.bool, device=captions.device)
         halves = [
             self.conditioner.assemble(
-                captions, mask, states, history_mask, visible,
-                torch.full((rows,), unconditional, device=captions.device), null_states,
+                captions,
+                mask,
+                states,
+                history_mask,
+                visible,
+                torch.full((rows,), unconditional, device=captions.device),
+                null_states,
             )  # fmt: skip
             for unconditional in ((True, False) if guidance_scale != 1 else (False,))
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,23 @@ __all__ = ["SamplesFolder", "SamplesWriter"]
 class SamplesFolder:
     """One set of samples; `settings` (seed, checkpoint, given, sampler) go into every line.
 
+    `asked` are the stories that are wanted, by id, with what their lines must say (captions, …).
+    One that says something else is drawn again, and so is one whose pictures are gone.
+
     Raises:
         ValueError: the folder holds stories drawn with other settings.
     """
 
     def __init__(
-        self, path: str | os.PathLike, settings: dict, label_vocabulary: dict | None = None
+        self,
+        path: str | os.PathLike,
+        settings: dict,
+        label_vocabulary: dict | None = None,
+        asked: Mapping[str, dict] | None = None,
     ) -> None:
         self.path = Path(path)
         self.settings = settings
+        self.asked = asked or {}
         self.path.mkdir(parents=True, exist_ok=True)
         self.manifest = self.path / "manifest.jsonl"
         self.done = self._resume()
@@ -44,18 +52,15 @@ class SamplesFolder:
         os.replace(temporary, path)
 
     def _resume(self) -> set[str]:
-        """Ids of the stories already there; a line cut short by a kill is dropped."""
+        """Ids of the stories already there; lines cut short by a kill or outdated are dropped."""
         if not self.manifest.exists():
             return set()
         text = self.manifest.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:
-            self._replace(self.manifest, whole)
-        done = set()
-        for number, line in enumerate(whole.decode().splitlines(), 1):
+        done, kept = set(), []
+        for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(True), 1):
             try:
                 entry = json.loads(line)
-                done.add(entry["story_id"])
+                story_id, frames = entry["story_id"], entry["frames"] + entry["reference_frames"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"sample_output_dir: {self.manifest}, line {number} is not a story ({error}); "
@@ -68,6 +73,13 @@ class SamplesFolder:
                         f"{entry.get(key)!r}, now it is {value!r}; choose another folder or "
                         f"delete this one"
                     )
+            asked = self.asked.get(story_id, {})
+            same = all(entry.get(key) == value for key, value in asked.items())
+            if same and all((self.path / name).is_file() for name in frames):
+                done.add(story_id)
+                kept.append(line)
+        if b"".join(kept) != text:
+            self._replace(self.manifest, b"".join(kept))
         return done
 
     def add(
@@ -101,6 +113,7 @@ class SamplesFolder:
             "reference_frames": names["reference_"],
             **self.settings,
             "labels": labels,
+            **self.asked.get(story_id, {}),
         }
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         handle = os.open(self.manifest, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.components import Components
 from models.frames import encode_frames
+from models.optimizer import build_optimizer
 from models.pipeline import StoryPipeline
 from models.schedulers import training_schedule
+from models.stochastic_depth import add_stochastic_depth
 
 __all__ = ["StoryModel", "story_generator"]
 
@@ -26,21 +31,37 @@ def story_generator(seed: int, story_id: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def _cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
+    """Cast frozen matrices and kernels, which autocast would; BLIP reads its type off one."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d) and not name.endswith("patch_embedding"):
+            for parameter in layer.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
+
+
 class StoryModel(pl.LightningModule):
     """Trains the U-Net, the conditioning encoders and tables of `parts`; the VAE stays frozen.
 
     Args:
-        init_lr, weight_decay: of AdamW.
+        optimizer, init_lr, weight_decay: as `build_optimizer` takes them.
         warmup_steps: optimiser steps of linear warm-up; cosine to 0 over all the real ones after.
         classifier_free_rate: how often a frame's conditioning is replaced by the null blocks.
         freeze_clip, freeze_blip: freeze these encoders, all but their token tables.
         freeze_resnet: freeze every U-Net parameter outside attention blocks.
+        frozen_dtype: what frozen convolutions and linear layers are kept in. Under autocast to the
+            same type nothing changes but the memory: it would cast them there at every use.
+        stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
+        gradient_checkpointing: compute the encoders' and the U-Net's activations twice.
+        frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once, for
+            one more forward pass of the U-Net; None: all.
         sampling: arguments of `StoryPipeline.__call__`, plus `scheduler`, `task` and `seed`.
     """
 
     def __init__(
         self,
         parts: Components,
+        optimizer: str = "adamw",
         init_lr: float = 1e-5,
         weight_decay: float = 1e-4,
         warmup_steps: int = 0,
@@ -48,6 +69,10 @@ class StoryModel(pl.LightningModule):
         freeze_clip: bool = False,
         freeze_blip: bool = False,
         freeze_resnet: bool = False,
+        frozen_dtype: torch.dtype = torch.float32,
+        stochastic_depth: float = 0.0,
+        gradient_checkpointing: bool = False,
+        frames_per_micro_batch: int | None = None,
         sampling: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -56,6 +81,7 @@ class StoryModel(pl.LightningModule):
         self.unet = parts.unet
         self.vae = parts.vae.requires_grad_(False)
         self.schedule = training_schedule(parts.scheduler_config)
+        self.optimizer = optimizer
         self.init_lr, self.weight_decay, self.warmup_steps = init_lr, weight_decay, warmup_steps
         self.classifier_free_rate = classifier_free_rate
         self.frozen_encoders = []
@@ -67,9 +93,21 @@ class StoryModel(pl.LightningModule):
         if freeze_resnet:
             for name, parameter in self.unet.named_parameters():
                 parameter.requires_grad_("attentions" in name)
+        if frozen_dtype != torch.float32:
+            _cast_frozen(self, frozen_dtype)
+        if stochastic_depth:
+            add_stochastic_depth(self.conditioner.vision_encoder, stochastic_depth)
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+            for layer in self.conditioner.modules():
+                # Layer by layer, as the library's switch for whole models leaves BLIP's text out.
+                if isinstance(layer, GradientCheckpointingLayer):
+                    layer.gradient_checkpointing = True
+                    layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        self.frames_per_micro_batch = frames_per_micro_batch
         self.sampling = sampling or {}
 
-    def _freeze_encoder(self, encoder: torch.nn.Module) -> None:
+    def _freeze_encoder(self, encoder: nn.Module) -> None:
         encoder.requires_grad_(False)
         if hasattr(encoder.config, "vocab_size"):
             encoder.get_input_embeddings().requires_grad_(True)
@@ -88,13 +126,25 @@ class StoryModel(pl.LightningModule):
         if self.global_rank:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        # With max_steps, the trainer takes an epoch that is over for one to go on with, finds no
+        # batch left in it and counts it as trained.
+        loops = checkpoint["loops"]["fit_loop"]
+        epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+        if epochs["current"]["processed"] == epochs["current"]["ready"]:
+            for count in (epochs["current"], epochs["total"]):
+                count["completed"] = count["processed"]
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
+
     @torch.no_grad()
     def latents(self, batch: dict, generator: torch.Generator | None = None) -> Tensor:
         """Scaled latents (B * V, c, h, w) of a batch's targets, from cache if it carries them."""
         if "latents_mean" in batch:
             mean, std = (batch[k].flatten(0, 1) for k in ("latents_mean", "latents_std"))
             return mean + std * randn_tensor(mean.shape, generator, mean.device)
-        return encode_frames(self.vae, batch["target_images"].flatten(0, 1), generator)
+        frames = batch["target_images"].flatten(0, 1)
+        return encode_frames(self.vae, frames, generator, self.frames_per_micro_batch)
 
     def noise_loss(
         self, batch: dict, latents: Tensor, noise: Tensor, timesteps: Tensor, unconditional: Tensor
@@ -106,10 +156,25 @@ class StoryModel(pl.LightningModule):
         """
         context, mask = self.conditioner(batch, unconditional)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
+        target = self._target(latents, noise, timesteps)
+        frames = (noisy, timesteps, context, mask, target)
+        size = self.frames_per_micro_batch or len(noisy)
+        if len(noisy) <= size:
+            return self._squared_errors(*frames).mean()
+        # The loss is a frame's own, so frames can go one after another. Each part's activations
+        # live only while its share of the backward pass runs, which computes them again.
+        parts = zip(*(tensor.split(size) for tensor in frames), strict=True)
+        sums = (checkpoint(self._sum, *part, use_reentrant=False) for part in parts)
+        return sum(sums) / target.numel()
+
+    def _squared_errors(self, noisy, timesteps, context, mask, target) -> Tensor:
         predicted = self.unet(
             noisy, timesteps, encoder_hidden_states=context, encoder_attention_mask=mask
         ).sample
-        return F.mse_loss(predicted.float(), self._target(latents, noise, timesteps).float())
+        return F.mse_loss(predicted.float(), target.float(), reduction="none")
+
+    def _sum(self, *frames: Tensor) -> Tensor:
+        return self._squared_errors(*frames).sum()
 
     def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         kind = self.schedule.config.prediction_type
@@ -121,15 +186,15 @@ class StoryModel(pl.LightningModule):
 
     def _draws(self, latents: Tensor, generator: torch.Generator | None = None):
         """Noise and timesteps for latents (N, c, h, w)."""
-        how = {"generator": generator, "device": generator.device if generator else self.device}
-        noise = torch.randn(latents.shape, **how).to(self.device)
+        how = {"generator": generator, "device": generator.device if generator else latents.device}
+        noise = torch.randn(latents.shape, **how).to(latents.device)
         steps = self.schedule.config.num_train_timesteps
-        return noise, torch.randint(0, steps, latents.shape[:1], **how).to(self.device)
+        return noise, torch.randint(0, steps, latents.shape[:1], **how).to(latents.device)
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         latents = self.latents(batch)
         noise, timesteps = self._draws(latents)
-        unconditional = torch.rand(len(latents), device=self.device) < self.classifier_free_rate
+        unconditional = torch.rand(len(latents), device=latents.device) < self.classifier_free_rate
         loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
         self.log("loss", loss, prog_bar=True, batch_size=len(batch["story_id"]))
         return loss
@@ -139,7 +204,7 @@ class StoryModel(pl.LightningModule):
         generator = torch.Generator().manual_seed(batch_idx)
         latents = self.latents(batch, generator)
         noise, timesteps = self._draws(latents, generator)
-        unconditional = torch.zeros(len(latents), dtype=torch.bool, device=self.device)
+        unconditional = torch.zeros(len(latents), dtype=torch.bool, device=latents.device)
         loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
         self.log("val_loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["story_id"]))
 
@@ -156,7 +221,11 @@ class StoryModel(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=self.init_lr, weight_decay=self.weight_decay)
+        # Fused optimisers leave gradients scaled, which clipping could not know.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        optimizer = build_optimizer(
+            self.optimizer, trainable, self.init_lr, self.weight_decay, fused=scaler is None
+        )
         total = self.trainer.estimated_stepping_batches  # counts devices and accumulation
         warmup = self.warmup_steps
 

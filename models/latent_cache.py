@@ -1,0 +1,194 @@
+"""The frozen autoencoder's latents of a story file, encoded once and kept beside it.
+
+What is kept is the posterior's mean and standard deviation, not a sample: training draws anew from
+them at every step, as it does without a cache. Pictures that occur in several stories are encoded
+once. The file names the stories, the weights and the size it was made from and is refused with any
+others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+__all__ = ["LatentCache", "Latents"]
+
+
+class LatentCache:
+    """`STORIES.latents.h5` beside `STORIES.h5`: mean and std of every distinct picture, float32.
+
+    Args:
+        vae: the autoencoder, its weights already the ones to train with.
+        story_file: where the pictures come from.
+        image_size: pixels a side, as the autoencoder is shown them.
+    """
+
+    def __init__(self, vae: nn.Module, story_file: str | os.PathLike, image_size: int) -> None:
+        self.vae = vae
+        self.story_file = Path(story_file)
+        self.image_size = image_size
+        self.path = self.story_file.with_suffix(".latents.h5")
+
+    @cached_property
+    def _key(self) -> dict[str, str | int]:
+        """What the latents depend on; the names are part of the message about a stale file."""
+        with open(self.story_file, "rb") as file:
+            stories = hashlib.file_digest(file, "sha256").hexdigest()
+        weights = _weights_hash(self.vae)
+        return {"story file": stories, "autoencoder": weights, "image_size": self.image_size}
+
+    def prepare(
+        self,
+        splits: Sequence[str],
+        batches_of: Callable[[str], Iterable[Tensor]],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Encode `splits` on `device` into a new file, or check the one that is there.
+
+        batches_of: split -> batches (B, K, 3, H, W) in [-1, 1] of all its stories in order.
+
+        Raises:
+            ValueError: the file is stale. OSError: it cannot be written; nothing is left behind.
+        """
+        if self.path.exists():
+            self.check(splits)
+            return
+        batches = {split: batches_of(split) for split in splits}  # all, before the long work
+        print(f"Encoding the pictures of {self.story_file} once, into {self.path}")
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        home = next((p.device for p in self.vae.parameters()), device)
+        with self._writing():
+            file = h5py.File(part, "w")
+        try:
+            self.vae.to(device)
+            rows: dict[bytes, int] = {}  # of every distinct picture
+            for split in splits:
+                bar = tqdm(batches[split], f"{split} latents")
+                stories = [self._add(file, rows, batch, device) for batch in bar]
+                with self._writing():
+                    file[split] = np.concatenate(stories or [np.zeros((0, 0), int)])  # (N, K)
+            with self._writing():
+                file.attrs.update(self._key)
+                file.close()
+                os.replace(part, self.path)
+        finally:
+            with suppress(OSError, RuntimeError):  # on a full disk closing fails as well
+                file.close()
+            part.unlink(missing_ok=True)
+            self.vae.to(home)
+
+    def _add(
+        self, file: h5py.File, rows: dict[bytes, int], frames: Tensor, device: torch.device | str
+    ) -> np.ndarray:
+        """Encode what is new in (B, K, 3, H, W); the rows of all of it, (B, K)."""
+        pictures = frames.flatten(0, 1)
+        names = [hashlib.sha256(picture.numpy()).digest() for picture in pictures]
+        new = {name: i for i, name in enumerate(names) if name not in rows}
+        if new:
+            for key, values in _posterior(self.vae, pictures[list(new.values())].to(device)):
+                with self._writing():
+                    _append(file, key, values.float().cpu().numpy())
+            rows.update(zip(new, range(len(rows), len(rows) + len(new)), strict=True))
+        return np.array([rows[name] for name in names]).reshape(frames.shape[:2])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # the HDF5 library raises either
+            reason = str(error).splitlines()[0]
+            raise OSError(
+                f"cannot write {self.path}: free some space or set cache_latents=false ({reason})"
+            ) from error
+
+    def check(self, splits: Iterable[str]) -> None:
+        """ValueError if the file is not the cache of these stories and these weights."""
+        try:
+            with h5py.File(self.path) as file:
+                stale = [name for name, value in self._key.items() if file.attrs.get(name) != value]
+                missing = [split for split in splits if split not in file]
+        except OSError as error:
+            problem = f"cannot be read ({str(error).splitlines()[0]})"
+        else:
+            if not stale and not missing:
+                return
+            problem = f"was made with another {stale[0]}" if stale else f"lacks {missing[0]!r}"
+        raise ValueError(
+            f"{self.path} {problem}; delete it, and training makes it anew, or set "
+            f"cache_latents=false"
+        )
+
+    def split(self, split: str) -> Latents:
+        """What `prepare` encoded of a split."""
+        self.check([split])
+        return Latents(self.path, split)
+
+
+class Latents:
+    """Story index -> (mean, std) of its pictures, each (K, c, h, w), scaled as for the U-Net.
+
+    Every process opens its own handle at the first read (fork and spawn safe).
+    """
+
+    def __init__(self, path: Path, split: str) -> None:
+        self.path = path
+        self._handle: tuple[int, h5py.File] | None = None
+        with h5py.File(path) as file:
+            self._rows = file[split][:]  # (N, K)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if self._handle is None or self._handle[0] != os.getpid():
+            self._handle = (os.getpid(), h5py.File(self.path))
+        file, rows = self._handle[1], self._rows[index]
+        mean = torch.from_numpy(np.stack([file["mean"][row] for row in rows]))
+        if "std" not in file:
+            return mean, torch.zeros_like(mean)
+        return mean, torch.from_numpy(np.stack([file["std"][row] for row in rows]))
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_handle": None}
+
+
+@torch.no_grad()
+def _posterior(vae: nn.Module, frames: Tensor) -> list[tuple[str, Tensor]]:
+    """Scaled mean and std (N, c, h, w); an autoencoder without a posterior has a mean only."""
+    encoded, scale = vae.encode(frames), vae.config.scaling_factor
+    if not hasattr(encoded, "latent_dist"):
+        return [("mean", encoded.latent * scale)]
+    distribution = encoded.latent_dist
+    return [("mean", distribution.mean * scale), ("std", distribution.std * scale)]
+
+
+def _append(file: h5py.File, key: str, values: np.ndarray) -> None:
+    if key not in file:
+        shape = values.shape[1:]
+        file.create_dataset(key, (0, *shape), "f4", maxshape=(None, *shape), chunks=(1, *shape))
+    column = file[key]
+    start = len(column)
+    column.resize(start + len(values), axis=0)
+    column[start:] = values
+
+
+def _weights_hash(module: nn.Module) -> str:
+    """SHA-256 of class, configuration (but not where it was loaded from) and weights."""
+    config = {key: value for key, value in module.config.items() if not key.startswith("_")}
+    digest = hashlib.sha256(type(module).__name__.encode())
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()

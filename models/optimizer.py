@@ -1,0 +1,49 @@
+"""The optimisers training can use, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+__all__ = ["OPTIMIZERS", "build_optimizer"]
+
+
+def build_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, fused: bool
+) -> torch.optim.Optimizer:
+    """AdamW over `parameters`, its two moments in 32 or 8 bits.
+
+    Args:
+        fused: one kernel for all tensors where PyTorch has one (several times faster on CPUs).
+            It takes scaled gradients as they are, so not together with a scaler and clipping.
+
+    Raises:
+        ValueError: `adamw8bit` without bitsandbytes.
+    """
+    return OPTIMIZERS[name](list(parameters), lr, weight_decay, fused)
+
+
+def _adamw(parameters, lr, weight_decay, fused):
+    how = {"lr": lr, "weight_decay": weight_decay}
+    if fused:
+        try:
+            return torch.optim.AdamW(parameters, fused=True, **how)
+        except RuntimeError:  # this kind of device has none
+            pass
+    return torch.optim.AdamW(parameters, **how)
+
+
+def _adamw8bit(parameters, lr, weight_decay, fused):
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise ValueError(
+            f"optimizer is adamw8bit, which needs bitsandbytes ({error}); pip install "
+            f"bitsandbytes, or set optimizer=adamw"
+        ) from error
+    return AdamW8bit(parameters, lr=lr, weight_decay=weight_decay)
+
+
+OPTIMIZERS = {"adamw": _adamw, "adamw8bit": _adamw8bit}

@@ -1,0 +1,176 @@
+"""BLIP's encoders from the library's layout and from Salesforce's file; token tables' sizes."""
+
+from __future__ import annotations
+
+import gzip
+from copy import deepcopy
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+import yaml
+from tiny_parts import MEAN, STD, WORDS, S
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForImageTextRetrieval,
+    BlipImageProcessor,
+    BlipTextModel,
+    BlipVisionModel,
+    CLIPTokenizer,
+)
+
+from models import blip
+from pretraining.vocabulary import build_blip_tokenizer
+
+SIZES = {"num_hidden_layers": 2, "intermediate_size": 32, "num_attention_heads": 2}
+CONFIG = BlipConfig(
+    vision_config={**SIZES, "hidden_size": 16, "image_size": 24, "patch_size": 4},
+    text_config={**SIZES, "hidden_size": 24, "encoder_hidden_size": 16, "vocab_size": 60,
+                 "max_position_embeddings": 16, "is_decoder": True},
+    image_text_hidden_size=8,
+)  # fmt: skip
+
+
+@pytest.fixture
+def large_is_small(monkeypatch):
+    """Takes the minute model for the large one: 8x8 pictures, 4 heads, its own epsilon."""
+    vision, text = CONFIG.vision_config.to_dict(), CONFIG.text_config.to_dict()
+    monkeypatch.setattr(blip, "WIDTH", 16)
+    monkeypatch.setattr(blip, "PICTURE_SIZE", 8)
+    monkeypatch.setattr(blip, "TEXT_HEADS", 4)
+    monkeypatch.setattr(blip, "VISION", type(CONFIG.vision_config)(**{**vision, "image_size": 8}))
+    monkeypatch.setattr(blip, "TEXT", type(CONFIG.text_config)(**text))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A folder as on the hub, whose configuration says what the library says by default."""
+    folder = tmp_path_factory.mktemp("copy")
+    torch.manual_seed(0)
+    model = BlipForImageTextRetrieval(CONFIG)
+    torch.nn.init.normal_(model.vision_model.embeddings.position_embedding)
+    model.save_pretrained(folder)
+    build_blip_tokenizer(WORDS, S).save_pretrained(folder)
+    BlipImageProcessor(image_mean=list(MEAN), image_std=list(STD)).save_pretrained(folder)
+    return folder, model
+
+
+def test_a_copy_of_the_large_model_becomes_the_published_one(copy, large_is_small):
+    vision, text, transform = blip.load_blip(str(copy[0]))
+    assert CONFIG.vision_config.layer_norm_eps == 1e-5  # what copies say
+    norms = [m for m in vision.modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {1e-6} and len(norms) == 5
+    attention = text.encoder.layer[0].attention.self
+    assert (attention.num_attention_heads, attention.attention_head_size) == (4, 6)
+    assert transform.size == 8 and vision.embeddings.position_embedding.shape == (1, 5, 16)
+    # As the library would stretch the table for pictures of that size.
+    whole = copy[1].vision_model.embeddings
+    stretched = whole.interpolate_pos_encoding(torch.zeros(1, 5, 16), 8, 8)
+    torch.testing.assert_close(vision.embeddings.position_embedding, stretched)
+    assert vision(pixel_values=torch.zeros(1, 3, 8, 8)).last_hidden_state.shape == (1, 5, 16)
+
+
+def test_another_model_stays_as_it_is(copy):
+    vision, text, transform = blip.load_blip(str(copy[0]))
+    assert transform.size == 24 and vision.embeddings.position_embedding.shape == (1, 37, 16)
+    assert text.encoder.layer[0].attention.self.num_attention_heads == 2
+    assert vision.post_layernorm.eps == 1e-5
+
+
+def test_a_model_without_these_encoders_is_refused(copy, tmp_path):
+    model = BlipForImageTextRetrieval(CONFIG)
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith("text_encoder")}
+    model.save_pretrained(tmp_path, state_dict=state)
+    BlipImageProcessor().save_pretrained(tmp_path)
+    with pytest.raises(OSError, match=r"it lacks \d+ of the encoders' tensors, such as text_enc"):
+        blip.load_blip(str(tmp_path))
+
+
+def pth(path, vision, text, **changes):
+    """Salesforce's file: their names, among tensors that nobody here needs."""
+    names = {
+        "embeddings.class_embedding": "cls_token", "embeddings.position_embedding": "pos_embed",
+        "embeddings.patch_embedding": "patch_embed.proj", "post_layernorm": "norm",
+        "encoder.layers": "blocks", "layer_norm": "norm", "self_attn.projection": "attn.proj",
+        "self_attn": "attn",
+    }  # fmt: skip
+    state = {"vision_proj.weight": torch.zeros(2), "text_decoder.bert.x": torch.zeros(1)}
+    for key, value in vision.state_dict().items():
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        state[f"visual_encoder.{key}"] = value
+    for key, value in text.state_dict().items():
+        state[f"text_encoder.{key}"] = value
+    state["text_encoder.embeddings.position_ids"] = torch.arange(16)[None]
+    torch.save({"model": {**state, **changes}}, path)
+    return str(path)
+
+
+def test_salesforces_file_is_read(tmp_path, large_is_small):
+    torch.manual_seed(1)
+    vision, text = BlipVisionModel(blip.VISION), BlipTextModel(blip.TEXT, add_pooling_layer=False)
+    loaded = blip.load_blip(pth(tmp_path / "model_large.pth", vision, text))
+    for part, expected in zip(loaded, (vision, text), strict=False):
+        state = part.state_dict()
+        assert state.keys() == expected.state_dict().keys()
+        for key, value in expected.state_dict().items():
+            assert torch.equal(state[key], value), key
+    assert loaded[2].size == 8
+    assert loaded[2].mean.flatten().tolist() == pytest.approx([0.4815, 0.4578, 0.4082], abs=1e-4)
+    other = pth(tmp_path / "other.pth", vision, text, **{"visual_encoder.cls_token": torch.ones(2)})
+    for path in (other, __file__.replace("test_blip.py", "test_frames.py")):
+        with pytest.raises(OSError, match="it is not BLIP's model_large.pth"):
+            blip._load_pth(path)
+
+
+def test_the_tokenizer_of_salesforces_file(tmp_path):
+    path = str(tmp_path / "model_large.pth")
+    assert blip.tokenizer_source(path) == "google-bert/bert-base-uncased"
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    assert blip.tokenizer_source(path) == str(tmp_path)
+    assert blip.tokenizer_source("Salesforce/blip") == "Salesforce/blip"
+
+
+# The originals wrote the sizes of the token tables down; here they are counted.
+
+
+def new_tokens(dataset):
+    config = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text("utf-8"))
+    return config[dataset]["new_tokens"]
+
+
+@pytest.fixture(scope="module")
+def clip_tokenizer(tmp_path_factory):
+    """CLIP's own vocabulary, which open_clip ships."""
+    file = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
+    lines = gzip.open(file, "rt", encoding="utf-8").read().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
+    words = letters + [f"{letter}</w>" for letter in letters]
+    words += ["".join(pair) for pair in merges]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer({word: i for i, word in enumerate(words)}, merges)
+
+
+@pytest.mark.parametrize("dataset, size", [
+    ("pororo", 49416), ("flintstones", 49412), ("vistsis", 49408), ("vistdii", 49408),
+])  # fmt: skip
+def test_clips_table_comes_to_the_originals_size(clip_tokenizer, dataset, size):
+    tokenizer = deepcopy(clip_tokenizer)
+    assert len(tokenizer) == 49408
+    tokenizer.add_tokens(new_tokens(dataset))
+    assert len(tokenizer) == size
+
+
+def test_only_unknown_words_make_a_table_longer():
+    """BERT's vocabulary is not at hand: of Pororo's nine words it lacks six, 30530 in all."""
+    vocabulary = {
+        w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fred"])
+    }
+    tokenizer = BertTokenizer(vocabulary)
+    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
+    assert len(tokenizer) == 8 and tokenizer.convert_tokens_to_ids("[ENC]") == 7
+    tokenizer.add_tokens(["fred", "dino"])
+    assert len(tokenizer) == 9

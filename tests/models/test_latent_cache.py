@@ -1,0 +1,219 @@
+"""Cached latents: a training step is the same with them, stale files are refused, none is half."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from tiny_parts import (
+    IMAGE_SIZE,
+    STORIES,
+    IdentityVae,
+    autoencoder,
+    build_parts,
+    random_frames,
+    story_batch,
+    transformer_autoencoder,
+)
+
+from models.latent_cache import LatentCache
+from models.story_model import StoryModel
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES = random_frames(3, 4, IMAGE_SIZE)  # stories, pictures a story
+FRAMES[2, :2] = FRAMES[0, 1:3]  # pictures that are told twice
+TARGETS = FRAMES / 127.5 - 1
+STEP_TOLERANCE = 1e-5  # relative, of the loss: other sums over other batch sizes
+
+
+@pytest.fixture
+def story_file(tmp_path) -> Path:
+    path = tmp_path / "stories.h5"
+    path.write_bytes(b"only its hash matters here")
+    return path
+
+
+def prepared(vae, story_file: Path, size: int = IMAGE_SIZE) -> LatentCache:
+    cache = LatentCache(vae, story_file, size)
+    cache.prepare(("train", "val"), {"train": TARGETS.split(2), "val": ()}.__getitem__)
+    return cache
+
+
+@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
+def test_a_training_step_with_cached_latents_is_the_step_without(story_file, task, given):
+    parts = build_parts(dropout=0.0)
+    model = StoryModel(parts)
+    model.log = lambda *args, **how: None
+    batch = story_batch(parts, STORIES, FRAMES, task)
+    latents = prepared(parts.vae, story_file).split("train")
+    pairs = [latents[i] for i in batch["index"]]
+    cached = {k: v for k, v in batch.items() if k != "target_images"}
+    for k, values in zip(("latents_mean", "latents_std"), zip(*pairs, strict=True), strict=True):
+        cached[k] = torch.stack(values)[:, given:]
+
+    def step(batch: dict, seed: int) -> tuple[float, torch.Tensor]:
+        torch.manual_seed(seed)
+        model.zero_grad()
+        loss = model.training_step(batch, 0)
+        loss.backward()
+        return loss.item(), model.unet.conv_in.weight.grad.clone()
+
+    for seed in range(3):
+        loss, gradient = step(batch, seed)
+        assert step(cached, seed)[0] == pytest.approx(loss, rel=STEP_TOLERANCE)
+        torch.testing.assert_close(step(cached, seed)[1], gradient, rtol=1e-3, atol=1e-6)
+    assert step(cached, 0)[0] != pytest.approx(step(cached, 1)[0], rel=1e-3)  # sampled anew
+
+
+def test_latents_are_those_of_the_autoencoder_and_repeated_pictures_are_kept_once(story_file):
+    vae = autoencoder().eval()
+    cache = prepared(vae, story_file)
+    latents = cache.split("train")
+    assert len(latents) == 3 and len(cache.split("val")) == 0
+    for story in range(3):
+        mean, std = latents[story]
+        with torch.no_grad():
+            distribution = vae.encode(TARGETS[story]).latent_dist
+        torch.testing.assert_close(mean, distribution.mean * 0.18215, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(std, distribution.std * 0.18215, rtol=1e-5, atol=1e-6)
+    with h5py.File(cache.path) as file:
+        assert len(file["mean"]) == len(file["std"]) == 10  # of 12 pictures
+    assert pickle.loads(pickle.dumps(latents))[1][0].equal(latents[1][0])  # as spawned workers do
+
+
+def test_an_autoencoder_without_a_posterior_has_std_0(story_file):
+    vae = transformer_autoencoder().eval()
+    cache = prepared(vae, story_file)
+    mean, std = cache.split("train")[2]
+    with torch.no_grad():
+        expected = vae.encode(TARGETS[2]).latent * vae.config.scaling_factor
+    torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-6)
+    assert std.shape == mean.shape and not std.any()
+
+
+def test_a_second_run_reads_the_file_and_encodes_nothing(story_file):
+    vae = autoencoder().eval()
+    first = prepared(vae, story_file)
+    before = first.path.stat()
+    again = LatentCache(vae, story_file, IMAGE_SIZE)
+    again.prepare(("train", "val"), lambda split: pytest.fail("pictures were read again"))
+    assert again.path.stat().st_mtime_ns == before.st_mtime_ns
+    assert again.split("train")[0][0].equal(first.split("train")[0][0])
+
+
+def changed_weights(vae, story_file):
+    with torch.no_grad():
+        next(vae.parameters()).view(-1)[0] += 1e-3
+
+
+def changed_config(vae, story_file):
+    vae.register_to_config(scaling_factor=0.2)
+
+
+def changed_stories(vae, story_file):
+    story_file.write_bytes(b"one more story")
+
+
+STALE = {
+    "weights": (changed_weights, IMAGE_SIZE, "was made with another autoencoder"),
+    "scale": (changed_config, IMAGE_SIZE, "was made with another autoencoder"),
+    "stories": (changed_stories, IMAGE_SIZE, "was made with another story file"),
+    "size": (lambda *_: None, 2 * IMAGE_SIZE, "was made with another image_size"),
+}
+
+
+@pytest.mark.parametrize("change, size, message", STALE.values(), ids=STALE)
+def test_stale_caches_are_refused_and_left_alone(story_file, change, size, message):
+    vae = autoencoder().eval()
+    path = prepared(vae, story_file).path
+    content = path.read_bytes()
+    change(vae, story_file)
+    stale = LatentCache(vae, story_file, size)
+    for use in (lambda: stale.prepare(("train",), None), lambda: stale.split("train")):
+        with pytest.raises(ValueError, match=f"stories.latents.h5 {message}; delete it"):
+            use()
+    assert path.read_bytes() == content
+
+
+def test_what_is_no_cache_is_refused(story_file):
+    cache = LatentCache(autoencoder().eval(), story_file, IMAGE_SIZE)
+    with pytest.raises(ValueError, match="stories.latents.h5 cannot be read .*delete it"):
+        cache.split("train")
+    cache.path.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="stories.latents.h5 cannot be read .*delete it"):
+        cache.prepare(("train",), None)
+    cache.path.unlink()
+    cache = prepared(cache.vae, story_file)
+    with pytest.raises(ValueError, match="stories.latents.h5 lacks 'test'; delete it"):
+        cache.split("test")
+
+
+def test_an_interrupted_pass_leaves_nothing(story_file):
+    def batches(split):
+        yield TARGETS[:1]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        LatentCache(autoencoder().eval(), story_file, IMAGE_SIZE).prepare(("train",), batches)
+    assert list(story_file.parent.iterdir()) == [story_file]
+
+
+PASS = """
+import os, resource, signal, sys, types, torch
+from models.latent_cache import LatentCache
+
+class Config(dict):
+    scaling_factor = 1.0
+
+class Vae(torch.nn.Module):
+    config = Config()
+    def encode(self, frames):
+        return types.SimpleNamespace(latent=frames)
+
+def batches(split):
+    yield torch.rand(2, 4, 3, 8, 8)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[2] == "disk full":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    LatentCache(Vae(), sys.argv[1], 8).prepare(("train",), batches)
+except OSError as error:
+    print("refused:", error)
+"""
+
+
+def run_pass(story_file: Path, fate: str) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-c", PASS, str(story_file), fate]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_killed_pass_leaves_no_cache_and_the_next_one_makes_it(story_file):
+    assert run_pass(story_file, "killed").returncode == -signal.SIGKILL
+    cache = LatentCache(IdentityVae(), story_file, IMAGE_SIZE)
+    assert not cache.path.exists()
+    assert len(prepared(IdentityVae(), story_file).split("train")) == 3
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(story_file):
+    path = story_file.parent / "stories.latents.h5"
+    out = run_pass(story_file, "disk full").stdout
+    assert f"refused: cannot write {path}: free some space or set cache_latents=false" in out
+    assert list(story_file.parent.iterdir()) == [story_file]
+
+
+def test_every_process_opens_its_own_handle(story_file):
+    latents = prepared(autoencoder().eval(), story_file).split("train")
+    here = latents[1][0]
+    assert latents._handle[0] == os.getpid()
+    latents._handle = (-1, None)  # as a forked worker finds it
+    np.testing.assert_array_equal(latents[1][0], here)

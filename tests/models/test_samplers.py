@@ -1,0 +1,94 @@
+"""Samplers on schedules like Stable Diffusion's agree on where one noise leads."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny_parts import EPSILON, build_parts
+from torch import nn
+
+from models.pipeline import StoryPipeline
+from models.schedulers import SCHEDULERS, training_schedule
+
+CAPTIONS = [["Luna sits."], ["Pip runs."]]
+
+
+class Denoiser(nn.Module):
+    """The best possible noise prediction for pixels spread around `mean` by `std`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.mean = torch.rand(3, 8, 8, generator=generator) - 0.5
+        self.std = 0.05 + 0.15 * torch.rand(3, 8, 8, generator=generator)
+        self.config = SimpleNamespace(in_channels=3)
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self.alphas = training_schedule(EPSILON).alphas_cumprod
+        self.calls = 0
+
+    def forward(self, noisy, t, encoder_hidden_states, encoder_attention_mask):
+        self.calls += 1
+        place = float(t)  # some samplers stop between two steps
+        low = int(place)
+        share = place - low
+        logs = self.alphas.log()
+        alpha = (logs[low] * (1 - share) + logs[min(low + 1, 999)] * share).exp()
+        noise = (1 - alpha).sqrt() * (noisy - alpha.sqrt() * self.mean)
+        return SimpleNamespace(sample=noise / (alpha * self.std**2 + 1 - alpha))
+
+
+def draw(name: str, steps: int):
+    parts = build_parts(EPSILON, identity_vae=True)
+    parts.unet = Denoiser()
+    pipeline = StoryPipeline.from_components(parts, name)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    frames = pipeline(CAPTIONS, num_inference_steps=steps, guidance_scale=1, generator=noise).frames
+    return frames.float(), parts.unet.calls
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Where DDIM ends in the limit of small steps."""
+    return draw("ddim", 500)[0]
+
+
+@pytest.mark.parametrize("name, steps", [
+    ("ddim", 250), ("pndm", 50), ("dpm++", 20), ("unipc", 20), ("euler", 40),
+])  # fmt: skip
+def test_few_steps_of_any_sampler_lead_where_many_of_ddim_do(truth, name, steps):
+    frames, calls = draw(name, steps)
+    assert calls == steps + (name == "pndm")
+    # Of 255; frames differ by their pixels' own means and by the noise they start from.
+    assert (frames - truth).abs().mean() < 1
+    assert (truth[0] - truth[1]).abs().mean() > 10
+    assert truth.std() > 25
+
+
+def test_every_sampler_is_compared():
+    compared = {"ddim", "pndm", "dpm++", "unipc", "euler"}
+    assert compared == set(SCHEDULERS)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_the_progress_bar_ends_with_the_last_call(name, monkeypatch):
+    totals, updates = [], []
+
+    class Bar:
+        def __init__(self, total):
+            totals.append(total)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self):
+            updates.append(1)
+
+    monkeypatch.setattr(StoryPipeline, "progress_bar", lambda self, total: Bar(total))
+    _, calls = draw(name, 4)
+    assert totals == [calls] and len(updates) == calls

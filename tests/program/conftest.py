@@ -1,0 +1,83 @@
+"""The real configuration, shrunk, over a base of random weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from outcomes import CAPTIONS
+from tiny_base import IMAGE_SIZE, save_tiny_base
+
+import main
+from config import load_config
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A folder with the base in it; the cartoon data and the shared checkpoint come to it."""
+    folder = tmp_path_factory.mktemp("home")
+    save_tiny_base(folder / "base")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shrinking(home):
+    """What makes the real configuration small."""
+    return [
+        f"tiny.diffusion_model={home / 'base'}",
+        f"tiny.blip_model={home / 'base' / 'blip'}",
+        f"tiny.image_size={IMAGE_SIZE}",
+        f"cartoon.data_dir={home / 'data'}",
+        "cartoon.stories={train:6,val:2,test:3}",
+        f"ckpt_dir={home / 'checkpoints'}",
+        f"sample_output_dir={home / 'samples'}",
+        "batch_size=3",
+        "num_inference_steps=2",
+        "num_stories=2",
+        "storyboard_stories=1",
+        "accelerator=cpu",
+        "logger=none",
+    ]
+
+
+@pytest.fixture(scope="session")
+def shrunk(shrinking):
+    """Loads it; sampled stories go to a folder that the test names."""
+
+    def load(*overrides):
+        return load_config([*shrinking, *overrides])
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def trained(shrunk):
+    """The checkpoint of one epoch: two steps of three stories."""
+    return main.train(shrunk("logger=csv"))
+
+
+@pytest.fixture
+def sampled(shrunk, trained, tmp_path):
+    """Samples with the shared checkpoint; returns the folder and its manifest's entries by id."""
+
+    def sample(*overrides, to="samples"):
+        config = shrunk("mode=sample", f"sample_output_dir={tmp_path / to}", *overrides)
+        folder = main.sample(config)
+        lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines]
+        return folder, {entry["story_id"]: entry for entry in entries}
+
+    return sample
+
+
+@pytest.fixture
+def own_story(tmp_path):
+    """Writes a story file and returns the override that names it."""
+
+    def write(name="mine", **story):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({"captions": CAPTIONS, **story}), encoding="utf-8")
+        return f"story={path}"
+
+    return write

@@ -1,0 +1,69 @@
+"""What only the machine, the base or a checkpoint can find wrong."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from outcomes import read
+
+import building
+import main
+from config import ConfigError
+from pretraining.autoencoder import build_autoencoder
+
+
+@pytest.mark.parametrize(
+    "word, says",
+    [
+        ("tiny.image_size=66", "^tiny.image_size is 66, which .*; set it to a multiple of 4$"),
+        ("tiny.diffusion_model=no/where", "^diffusion_model: 'no/where'.*set diffusion_model to"),
+        ("tiny.blip_model=no/where", "^blip_model: 'no/where'.*set blip_model to its folder"),
+    ],
+)
+def test_backbones_that_do_not_fit(shrunk, word, says):
+    with pytest.raises((ConfigError, FileNotFoundError), match=says):
+        building.build_parts(shrunk(word))
+
+
+def test_an_autoencoder_of_one_size_names_it(shrunk, monkeypatch):
+    parts = SimpleNamespace(vae=build_autoencoder())  # the one that the real base has
+    monkeypatch.setattr(building, "load_components", lambda **how: parts)
+    assert building.build_parts(shrunk("tiny.image_size=128")) is parts
+    with pytest.raises(ConfigError, match="tiny.image_size is 64, which .*; set it to 128$"):
+        building.build_parts(shrunk())
+
+
+@pytest.mark.parametrize("words", [["strategy=fast"], ["gpu_ids=[0]"], ["accelerator=gpu"]])
+def test_machines_that_cannot_do_it(shrunk, words, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(main, "open_stories", lambda *how: pytest.fail("said too late"))
+    with pytest.raises(ConfigError) as caught:
+        main.train(shrunk(*words))
+    message = str(caught.value)
+    assert message.startswith("this machine cannot do") and words[0] in message
+    assert "\n" not in message and message.endswith("set them to auto")
+
+
+def test_checkpoints_that_do_not_fit(shrunk, trained, own_story, tmp_path):
+    other = tmp_path / "other.ckpt"
+    other.write_text("not a checkpoint")
+    bare = tmp_path / "bare.ckpt"
+    torch.save({"state_dict": read(trained)["state_dict"]}, bare)
+    sampling = ["mode=sample", f"sample_output_dir={tmp_path / 'out'}", own_story()]
+    with pytest.raises(ValueError, match="other.ckpt is not a Lightning checkpoint"):
+        main.sample(shrunk(*sampling, f"test_model_file={other}"))
+    with pytest.raises(ValueError, match="other.ckpt is not a Lightning checkpoint"):
+        main.train(shrunk(f"train_model_file={other}"))
+    with pytest.raises(ValueError, match="holds weights but not how far they were trained"):
+        main.train(shrunk(f"train_model_file={bare}"))
+    with pytest.raises(ValueError, match="use the dataset and backbone it was trained with"):
+        main.train(shrunk(f"train_model_file={trained}", "cartoon.new_tokens=[zorg]"))
+
+
+def test_an_own_story_too_long_is_said_before_anything_is_drawn(sampled, own_story, monkeypatch):
+    monkeypatch.setattr(main, "build_parts", lambda config: pytest.fail("said too late"))
+    with pytest.raises(ValueError, match="has 7 captions; give 1 to 6"):
+        sampled(own_story(captions=["He waves."] * 7))

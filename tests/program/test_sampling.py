@@ -1,0 +1,202 @@
+"""Sampling through the program: data sets' stories and one's own, again and anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from outcomes import CAPTIONS, picture, state_of
+from PIL import Image
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from tiny_base import IMAGE_SIZE
+
+import main
+from building import SAMPLER_KEYS
+
+
+def test_sampling_writes_frames_references_and_storyboards(sampled, trained, shrunk):
+    folder, entries = sampled()
+    asked = shrunk()
+    assert asked.num_inference_steps == 2
+    assert list(entries) == ["test-00000", "test-00001"]
+    for name, entry in entries.items():
+        assert len(entry["captions"]) == len(entry["labels"]) == 5
+        assert entry["frames"] == [f"{name}/{k:04d}.png" for k in range(5)]
+        assert entry["reference_frames"] == [f"{name}/reference_{k:04d}.png" for k in range(5)]
+        for frame in entry["frames"]:
+            assert picture(folder / frame).shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
+        assert picture(folder / entry["reference_frames"][0]).shape == (128, 128, 3)
+        assert (entry["given"], entry["seed"]) == (0, 0)
+        assert entry["checkpoint"] == hashlib.sha256(trained.read_bytes()).hexdigest()
+        assert entry["sampler"] == {key: asked[key] for key in SAMPLER_KEYS}
+    assert json.loads((folder / "label_vocabulary.json").read_text())["characters"]
+    assert picture(folder / "storyboard.png").std() > 5
+    page = (folder / "storyboard.html").read_text(encoding="utf-8")
+    assert page.lower().startswith("<!doctype html") and page.count("data:image/") == 20
+    assert "test-00001" in page
+
+
+def test_a_second_run_keeps_what_is_drawn_and_draws_the_rest(sampled, monkeypatch):
+    folder, first = sampled()
+    before = state_of(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(main, "build_parts", lambda config: pytest.fail("nothing is left to draw"))
+        sampled()
+    assert state_of(folder) == before
+    _, more = sampled("num_stories=-1")
+    assert list(more) == [*first, "test-00002"]
+    after = state_of(folder)
+    assert len(after) == 30 and before.items() <= after.items()
+
+
+def test_a_killed_run_resumes_with_the_same_pictures(sampled):
+    folder, whole = sampled()
+    before, first = state_of(folder), {path: picture(folder / path) for path in state_of(folder)}
+    manifest = folder / "manifest.jsonl"
+    kept, cut = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(kept + cut[: len(cut) // 2])
+    os.remove(folder / "test-00001" / "0003.png")
+    _, resumed = sampled("batch_size=1")
+    assert resumed == whole
+    after = state_of(folder)
+    redrawn = {path for path in before if before[path][0] != after[path][0]}
+    assert {path.parts[0] for path in redrawn} == {"test-00001"}
+    for path in redrawn:
+        if not path.name.startswith("reference"):
+            # Another size of the batch sums in another order, which may move a pixel by one.
+            assert abs(picture(folder / path) - first[path]).max() <= 1
+
+
+def test_a_folder_takes_stories_of_one_setting(sampled):
+    folder, _ = sampled()
+    before = state_of(folder)
+    for words in (["seed=1"], ["use_history=false"], ["task=continuation"]):
+        with pytest.raises(ValueError, match="sample_output_dir: .*choose another folder"):
+            sampled(*words)
+    assert state_of(folder) == before
+
+
+def test_another_seed_draws_other_pictures_of_the_same_stories(sampled):
+    folder, entries = sampled("num_stories=1")
+    other_folder, other = sampled("num_stories=1", "seed=1", to="other")
+    (name,) = entries
+    assert entries[name]["captions"] == other[name]["captions"]
+    assert (picture(folder / name / "0000.png") != picture(other_folder / name / "0000.png")).any()
+
+
+def test_without_history_only_the_first_frame_stays_as_it_was(sampled):
+    folder, entries = sampled("num_stories=1")
+    hidden_folder, hidden = sampled("num_stories=1", "use_history=false", to="hidden")
+    assert entries["test-00000"]["captions"] == hidden["test-00000"]["captions"]
+    frames = entries["test-00000"]["frames"]
+    moved = [(picture(folder / f) != picture(hidden_folder / f)).any() for f in frames]
+    assert moved == [False, True, True, True, True]
+
+
+def test_continuation_starts_from_the_given_frame(sampled):
+    folder, entries = sampled("task=continuation")
+    for entry in entries.values():
+        assert entry["given"] == 1 and len(entry["frames"]) == 5
+        with Image.open(folder / entry["reference_frames"][0]) as reference:
+            shrunken = reference.resize((IMAGE_SIZE,) * 2, Image.Resampling.BILINEAR)
+        given = picture(folder / entry["frames"][0])
+        assert abs(given - np.asarray(shrunken).astype(int)).max() <= 2
+    assert "given" in (folder / "storyboard.html").read_text(encoding="utf-8")
+
+
+def test_an_own_story_needs_no_data(sampled, own_story, tmp_path):
+    words = [f"cartoon.data_dir={tmp_path / 'none'}", "cartoon.stories.train=4000"]
+    folder, entries = sampled(own_story(), *words)
+    assert not (tmp_path / "none").exists()
+    entry = entries["mine"]
+    assert entry["captions"] == CAPTIONS and entry["labels"] is None
+    assert entry["reference_frames"] == [] and len(entry["frames"]) == 3
+    assert not (folder / "label_vocabulary.json").exists()
+    assert picture(folder / "storyboard.png").std() > 5
+
+
+def test_an_own_story_continues_an_own_picture(sampled, own_story, tmp_path):
+    Image.new("RGB", (30, 20), (200, 30, 60)).save(tmp_path / "first.png")
+    folder, entries = sampled(own_story(first_frame="first.png"), "task=continuation")
+    assert entries["mine"]["given"] == 1
+    given = picture(folder / "mine" / "0000.png")
+    assert given.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) and (given == (200, 30, 60)).all()
+    drawn = picture(folder / "mine" / "0001.png")
+    assert (drawn != given).any()
+
+
+def test_storyboards_show_what_was_asked_for(sampled, own_story):
+    folder, _ = sampled()
+    _, entries = sampled(own_story())
+    assert list(entries) == ["test-00000", "test-00001", "mine"]
+    page = (folder / "storyboard.html").read_text(encoding="utf-8")
+    assert CAPTIONS[0] in page and "test-00000" not in page
+
+
+def test_an_edited_own_story_is_drawn_again(sampled, own_story, tmp_path):
+    folder, _ = sampled(own_story())
+    before = state_of(folder)
+    edited = ["Luna is on the beach.", *CAPTIONS[1:]]
+    _, entries = sampled(own_story(captions=edited))
+    assert entries["mine"]["captions"] == edited
+    after = state_of(folder)
+    assert all(before[path][1] != after[path][1] for path in before)
+
+
+def test_another_first_picture_is_another_story(sampled, own_story, tmp_path):
+    for colour in ((200, 30, 60), (20, 130, 60)):
+        Image.new("RGB", (30, 20), colour).save(tmp_path / "first.png")
+        folder, _ = sampled(own_story(first_frame="first.png"), "task=continuation")
+        assert (picture(folder / "mine" / "0000.png") == colour).all()
+
+
+def test_stories_whose_pictures_are_gone_are_drawn_again(sampled):
+    folder, entries = sampled()
+    whole = {path.relative_to(folder) for path in folder.glob("*/*.png")}
+    os.remove(folder / "test-00000" / "0002.png")
+    shutil.rmtree(folder / "test-00001")
+    _, again = sampled()
+    assert sorted(again) == sorted(entries)
+    assert {path.relative_to(folder) for path in folder.glob("*/*.png")} == whole
+
+
+def test_a_sampler_that_cannot_is_refused_before_anything_is_loaded(sampled, home, monkeypatch):
+    """The base predicts pictures, which PNDM cannot use."""
+    monkeypatch.setattr(main, "build_parts", lambda config: pytest.fail("said too late"))
+    with pytest.raises(ValueError, match="scheduler: 'pndm' cannot draw with a model that predic"):
+        sampled("scheduler=pndm", to="never")
+    assert not (home / "never").exists()
+
+
+def test_the_storyboard_waits_for_every_process(sampled, monkeypatch):
+    order = []
+    board, barrier = main.draw_storyboard, SingleDeviceStrategy.barrier
+    monkeypatch.setattr(main, "draw_storyboard", lambda *a: order.append("board") or board(*a))
+    monkeypatch.setattr(
+        SingleDeviceStrategy, "barrier", lambda *a, **k: order.append("wait") or barrier(*a, **k)
+    )
+    monkeypatch.setattr(main.SamplesFolder, "add", noted(order, main.SamplesFolder.add))
+    sampled()
+    last = len(order) - 1 - order[::-1].index("drawn")
+    assert order[last + 1 :].count("board") == 1 and "wait" in order[last : order.index("board")]
+
+
+def noted(order, add):
+    def adding(*arguments):
+        order.append("drawn")
+        return add(*arguments)
+
+    return adding
+
+
+def test_fid_is_measured_when_asked_for(sampled, monkeypatch):
+    calls = []
+    monkeypatch.setattr(main, "find_weights", lambda *a: calls.append(("weights", a[1])))
+    monkeypatch.setattr(main, "evaluate", lambda options: calls.append(options))
+    folder, _ = sampled("calculate_fid=true", "inception_weights=here.pth")
+    assert calls[0] == ("weights", "here.pth")
+    assert (calls[1].samples, calls[1].metrics) == (str(folder), ["fid@64"])

@@ -1,0 +1,102 @@
+"""Training through the program: what it writes, what moves, what repeats."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+from outcomes import behind, picture, read, same
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import building
+import main
+from config import ConfigError
+
+
+def test_training_writes_a_checkpoint_and_logs(trained, home):
+    assert trained == home / "checkpoints" / "cartoon" / "last.ckpt"
+    checkpoint = read(trained)
+    assert behind(checkpoint) == (1, 2)
+    (log,) = trained.parent.glob("logs/*/metrics.csv")
+    with log.open() as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file) if row["val_loss"]]
+    assert len(losses) == 1 and 0 < losses[0] < 100
+
+
+def test_training_moves_what_trains_and_only_that(trained, shrunk):
+    start = building.build_model(shrunk(), building.build_parts(shrunk()), 1).state_dict()
+    end = read(trained)["state_dict"]
+    moved = {key.split(".")[0] for key in end if not torch.equal(start[key], end[key])}
+    assert moved == {"unet", "conditioner"}
+    tables = ("conditioner.type_embeddings.weight", "conditioner.time_embeddings.weight")
+    assert not any(torch.equal(start[key], end[key]) for key in tables)
+
+
+def test_one_seed_gives_one_result_and_a_new_run_takes_the_place_of_the_old(trained, shrunk):
+    again = main.train(shrunk("run_name=again"))
+    assert same(read(again)["state_dict"], read(trained)["state_dict"])
+    before = read(again)["state_dict"]
+    assert main.train(shrunk("run_name=again", "seed=1", "max_steps=1")) == again
+    assert read(again)["global_step"] == 1
+    assert not same(read(again)["state_dict"], before)
+    assert [path.name for path in again.parent.glob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_a_batch_may_be_larger_than_the_data(shrunk):
+    checkpoint = main.train(shrunk("run_name=large", "batch_size=50"))
+    assert read(checkpoint)["global_step"] == 1
+
+
+def test_warm_up_counts_epochs_in_optimiser_steps(shrunk, trained, monkeypatch):
+    asked = []
+    monkeypatch.setattr(main, "build_model", lambda *arguments: asked.append(arguments[2]))
+    for words in ([], ["batch_size=2"], ["batch_size=2", "accumulate_grad_batches=3"]):
+        with pytest.raises(AttributeError):  # there is no model to count the parameters of
+            main.train(shrunk(*words))
+    assert asked == [2, 3, 1]
+
+
+def test_previews_show_validation_stories(shrunk, home):
+    words = ["run_name=previews", "max_epochs=2", "sample_every_n_epochs=2", "logger=tensorboard"]
+    folder = main.train(shrunk(*words)).parent
+    (preview,) = (folder / "previews").iterdir()
+    assert preview.name == "epoch-0002.png"
+    rows, columns = 2, 5  # validation stories, frames
+    assert picture(preview).shape == (rows * 66 + 2, columns * 66 + 2, 3)
+    assert picture(preview).std() > 5
+    events = EventAccumulator(str(next(folder.glob("logs/*"))), {"images": 0}).Reload()
+    assert events.Tags()["images"] == ["stories"]
+
+
+def test_previews_take_nothing_from_training(shrunk, trained):
+    drawn = main.train(shrunk("run_name=drawn", "sample_every_n_epochs=1"))
+    assert same(read(drawn)["state_dict"], read(trained)["state_dict"])
+
+
+def test_precision_accumulation_and_eight_bits_train(shrunk):
+    words = ["precision=bf16-mixed", "optimizer=adamw8bit", "accumulate_grad_batches=2"]
+    words += ["gradient_checkpointing=true", "frames_per_micro_batch=4", "stochastic_depth=0.1"]
+    words += ["freeze_clip=true", "freeze_resnet=true", "half_frozen_weights=true"]
+    content = read(main.train(shrunk("run_name=everything", *words)))
+    assert content["global_step"] == 1  # of two batches
+    dtypes = {value.dtype for value in content["state_dict"].values()}
+    assert {torch.float32, torch.bfloat16} <= dtypes
+    for value in content["state_dict"].values():
+        assert value.isfinite().all()
+
+
+def test_sizes_of_the_token_tables_are_checked(shrunk):
+    parts = building.build_parts(shrunk())
+    size = len(parts.clip_tokenizer)
+    building.build_parts(shrunk(f"cartoon.clip_embedding_tokens={size}"))
+    says = f"cartoon.clip_embedding_tokens is {size + 1}, but the tokenizer .* comes to {size}"
+    with pytest.raises(ConfigError, match=says):
+        building.build_parts(shrunk(f"cartoon.clip_embedding_tokens={size + 1}"))
+
+
+def test_the_bar_shows_loss_and_rate_and_no_advertisement(shrunk, capfd):
+    main.train(shrunk("run_name=shown"))
+    shown = "".join(capfd.readouterr())
+    assert "loss=" in shown and "lr=" in shown and "it/s" in shown
+    assert "Tip" not in shown and "litlogger" not in shown

@@ -1,0 +1,261 @@
+"""The files a configuration comes from and the files it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config import DATASETS, ConfigError, load_config
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = (ROOT / "config.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Loads a copy of config.yaml in which `old` reads `new`."""
+
+    def load(old, new, *overrides):
+        assert SHIPPED.count(old) == 1
+        (tmp_path / "config.yaml").write_text(SHIPPED.replace(old, new), encoding="utf-8")
+        return load_config(overrides, tmp_path)
+
+    return load
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Writes a file and returns the word that lays it over config.yaml."""
+
+    def write(text):
+        (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+        return f"config={tmp_path / 'mine.yaml'}"
+
+    return write
+
+
+def sentence(caught) -> str:
+    """The message, which must be one line and end without a stop, as `error: …` shows it."""
+    message = str(caught.value)
+    assert "\n" not in message and message == message.strip() and not message.endswith(".")
+    return message
+
+
+# Every key of the original's own file, with values as people have them there.
+ORIGINAL = """
+mode: train
+gpu_ids: [0]
+batch_size: 1
+num_workers: 4
+num_cpu_cores: -1
+seed: 0
+ckpt_dir: checkpoints
+run_name: a name
+
+dataset: pororo
+task: continuation
+
+init_lr: 1e-5
+warmup_epochs: 1
+max_epochs: 50
+train_model_file:
+freeze_clip: False
+freeze_blip: True
+freeze_resnet: True
+
+test_model_file: model.ckpt
+calculate_fid: True
+scheduler: ddim
+guidance_scale: 6
+num_inference_steps: 250
+sample_output_dir: out
+
+pororo:
+  hdf5_file: THERE
+  max_length: 85
+  new_tokens: ["pororo", "loopy", "eddy", "harry", "poby", "tongtong", "crong", "rody", "petty"]
+  clip_embedding_tokens: 49416
+  blip_embedding_tokens: 30530
+hydra:
+  run:
+    dir: .
+  output_subdir: null
+hydra/job_logging: disabled
+hydra/hydra_logging: disabled
+"""
+
+
+def test_the_originals_file_works_as_it_did(given):
+    config = load_config([given(ORIGINAL.replace("THERE", __file__))])
+    assert (config.backbone, config.task, config.dataset) == ("sd15", "continuation", "pororo")
+    assert (config.init_lr, config.warmup_epochs, config.max_epochs) == (1e-5, 1, 50)
+    assert (config.freeze_clip, config.freeze_blip, config.freeze_resnet) == (False, True, True)
+    assert config.pororo.clip_embedding_tokens == 49416 and config.pororo.max_length == 85
+    # What its code decides and its file does not say.
+    assert config.gradient_clip_val is None and config.num_stories == -1
+    assert config.stochastic_depth == 0.1 and config.classifier_free_rate == 0.1
+    assert config.weight_decay == 1e-4 and config.precision == 32 and config.eta == 0
+
+
+def test_a_file_goes_over_the_shipped_one_and_under_the_command_line(given):
+    file = given("backbone: tiny\nseed: 3\ncartoon:\n  stories: {train: 7}\n")
+    config = load_config([file, "batch_size=9"])
+    assert (config.seed, config.batch_size, config.gradient_clip_val) == (3, 9, 1.0)
+    assert config.cartoon.stories == {"train": 7, "val": 100, "test": 200}
+    assert load_config([file, "seed=4"]).seed == 4
+    assert load_config().seed == 0  # nothing is left over
+
+
+@pytest.mark.parametrize("text, says", [
+    ("batchsize: 1\n", "'batchsize' is not a key of the configuration; did you mean batch_size?"),
+    ("pororo:\n  clip_tokens: 1\n", "'pororo.clip_tokens' is not a key"),
+    ("seed: -3\n", "seed is -3; it must be"),
+    ("- a\n", "cannot be read"),
+    ("seed: [1\n", "cannot be read"),
+    ("seed: 1\nseed: 2\n", "cannot be read"),
+], ids=range(6))  # fmt: skip
+def test_what_a_given_file_has_wrong_is_named(given, text, says):
+    with pytest.raises(ConfigError) as caught:
+        load_config([given("backbone: tiny\n" + text if ":" in text else text)])
+    assert says in sentence(caught)
+
+
+def test_a_given_file_must_be_there(tmp_path):
+    with pytest.raises(ConfigError, match="^config: .*none.yaml cannot be read .*; mend it$"):
+        load_config([f"config={tmp_path / 'none.yaml'}"])
+
+
+def test_fid_needs_real_pictures(tmp_path):
+    for name in ("model.ckpt", "mine.yaml"):
+        (tmp_path / name).touch()
+    words = ["mode=sample", f"test_model_file={tmp_path / 'model.ckpt'}", "calculate_fid=true"]
+    load_config(words)
+    with pytest.raises(ConfigError, match="set calculate_fid=false$"):
+        load_config([*words, f"story={tmp_path / 'mine.yaml'}"])
+
+
+def test_a_logger_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("config.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install wandb, or set logger=tensorboard$"):
+        load_config(["logger=wandb"])
+    monkeypatch.setattr("config.find_spec", lambda name: object())
+    assert load_config(["logger=wandb"]).logger == "wandb"
+
+
+@pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "cartoon"])
+def test_a_missing_story_file(dataset, tmp_path):
+    missing = tmp_path / "missing.h5"
+    with pytest.raises(ConfigError) as caught:
+        load_config([f"dataset={dataset}", f"{dataset}.hdf5_file={missing}"])
+    message = sentence(caught)
+    assert message.startswith(f"{dataset}.hdf5_file: there is no file {missing}; build it with")
+
+
+def test_the_cartoon_file_may_be_named_but_must_then_exist(tmp_path):
+    with pytest.raises(ConfigError, match="^cartoon.hdf5_file: there is no file"):
+        load_config([f"cartoon.hdf5_file={tmp_path / 'missing.h5'}"])
+    (tmp_path / "there.h5").touch()
+    load_config([f"cartoon.hdf5_file={tmp_path / 'there.h5'}"])
+
+
+def test_files_of_the_mode_must_exist(tmp_path):
+    there, missing = tmp_path / "there", tmp_path / "missing"
+    there.touch()
+    for key, words in {
+        "train_model_file": [],
+        "test_model_file": ["mode=sample"],
+        "story": ["mode=sample", f"test_model_file={there}"],
+    }.items():
+        for path in (missing, tmp_path):  # a folder is no file
+            with pytest.raises(ConfigError) as caught:
+                load_config([*words, f"{key}={path}"])
+            expected = f"{key}: there is no file {path}; give a path that exists"
+            assert sentence(caught) == expected
+    load_config([f"train_model_file={there}"])
+    load_config(["mode=sample", f"test_model_file={there}", f"story={there}"])
+    load_config([f"test_model_file={missing}", f"story={missing}"])  # of the other mode
+
+
+def test_sampling_needs_a_checkpoint_and_finds_the_last_one(tmp_path):
+    words = ["mode=sample", f"ckpt_dir={tmp_path}", "run_name=mine"]
+    last = tmp_path / "mine" / "last.ckpt"
+    with pytest.raises(ConfigError) as caught:
+        load_config(words)
+    expected = f"test_model_file is null and run 'mine' has no checkpoint {last}; train first with"
+    assert sentence(caught).startswith(expected)
+    last.parent.mkdir()
+    last.touch()
+    load_config(words)
+
+
+def test_an_own_story_needs_no_story_file(tmp_path):
+    for name in ("model.ckpt", "mine.yaml"):
+        (tmp_path / name).touch()
+    words = ["mode=sample", "dataset=folder", f"test_model_file={tmp_path / 'model.ckpt'}"]
+    words.append(f"folder.hdf5_file={tmp_path / 'missing.h5'}")
+    with pytest.raises(ConfigError, match="^folder.hdf5_file: there is no file"):
+        load_config(words)
+    load_config([*words, f"story={tmp_path / 'mine.yaml'}"])
+
+
+@pytest.mark.parametrize("key", ["ckpt_dir", "sample_output_dir"])
+def test_a_file_where_a_folder_goes(key, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as caught:
+        load_config([f"{key}={tmp_path / 'file'}"])
+    assert sentence(caught) == f"{key}: {tmp_path / 'file'} is a file; give the name of a folder"
+
+
+EDITS = {  # what of the file is changed, into what, and what the sentence says
+    "key renamed": ("batch_size: 5", "batchsize: 5", "did you mean batch_size?"),
+    "key missing": ("run_name: cartoon", "", "run_name is missing from config.yaml; put it back"),
+    "key added": ("seed: 0", "seed: 0\nspeed: 0", "'speed' is not a key of the configuration"),
+    "dotted key": ("seed: 0", "seed: 0\ntiny.image_size: 64", "'tiny.image_size' is not a key"),
+    "number as key": ("seed: 0", "seed: 0\n1: 2", "'1' is not a key of the configuration"),
+    "nested missing": ("  image_size: 128 ", "  #", "tiny.image_size is missing from config.yaml"),
+    "nested unknown": ("hdf5_file: data/pororo.h5", "file: a", "'pororo.file' is not a key"),
+    "section empty": (
+        "  stories: {train: 4000, val: 100, test: 200}", "  stories:",
+        "cartoon.stories is null; it must be a section of train, val, test",
+    ),
+    "split missing": (
+        "{train: 4000, val: 100, test: 200}", "{train: 4000, test: 200}",
+        "cartoon.stories.val is missing from config.yaml",
+    ),
+    "wrong type": ("max_epochs: 1 ", "max_epochs: one ", 'max_epochs is "one"; it must be a whole'),
+    "key twice": ("seed: 0 ", "seed: 0\nseed: 1 ", "cannot be read"),
+    "no YAML": ("seed: 0 ", "seed: [0 ", "cannot be read"),
+    "tab": ("  diffusion_model: assets", "\tdiffusion_model: assets", "cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new, says", EDITS.values(), ids=EDITS)
+def test_an_edited_file(edited, old, new, says):
+    with pytest.raises(ConfigError) as caught:
+        edited(old, new)
+    assert says in sentence(caught)
+
+
+def test_a_missing_section_is_named(edited):
+    start, end = SHIPPED.index("flintstones:\n"), SHIPPED.index("vistsis:\n")
+    with pytest.raises(ConfigError, match="^flintstones is missing from config.yaml"):
+        edited(SHIPPED[start:end], "")
+
+
+def test_edits_count_and_the_command_line_comes_after_them(edited):
+    assert edited("seed: 0 ", "seed: 3 ").seed == 3
+    assert edited("seed: 0 ", "seed: 3 ", "seed=4").seed == 4
+    assert edited("init_lr: 8.0e-4", "init_lr: 1e-5").init_lr == 1e-5  # a text to YAML 1.1
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"- a\n- b\n", b"just words", b""])
+def test_a_file_that_is_no_configuration(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match="cannot be read|is not a key|is missing"):
+        load_config([], tmp_path)
+
+
+def test_no_file_at_all(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config([], tmp_path)

@@ -1,0 +1,100 @@
+"""Trainers as the configuration asks for them: devices, checkpoints, logs and progress bars."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from pytorch_lightning.utilities import rank_zero
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from config import ConfigError, checkpoint_folder
+from models.previews import Previews
+
+__all__ = ["ProgressBar", "build_fit_trainer", "build_trainer"]
+
+# The library recommends its makers' services at every start.
+logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().startswith("💡 Tip:"))
+
+
+class ProgressBar(TQDMProgressBar):
+    """Batches, rate and time left, loss and learning rate."""
+
+    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict:
+        metrics = super().get_metrics(trainer, module)
+        metrics.pop("v_num", None)
+        if trainer.optimizers:
+            metrics["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.1e}"
+        return metrics
+
+
+def build_fit_trainer(config: DictConfig) -> pl.Trainer:
+    """A trainer that writes `last.ckpt` and logs into the run's folder."""
+    folder = checkpoint_folder(config)
+    logger = {
+        "tensorboard": lambda: pl.loggers.TensorBoardLogger(folder, name="logs"),
+        "wandb": lambda: pl.loggers.WandbLogger(config.run_name, save_dir=folder),
+        "csv": lambda: pl.loggers.CSVLogger(folder, name="logs"),
+        "none": lambda: False,
+    }[config.logger]
+    callbacks = [*_callbacks(config), ProgressBar(refresh_rate=10)]
+    if config.logger != "none":
+        folder.mkdir(parents=True, exist_ok=True)
+        callbacks.append(LearningRateMonitor("step"))
+    return build_trainer(
+        config,
+        logger=logger(),
+        callbacks=callbacks,
+        max_epochs=config.max_epochs,
+        max_steps=config.max_steps,
+        gradient_clip_val=config.gradient_clip_val,
+        accumulate_grad_batches=config.accumulate_grad_batches,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+    )
+
+
+def _callbacks(config: DictConfig) -> list[Callback]:
+    """Previews come before the average, whose weights they show and which then goes away."""
+    folder, callbacks = checkpoint_folder(config), []
+    if config.sample_every_n_epochs is not None:
+        callbacks.append(Previews(folder / "previews", config.sample_every_n_epochs))
+    if config.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(use_buffers=False, decay=config.ema_decay))
+    # Without versions: last.ckpt is the last one, also when a run of this name was there before.
+    how = {"dirpath": folder, "enable_version_counter": False}
+    callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))
+    if config.save_every_minutes is not None:  # and within epochs
+        often = timedelta(minutes=config.save_every_minutes)
+        callbacks.append(ModelCheckpoint(filename="last", train_time_interval=often, **how))
+    if config.save_best:
+        callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
+    return callbacks
+
+
+def build_trainer(config: DictConfig, **how) -> pl.Trainer:
+    """A trainer on the machine's devices that the configuration asks for."""
+    try:
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=config.gpu_ids if config.gpu_ids == "auto" else list(config.gpu_ids),
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            precision=config.precision,
+            enable_model_summary=False,
+            **how,
+        )
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        keys = ("accelerator", "gpu_ids", "num_nodes", "strategy", "precision")
+        asked = " ".join(f"{key}={config[key]}" for key in keys)
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"this machine cannot do {asked} ({reason}); set them to auto") from error

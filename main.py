@@ -30,11 +30,11 @@ from building import (
 from config import checkpoint_folder, load_config
 from datasets.story_dataset import collate
 from datasets.story_file import read_story_file
+from evaluation.networks import preflight
 from evaluation.options import Options
 from evaluation.run import evaluate
 from evaluation.storyboard import draw_storyboard
 from evaluation.storyboard_html import write_storyboard_html
-from evaluation.weights import INCEPTION, find_weights
 from models.checkpoint import checkpoint_hash, load_weights
 from models.samples_folder import SamplesFolder, SamplesWriter
 from models.story_model import StoryModel
@@ -109,16 +109,17 @@ def story_key(story: dict) -> dict:
 def sample(config: DictConfig) -> Path:
     """Draw stories into `sample_output_dir`, with a storyboard; returns that folder."""
     folder = Path(config.sample_output_dir)
-    if config.calculate_fid:
-        find_weights(INCEPTION, config.inception_weights, "inception_weights")  # before long work
+    metrics = ["fid@64"] * config.calculate_fid + list(config.metrics)  # the original's FID
+    options = Options(str(folder), metrics, pictures=False, **config.evaluation)
+    if metrics:
+        preflight(options)  # a missing file is said before hours of drawing
     names = draw_stories(config)
     if names is not None:
         draw_storyboard(folder, folder / "storyboard.png", names[: config.storyboard_stories])
         write_storyboard_html(folder, folder / "storyboard.html", names)
         print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
-        if config.calculate_fid:  # as the original does: of 64x64 pictures
-            weights = config.inception_weights
-            evaluate(Options(str(folder), ["fid@64"], inception_weights=weights, pictures=False))
+        if metrics:
+            evaluate(options)
     return folder
 
 

@@ -48,8 +48,10 @@ def main() -> None:
         parts = random_parts(sizes, data.max_length, len(data.new_tokens))
     model = build_model(config, parts, 1).train()
     for name, parameter in model.named_parameters():
-        if parameter.ndim > 1 or "embedding" in name:
+        if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.02)
+        else:  # biases, and the weights of norms
+            torch.nn.init.constant_(parameter, name.endswith("weight"))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     numbers = sum(parameter.numel() for parameter in model.parameters())
     print(f"{numbers / 1e6:.1f} M numbers, {len(trained)} tensors of them trained, built in "
@@ -60,6 +62,8 @@ def main() -> None:
     start = time.perf_counter()
     loss = training_step(model, batch, optimizer, config)
     seconds = time.perf_counter() - start
+    if not loss.isfinite():
+        sys.exit(f"error: the loss is {loss.item()}")
     moved = all(trained[i].flatten()[0] != old for i, old in zip((0, -1), before, strict=True))
     peak = getrusage(RUSAGE_SELF).ru_maxrss * 1024 / 2**30
     print(f"loss {loss.item():.4f}, weights {'moved' if moved else 'did not move'}, "

@@ -13,6 +13,7 @@ convolutions.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -55,8 +56,8 @@ TABLE = (  # everything at 512x512, Pororo's 85 tokens, five frames a story
     f"{SMALL} {FROZEN} half_frozen_weights=true cache_latents=true",
 )
 CALIBRATION = (
-    ("tiny", ""),
-    ("tiny", "frames_per_micro_batch=1"),
+    ("tiny", "batch_size=4"),
+    ("tiny", "batch_size=4 frames_per_micro_batch=4"),
     ("middle", ""),
     ("middle", "gradient_checkpointing=true"),
     ("middle", "frames_per_micro_batch=1"),
@@ -97,18 +98,22 @@ def plan(config: DictConfig, sizes: Sizes = SIZES["sd15"]) -> Counter[str]:
 
 def measure(config: DictConfig, sizes: Sizes) -> int:
     """Bytes by which this process really grew, at most, in two steps on the CPU."""
-    torch.nn.Conv2d(8, 8, 3)(torch.ones(1, 8, 9, 9)).sum().backward()  # loads the libraries
+    _two_steps(read_config([]), SIZES["tiny"])  # loads code, fills the libraries' caches
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest memory so far
-    before = _resident("VmHWM")
+    before = _resident("VmRSS")
+    _two_steps(config, sizes)
+    return _resident("VmHWM") - before
+
+
+def _two_steps(config: DictConfig, sizes: Sizes) -> None:
     data = config[config.dataset]
     parts = random_parts(sizes, data.max_length, len(data.new_tokens))
     model = build_model(config, parts, 1).train()
-    batch = random_batch(parts, config)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, fused=True)
     for _ in range(2):
-        training_step(model, batch, optimizer, config)
-    return _resident("VmHWM") - before
+        training_step(model, random_batch(parts, config), optimizer, config)
 
 
 def _resident(key: str) -> int:

@@ -220,6 +220,7 @@ BAD = [  # word, the value as shown, the remedy
     ("max_steps=-2", "-2", "a whole number above 0, or -1 for no limit"),
     ("gradient_clip_val=-1", "-1", "a number of at least 0 or null"),
     ("accumulate_grad_batches=0", "0", WHOLE),
+    ("metrics=clip", '"clip"', "a list of words"),
     ("classifier_free_rate=1.5", "1.5", "a number from 0 to 1"),
     ("freeze_clip=no_thanks", '"no_thanks"', ON_OFF),
     ("freeze_blip=null", "null", ON_OFF),
@@ -274,9 +275,9 @@ def test_every_rule_refuses_something(composed_once):
     """No key takes anything at all: each has a line in the table above or shares its rule."""
     tried = {word.partition("=")[0] for word, *_ in BAD}
     top = {key for key in RULES if not isinstance(RULES[key], dict)}
-    files = {"train_model_file", "test_model_file", "inception_weights"}
+    files = {"train_model_file", "test_model_file"}
     assert top - tried <= files
-    for key in sorted(files):
+    for key in sorted(files | {"evaluation.judge", "evaluation.inception_weights"}):
         with pytest.raises(ConfigError, match=f"^{key} is 3; it must be a text or null$"):
             load_config([f"{key}=3"])
 

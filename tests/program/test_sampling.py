@@ -193,10 +193,20 @@ def noted(order, add):
     return adding
 
 
-def test_fid_is_measured_when_asked_for(sampled, monkeypatch):
+def test_what_is_asked_for_is_checked_first_and_measured_last(sampled, monkeypatch):
     calls = []
-    monkeypatch.setattr(main, "find_weights", lambda *a: calls.append(("weights", a[1])))
-    monkeypatch.setattr(main, "evaluate", lambda options: calls.append(options))
-    folder, _ = sampled("calculate_fid=true", "inception_weights=here.pth")
-    assert calls[0] == ("weights", "here.pth")
-    assert (calls[1].samples, calls[1].metrics) == (str(folder), ["fid@64"])
+    monkeypatch.setattr(main, "preflight", lambda options: calls.append(("checked", options)))
+    monkeypatch.setattr(main, "draw_stories", noted(calls, main.draw_stories))
+    monkeypatch.setattr(main, "evaluate", lambda options: calls.append(("measured", options)))
+    words = ("metrics=[clip_i]", "evaluation.inception_weights=here.pth")
+    folder, _ = sampled("calculate_fid=true", *words)
+    (first, options), drawn, (last, same) = calls
+    assert (first, drawn, last) == ("checked", "drawn", "measured") and options is same
+    assert (options.samples, options.metrics) == (str(folder), ["fid@64", "clip_i"])
+    assert options.inception_weights == "here.pth"
+
+
+def test_a_missing_weights_file_is_said_before_drawing(sampled, monkeypatch):
+    monkeypatch.setattr(main, "draw_stories", lambda config: pytest.fail("drawn all the same"))
+    with pytest.raises((OSError, ValueError), match="nowhere.pth"):
+        sampled("calculate_fid=true", "evaluation.inception_weights=nowhere.pth")

@@ -8,23 +8,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from config import ConfigError
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.data_module import StoryDataModule
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
-from models.checkpoint import check_weights, read_checkpoint
+from models.causal_story import add_causal_story, in_use
+from models.checkpoint import load_base, read_weights
 from models.components import Components, load_components, load_scheduler_config
 from models.frames import downscale
 from models.latent_cache import LatentCache
 from models.schedulers import sampling_scheduler
 from models.story_model import StoryModel
+from models.tuning import add_lora, parameters_by_part
 from trainers import build_trainer
 
 __all__ = [
     "HISTORY_SLOTS",
+    "add_add_ons",
     "build_data",
     "build_model",
     "build_parts",
@@ -33,6 +36,7 @@ __all__ = [
     "open_stories",
     "resume",
     "sampling_arguments",
+    "trainable_table",
 ]
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -59,7 +63,7 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
 
 
 def build_parts(config: DictConfig) -> Components:
-    """The pretrained parts of the backbone, fitted to the data set's captions."""
+    """The parts of the backbone, fitted to the data set's captions, with the add-ons asked for."""
     data, backbone = config[config.dataset], config[config.backbone]
     parts = load_components(
         **backbone,
@@ -85,7 +89,22 @@ def build_parts(config: DictConfig) -> Components:
             f"{config.backbone}.image_size is {size}, which {backbone.diffusion_model} cannot "
             f"draw; set it to {wanted}"
         )
+    add_add_ons(parts, config)
     return parts
+
+
+def add_add_ons(parts: Components, config: DictConfig, load: bool = True) -> None:
+    """Causal-Story's add-ons and LoRA, and the weights that tuning starts from if `load`."""
+    used = in_use(OmegaConf.to_container(config.causal_story))
+    parts.add_ons = {f"causal_story.{key}": value for key, value in used.items()}
+    if config.tune != "all":
+        parts.add_ons["tune"] = config.tune
+    add_causal_story(parts.unet, parts.conditioner, **used)
+    if load and config.base_model_file and (config.mode == "train" or config.tune != "all"):
+        load_base(parts, config.base_model_file)
+    if config.tune == "lora":
+        parts.add_ons["lora_rank"] = config.lora_rank
+        add_lora(parts.unet, config.lora_rank)
 
 
 def check_scheduler(config: DictConfig) -> None:
@@ -129,12 +148,23 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         freeze_clip=config.freeze_clip,
         freeze_blip=config.freeze_blip,
         freeze_resnet=config.freeze_resnet,
+        tune=config.tune,
         frozen_dtype=HALF[config.precision] if config.half_frozen_weights else torch.float32,
         stochastic_depth=config.stochastic_depth,
         gradient_checkpointing=config.gradient_checkpointing,
         frames_per_micro_batch=config.frames_per_micro_batch,
         sampling=sampling_arguments(config),
     )
+
+
+def trainable_table(model: StoryModel) -> str:
+    """What trains, part by part."""
+    counts = parameters_by_part(model)
+    lines = [f"{'part':32}{'trains':>14}{'of':>14}"]
+    for part, (trains, numbers) in counts.items():
+        lines.append(f"{part:32}{trains:14,}{numbers:14,}")
+    sums = (sum(column) for column in zip(*counts.values(), strict=True))
+    return "\n".join([*lines, "{:32}{:14,}{:14,}".format("all", *sums)])
 
 
 def sampling_arguments(config: DictConfig) -> dict:
@@ -149,8 +179,7 @@ def resume(model: StoryModel, config: DictConfig) -> str | None:
     The original's checkpoints give their weights only: its optimiser numbers other parameters.
     """
     path = config.train_model_file
-    content = read_checkpoint(path)
-    check_weights(model, content["state_dict"], path)
+    content = read_weights(model, path)
     if content["upstream"]:
         model.load_state_dict(content["state_dict"])
         print(f"Training starts from the weights of {path}, an AR-LDM checkpoint, at step 0")

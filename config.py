@@ -110,6 +110,17 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "gradient_clip_val": number(0, none=True),
     "accumulate_grad_batches": number(1, whole=True),
     "classifier_free_rate": number(0, 1),
+    "causal_story": {
+        "spatial_window": number(1, whole=True, none=True),
+        "spatial_variant": one_of("window", "released"),
+        "adapter_width": number(1, whole=True, none=True),
+        "blocks": WORDS,
+        "history_window": number(1, whole=True, none=True),
+        "history_weights": BOOL,
+    },
+    "tune": one_of("all", "attention", "adapter", "lora"),
+    "lora_rank": number(1, whole=True),
+    "base_model_file": TEXT_OR_NULL,
     "freeze_clip": BOOL,
     "freeze_blip": BOOL,
     "freeze_resnet": BOOL,
@@ -254,7 +265,7 @@ def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
 
 def _check_files(config: DictConfig) -> None:
     keys = ["train_model_file"] if config.mode == "train" else ["test_model_file", "story"]
-    for key in keys:
+    for key in [*keys, "base_model_file"]:
         if config[key] is not None and not Path(config[key]).is_file():
             raise ConfigError(f"{key}: there is no file {config[key]}; give a path that exists")
     for key in ("ckpt_dir", "sample_output_dir"):
@@ -286,6 +297,16 @@ def _check_combinations(config: DictConfig) -> None:
         )
     if config.precision == "16-mixed" and config.accelerator == "cpu":
         raise ConfigError("precision is 16-mixed, which needs a GPU; use bf16-mixed or 32")
+    if config.tune != "all" and config.base_model_file is None:
+        raise ConfigError(
+            f"tune is {config.tune}, which starts from a trained model, but base_model_file is "
+            f"null; set base_model_file to that model's checkpoint, or tune=all"
+        )
+    if config.tune == "adapter" and config.causal_story.adapter_width is None:
+        raise ConfigError(
+            "tune is adapter, but causal_story.adapter_width is null, so that there is none; set "
+            "it, to 64 say"
+        )
     training, whole = config.mode == "train", config.precision in (32, "32-true")
     if training and whole and config.half_frozen_weights:
         raise ConfigError(

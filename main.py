@@ -26,6 +26,7 @@ from building import (
     open_stories,
     resume,
     sampling_arguments,
+    trainable_table,
 )
 from config import checkpoint_folder, load_config
 from datasets.story_dataset import collate
@@ -50,8 +51,7 @@ def train(config: DictConfig) -> Path:
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
     checkpoint = resume(model, config) if config.train_model_file else None
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
-    print(f"Training {trainable:.1f} M parameters on {len(stories)} stories of {stories.path}")
+    print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
     data = build_data(config, parts, stories.path)
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     return checkpoint_folder(config) / "last.ckpt"
@@ -84,7 +84,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
         callbacks = [SamplesWriter(folder), ProgressBar()]
         trainer = build_trainer(config, logger=False, callbacks=callbacks)
         parts = build_parts(config)
-        model = StoryModel(parts, sampling=sampling_arguments(config))
+        model = StoryModel(parts, tune=config.tune, sampling=sampling_arguments(config))
         load_weights(model, checkpoint)
         if config.story:
             data = DataLoader([own[i] for i in remaining], batch_size=1, collate_fn=collate)

@@ -33,6 +33,7 @@ class SampledStory:
     checkpoint: str = ""
     sampler: dict = field(default_factory=dict)
     labels: list[dict] | None = None
+    history_weights: list[list[float]] | None = None  # (K, K): how much frame n looked at frame u
 
 
 @dataclass(frozen=True)
@@ -151,11 +152,23 @@ def _story(folder: Path, where: str, entry: object) -> SampledStory:
     if not count or not isinstance(given, int) or not 0 <= given <= count:
         raise ValueError(f"{where}: 'given' is {given!r} for {count} frames: it counts the leading "
                          "frames that were not drawn, and a story needs a frame")
+    weights = entry.get("history_weights")
+    if weights is not None and not _are_weights(weights, count):
+        raise ValueError(f"{where}: 'history_weights' is {weights!r}, not {count} rows of {count} "
+                         "numbers from 0 to 1: sample again")
     return SampledStory(
         entry["story_id"], entry["captions"],
         [_picture_path(folder, name, where) for name in entry["frames"]],
         [_picture_path(folder, name, where) for name in references],
-        given, entry.get("seed"), entry.get("checkpoint") or "", entry.get("sampler") or {}, labels)
+        given, entry.get("seed"), entry.get("checkpoint") or "", entry.get("sampler") or {}, labels,
+        weights)
+
+
+def _are_weights(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(
+        isinstance(row, list) and len(row) == count
+        and all(isinstance(w, int | float) and 0 <= w <= 1 for w in row)
+        for row in value)
 
 
 def _picture_path(folder: Path, name: str, where: str) -> Path:

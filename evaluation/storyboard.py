@@ -1,4 +1,5 @@
 """Draws stories as one PNG: reference above drawn frames, captions beneath, given frames marked.
+Beside stories drawn with history weights, a heat map tells which frames each one looked at.
 
 `gather` lines up the rows of each story, from one samples folder or from several of the same
 stories (with history, history masked, ...), for this file and for `storyboard_html`.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from evaluation.heat_map import draw_heat_map
 from evaluation.samples import SampledStory, read_picture, read_samples, replacing
 
 Folders = str | os.PathLike | Mapping[str, str | os.PathLike]  # one folder, or {row name: folder}
@@ -35,6 +37,7 @@ class Row:
     given: int = 0
     note: str = ""
     frame_notes: Sequence[str] = ()  # one a frame, or none
+    history_weights: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def _strip(story_id: str, versions: dict[str, SampledStory], notes: Notes,
                              "sampled from the same stories")
     rows = [Row("reference", first.reference_frames)] if first.reference_frames else []
     rows += [Row(name, story.frames, story.given, notes.get(name, {}).get(story_id, ""),
-                 frame_notes.get(name, {}).get(story_id, ()))
+                 frame_notes.get(name, {}).get(story_id, ()), story.history_weights)
              for name, story in versions.items()]
     heading = story_id if first.seed is None else f"{story_id}  ·  seed {first.seed}"
     return Strip(story_id, heading, first.captions, rows)
@@ -136,12 +139,16 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
     for row, below, depth in zip(strip.rows, under, deep, strict=True):
         label = _wrap(row.name, 15, GUTTER - 12)
         notes = row.note.split(" · ") if row.note else []
-        y = top + (side - 21 * len(label) - 18 * len(notes)) // 2
+        looked = row.history_weights and draw_heat_map(row.history_weights)
+        high = looked.height + 12 if looked else 0
+        y = top + (side - 21 * len(label) - 18 * len(notes) - high) // 2
         for size, colour, step, texts in ((15, INK if notes else GREY, 21, label),
                                           (14, GREY, 18, notes)):
             for text in texts:
                 draw.text((MARGIN, y), text, colour, _font(size, text))
                 y += step
+        if looked:
+            block.paste(looked, (MARGIN, y + 8))
         for k, path in enumerate(row.frames):
             _place(block, path, MARGIN + GUTTER + k * (side + GAP), top, side, k < row.given)
             for n, line in enumerate(below[k] if below else ()):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from evaluation.heat_map import draw_heat_map, say_weights
 from evaluation.samples import read_picture, replacing
 from evaluation.storyboard import Folders, FrameNotes, Notes, Row, Strip, gather
 
@@ -36,6 +37,7 @@ figure { margin: 0; position: relative }
 figcaption { font-size: .75rem; color: var(--grey); padding-top: .2rem }
 .plot { display: block; width: auto; max-width: 100%; margin-bottom: 2rem }
 img { display: block; width: 100%; border-radius: .6rem }
+.map { width: 4.5rem; margin-top: .5rem; border-radius: 0; background: #fff }
 .given { position: absolute; top: .5rem; left: .5rem; padding: .05rem .6rem; border-radius: 1rem;
   background: #2f6fde; color: #fff; font-size: .8125rem }
 p { margin: 0 }
@@ -76,6 +78,10 @@ def _section(strip: Strip) -> str:
 
 def _row(row: Row, strip: Strip) -> str:
     note = "".join(f"<span>{escape(part)}</span>" for part in row.note.split(" · ") if part)
+    if row.history_weights:
+        said = escape(say_weights(row.history_weights))
+        note += (f'<img class="map" alt="{said}" title="{said}" '
+                 f'{_source(draw_heat_map(row.history_weights))}>')
     under = row.frame_notes or [""] * len(row.frames)
     return f'<div class="name">{escape(row.name)}{note}</div>' + "".join(
         _figure(path, f"{row.name}: {caption}", words, k < row.given)

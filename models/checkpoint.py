@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from models.components import Components
 from models.safe_loading import read_content
+from models.tuning import is_add_on, tuned_names
 from models.upstream_checkpoint import adapt, from_upstream, is_upstream
 
-__all__ = ["check_weights", "checkpoint_hash", "load_weights", "read_checkpoint"]
+__all__ = [
+    "check_weights",
+    "checkpoint_hash",
+    "load_base",
+    "load_weights",
+    "read_checkpoint",
+    "read_weights",
+]
 
 
 def read_checkpoint(path: str | Path) -> dict:
@@ -36,6 +47,46 @@ def read_checkpoint(path: str | Path) -> dict:
     return {**content, "state_dict": state, "upstream": upstream}
 
 
+def load_base(parts: Components, path: str | Path) -> None:
+    """Load the weights that tuning starts from; the add-ons that they lack stay as they are.
+
+    Raises:
+        ValueError: not the weights of such a model, or themselves only what was tuned.
+    """
+    content = read_checkpoint(path)
+    if content.get("base"):
+        raise ValueError(
+            f"base_model_file: {path} holds only what was tuned; give what it was tuned from"
+        )
+    check_add_ons(content.get("add_ons", {}), parts.add_ons, path, more=True)
+    model, state = parts.modules(), content["state_dict"]
+    new = {k: v for k, v in model.state_dict().items() if is_add_on(k) and k not in state}
+    parts.base = weights_hash(state)
+    state = {**state, **new}
+    check_weights(model, state, path)
+    model.load_state_dict(state)
+
+
+def check_add_ons(theirs: dict, ours: dict, path: str | Path, more: bool = False) -> None:
+    """ValueError unless a checkpoint's add-ons are ours; `more`: ours may be more than those."""
+    for key in sorted(theirs.keys() | (() if more else ours.keys())):
+        if theirs.get(key) != ours.get(key):
+            was, now = (f"{key}={d[key]}" if key in d else f"no {key}" for d in (theirs, ours))
+            raise ValueError(
+                f"{path} was trained with {was}, but the configuration has {now}; set {key} as it "
+                f"was in training, or give another checkpoint"
+            )
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
     """ValueError if `state`, read from `path`, is of another model; names what differs first.
 
@@ -58,11 +109,32 @@ def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
             )
 
 
+def read_weights(model: nn.Module, path: str | Path) -> dict:
+    """A checkpoint's content, its `state_dict` made whole from the base and checked.
+
+    Raises:
+        ValueError: it is of another model, of other add-ons, or tuned from another base.
+    """
+    content = read_checkpoint(path)
+    parts, state = getattr(model, "parts", None), content["state_dict"]
+    if parts is not None:
+        check_add_ons(content.get("add_ons", {}), parts.add_ons, path)
+    if content.get("base"):
+        if parts.base != content["base"]:
+            raise ValueError(
+                f"{path} was tuned from weights with the hash {content['base'][:12]}…, but those "
+                f"of base_model_file have {parts.base[:12]}…; set base_model_file to that base"
+            )
+        own = model.state_dict()
+        frozen = own.keys() - tuned_names(own, model.tune)
+        content["state_dict"] = state = {**{name: own[name] for name in frozen}, **state}
+    check_weights(model, state, path)
+    return content
+
+
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a checkpoint's weights, every key accounted for; ValueError as above."""
-    state = read_checkpoint(path)["state_dict"]
-    check_weights(model, state, path)
-    model.load_state_dict(state)
+    model.load_state_dict(read_weights(model, path)["state_dict"])
 
 
 def checkpoint_hash(path: str | Path) -> str:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import diffusers
 import torch
@@ -38,7 +38,11 @@ BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC
 
 @dataclass
 class Components:
-    """Everything a story model is made of."""
+    """Everything a story model is made of.
+
+    add_ons: configuration key -> value of what goes beyond AR-LDM; base: the hash of the weights
+    that tuning started from, if it keeps them.
+    """
 
     conditioner: HistoryConditioner
     vae: torch.nn.Module
@@ -49,6 +53,13 @@ class Components:
     history_transform: HistoryTransform
     max_length: int
     image_size: int
+    add_ons: dict = field(default_factory=dict)
+    base: str | None = None
+
+    def modules(self) -> torch.nn.ModuleDict:
+        """The networks under the names that checkpoints give them."""
+        names = ("conditioner", "unet", "vae")
+        return torch.nn.ModuleDict({name: getattr(self, name) for name in names})
 
 
 def load_components(

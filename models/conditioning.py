@@ -8,21 +8,52 @@ sampling one row at a time with only the slots that exist; both call `assemble`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from models.frames import HistoryTransform
 
-__all__ = ["HistoryConditioner", "history_visibility", "read_frames"]
+__all__ = ["Context", "HistoryConditioner", "history_visibility", "read_frames"]
 
 
-def history_visibility(targets: int, slots: int) -> Tensor:
+class Context(NamedTuple):
+    """What N rows attend to.
+
+    states: `encoder_hidden_states`, (N, T, D); mask: (N, T), True = may attend. With history
+    weights also bias: (N, 1, T), added to the scores of cross-attention; weights: (N, u) of the
+    slots, a row's sum 1 (0 without history).
+    """
+
+    states: Tensor
+    mask: Tensor
+    bias: Tensor | None = None
+    weights: Tensor | None = None
+
+    def unet_arguments(self) -> dict:
+        """As keywords of `UNet2DConditionModel.forward`."""
+        arguments = {"encoder_hidden_states": self.states, "encoder_attention_mask": self.mask}
+        if self.bias is not None:
+            arguments["cross_attention_kwargs"] = {"history_bias": self.bias}
+        return arguments
+
+
+def history_visibility(targets: int, slots: int, window: int | None = None) -> Tensor:
     """(V, U) bool: may target v look at slot u? Only frames strictly before it.
 
-    U = V in visualization; U = V + 1 in continuation, where slot 0 is the given frame.
+    U = V in visualization; U = V + 1 in continuation, where slot 0 is the given frame. `window`:
+    only so many frames back; None: all.
     """
     given = slots - targets
-    return torch.arange(slots)[None, :] < torch.arange(targets)[:, None] + given
+    back = torch.arange(targets)[:, None] + given - torch.arange(slots)[None, :]
+    return (back > 0) & (back <= (window or slots))
+
+
+def _summary(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean (…, D) of the states (…, S, D) of tokens that are there."""
+    seen = mask[..., None].to(states.dtype)
+    return (states * seen).sum(-2) / seen.sum(-2).clamp(min=1)
 
 
 def read_frames(
@@ -58,6 +89,9 @@ class HistoryConditioner(nn.Module):
         first_token_id: BLIP's [ENC], which takes position 0 of every history block.
         history_transform: makes the black picture of the classifier-free rows.
         slots: size of the "time" table, the most earlier frames a frame can look at.
+
+    `models.causal_story` may set `history_window`, how many frames back a frame sees, and
+    `history_weighting`, a `HistoryWeighting`.
     """
 
     def __init__(
@@ -81,9 +115,16 @@ class HistoryConditioner(nn.Module):
         for table in (self.type_embeddings, self.time_embeddings):
             nn.init.normal_(table.weight, std=0.02)
         self.first_token_id = first_token_id
+        self.history_window: int | None = None
+        self.history_weighting: nn.Module | None = None
         self.register_buffer("null_caption_ids", null_caption_ids, persistent=False)
         self.register_buffer("null_history_ids", null_history_ids, persistent=False)
         self.register_buffer("null_image", history_transform.black(), persistent=False)
+
+    @property
+    def encoders(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """CLIP's text encoder, BLIP's picture and multimodal text encoders."""
+        return self.text_encoder, self.vision_encoder, self.multimodal_encoder
 
     @property
     def slots(self) -> int:
@@ -114,8 +155,9 @@ class HistoryConditioner(nn.Module):
         visible: Tensor,
         unconditional: Tensor,
         null_states: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """The context and mask of N rows with u history slots each (u may be 0).
+        first_slot: int = 0,
+    ) -> Context:
+        """The context of N rows with u history slots each (u may be 0).
 
         Args:
             caption_states, caption_mask: (N, S, D), (N, S).
@@ -124,16 +166,18 @@ class HistoryConditioner(nn.Module):
             unconditional: (N,), rows whose blocks become the null states with nothing padded;
                 what comes before what still holds for them.
             null_states: as `null_states()` gives them.
+            first_slot: which frame of the story the first slot holds.
 
         Returns:
-            encoder_hidden_states (N, (u + 1) * S, D) and its mask (N, (u + 1) * S).
+            The context; T = (u + 1) * S.
         """
         null_caption, null_history = null_states
         rows, slots = visible.shape
         drop = unconditional[:, None, None]
         captions = torch.where(drop, null_caption, caption_states)  # (N, S, D)
-        index = torch.arange(max(2, slots), device=captions.device)
-        kinds, times = self.type_embeddings(index[:2]), self.time_embeddings(index[:slots])
+        index = torch.arange(max(2, first_slot + slots), device=captions.device)
+        kinds = self.type_embeddings(index[:2])
+        times = self.time_embeddings(index[first_slot : first_slot + slots])
         captions = captions + kinds[0]
         history = torch.where(drop[..., None], null_history, history_states)  # (N, u, S, D)
         history = history + kinds[1] + times[:, None]
@@ -142,15 +186,24 @@ class HistoryConditioner(nn.Module):
         caption_seen = caption_mask | unconditional[:, None]
         history_seen = (history_mask | drop) & visible[..., None]  # (N, u, S)
         mask = torch.cat([caption_seen, history_seen.flatten(1)], dim=1)
-        return context, mask
+        if self.history_weighting is None or not slots:
+            return Context(context, mask)
+        bias, weights = self.history_weighting(
+            _summary(captions, caption_seen), _summary(history, history_mask | drop), visible
+        )
+        bias = torch.where(unconditional[:, None], 0, bias)  # null blocks are all the same
+        bias = bias[..., None].expand(history_mask.shape).flatten(1)  # (N, u * S)
+        bias = nn.functional.pad(bias, (caption_mask.shape[1], 0))
+        return Context(context, mask, bias[:, None], weights)
 
-    def forward(self, batch: dict, unconditional: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: dict, unconditional: Tensor) -> Context:
         """Teacher forcing: all B * V rows of a story batch; `unconditional` is (B * V,).
 
         Slots no row can see are neither encoded nor in the result.
         """
         stories, targets, tokens = batch["caption_ids"].shape
-        visible = history_visibility(targets, batch["history_ids"].shape[1])
+        slots = batch["history_ids"].shape[1]
+        visible = history_visibility(targets, slots, self.history_window)
         live = visible.shape[1] - 1  # the last frame is nobody's history
         images, ids, seen = (
             batch[f"history_{part}"][:, :live] for part in ("images", "ids", "mask")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from models.components import Components
+from models.conditioning import Context
 from models.frames import decode_latents, downscale
 from models.schedulers import sampling_scheduler
 
@@ -23,9 +24,14 @@ __all__ = ["StoryPipeline", "StoryPipelineOutput"]
 
 @dataclass
 class StoryPipelineOutput(BaseOutput):
-    """frames: uint8 (B, K, 3, H, W), given frames included."""
+    """frames: uint8 (B, K, 3, H, W), given frames included.
+
+    history_weights: (B, K, K), how much frame n looked at each earlier one; None without
+    `HistoryWeighting`. A row's sum is 1, or 0 for a frame that was given or had no history.
+    """
 
     frames: Tensor
+    history_weights: Tensor | None = None
 
 
 class StoryPipeline(DiffusionPipeline):
@@ -93,6 +99,10 @@ class StoryPipeline(DiffusionPipeline):
         null_states = self.conditioner.null_states()
         history = []  # BLIP states (B, S, D) of the finished frames
         frames = [] if first_frames is None else [first_frames.to(device)]
+        window = self.conditioner.history_window or frames_per_story
+        weights = None
+        if self.conditioner.history_weighting is not None and use_history:
+            weights = torch.zeros(stories, frames_per_story, frames_per_story)
         latents_shape = self._latents_shape(stories)
 
         def remember(frame: Tensor, k: int) -> None:
@@ -107,22 +117,27 @@ class StoryPipeline(DiffusionPipeline):
             for k in range(frames_per_story):
                 if k == len(frames):  # not given
                     caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
+                    first = max(0, len(history) - window)
                     context = self._context(
-                        caption_states, mask[:, k], history, history_mask[:, : len(history)],
-                        null_states, guidance_scale,
+                        caption_states, mask[:, k], history[first:],
+                        history_mask[:, first : len(history)], null_states, guidance_scale, first,
                     )  # fmt: skip
+                    if weights is not None and context.weights is not None:
+                        weights[:, k, first : len(history)] = context.weights[-stories:].cpu()
                     latents = randn_tensor(latents_shape, generator, device, dtype)
                     latents = self._denoise(
-                        latents, *context, k, num_inference_steps, guidance_scale, eta, generator,
+                        latents, context, k, num_inference_steps, guidance_scale, eta, generator,
                         callback_on_step_end, bar,
                     )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
                 if k + 1 < frames_per_story and use_history:
                     remember(frames[k], k)
-        return StoryPipelineOutput(frames=torch.stack(frames, dim=1))
+        return StoryPipelineOutput(torch.stack(frames, dim=1), weights)
 
-    def _context(self, captions, mask, history, history_mask, null_states, guidance_scale):
-        """Context and mask of one frame: unconditional rows first, then the conditional ones."""
+    def _context(
+        self, captions, mask, history, history_mask, null_states, guidance_scale, first_slot=0
+    ) -> Context:
+        """The context of one frame: unconditional rows first, then the conditional ones."""
         rows = len(captions)
         empty = captions.new_zeros(rows, 0, *captions.shape[1:])
         states = torch.stack(history, dim=1) if history else empty  # (B, k, S, D)
@@ -136,22 +151,22 @@ class StoryPipeline(DiffusionPipeline):
                 visible,
                 torch.full((rows,), unconditional, device=captions.device),
                 null_states,
+                first_slot,
             )  # fmt: skip
             for unconditional in ((True, False) if guidance_scale != 1 else (False,))
         ]
-        return tuple(torch.cat(parts) for parts in zip(*halves, strict=True))
+        both = zip(*halves, strict=True)
+        return Context(*(None if part[0] is None else torch.cat(part) for part in both))
 
-    def _denoise(self, latents, context, mask, k, steps, scale, eta, generator, callback, bar):
+    def _denoise(self, latents, context, k, steps, scale, eta, generator, callback, bar):
         """One frame's latents (B, c, h, w) from noise to clean."""
         self.scheduler.set_timesteps(steps, device=latents.device)
         latents = latents * self.scheduler.init_noise_sigma
         extra = self._extra_step_arguments(generator, eta)
         for i, t in enumerate(self.scheduler.timesteps):
-            model_input = torch.cat([latents] * (len(context) // len(latents)))
+            model_input = torch.cat([latents] * (len(context.states) // len(latents)))
             model_input = self.scheduler.scale_model_input(model_input, t)
-            output = self.unet(
-                model_input, t, encoder_hidden_states=context, encoder_attention_mask=mask
-            ).sample
+            output = self.unet(model_input, t, **context.unet_arguments()).sample
             if scale != 1:
                 unconditional, conditional = output.chunk(2)
                 output = unconditional + scale * (conditional - unconditional)

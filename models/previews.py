@@ -32,7 +32,7 @@ class Previews(pl.Callback):
         picked = [data[i] for i in range(min(self.stories, len(data)))]
         batch = trainer.val_dataloaders.collate_fn(picked)
         with trainer.precision_plugin.forward_context():
-            frames = module.predict_step(batch, 0)  # (B, K, 3, H, W)
+            frames = module.predict_step(batch, 0).frames  # (B, K, 3, H, W)
         if trainer.is_global_zero:
             grid = make_grid(frames.flatten(0, 1).cpu(), nrow=frames.shape[1])
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import Tensor
 
 __all__ = ["SamplesFolder", "SamplesWriter"]
 
@@ -89,8 +90,12 @@ class SamplesFolder:
         frames: np.ndarray,
         reference_frames: Iterable[np.ndarray] = (),
         labels: list[dict] | None = None,
+        history_weights: list[list[float]] | None = None,
     ) -> None:
-        """Write one story: frames (K, H, W, 3) uint8, given ones included."""
+        """Write one story: frames (K, H, W, 3) uint8, given ones included.
+
+        history_weights: (K, K), how much frame n looked at each earlier one.
+        """
         if story_id in self.done:
             return
         target, temporary = self.path / story_id, self.path / f".{story_id}.{os.getpid()}"
@@ -115,6 +120,8 @@ class SamplesFolder:
             "labels": labels,
             **self.asked.get(story_id, {}),
         }
+        if history_weights is not None:
+            entry["history_weights"] = history_weights
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         handle = os.open(self.manifest, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -134,11 +141,17 @@ class SamplesWriter(BasePredictionWriter):
     def write_on_batch_end(
         self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx
     ) -> None:
-        frames = prediction.permute(0, 1, 3, 4, 2).cpu().numpy()
+        frames = prediction.frames.permute(0, 1, 3, 4, 2).cpu().numpy()
+        weights = prediction.history_weights
+        weights = [None] * len(frames) if weights is None else _rounded(weights)
         labels = batch["labels"] or [None] * len(frames)
         references = batch.get("frames") or [()] * len(frames)
         for i, story_id in enumerate(batch["story_id"]):
             captions = batch["captions"][i]
             # An own story's frames are the given one at most: nothing to compare with.
             reference = references[i] if len(references[i]) == len(captions) else ()
-            self.folder.add(story_id, captions, frames[i], reference, labels[i])
+            self.folder.add(story_id, captions, frames[i], reference, labels[i], weights[i])
+
+
+def _rounded(weights: Tensor) -> list[list[list[float]]]:
+    return [[[round(w, 4) for w in row] for row in story] for story in weights.tolist()]

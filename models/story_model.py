@@ -16,13 +16,18 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.components import Components
+from models.conditioning import Context
 from models.frames import encode_frames
 from models.optimizer import build_optimizer
-from models.pipeline import StoryPipeline
+from models.pipeline import StoryPipeline, StoryPipelineOutput
 from models.schedulers import training_schedule
 from models.stochastic_depth import add_stochastic_depth
+from models.tuning import freeze_all_but, tuned_names
 
 __all__ = ["StoryModel", "story_generator"]
+
+
+_STATES = {"state_dict", "current_model_state"}  # of a checkpoint; the second one beside averages
 
 
 def story_generator(seed: int, story_id: str) -> torch.Generator:
@@ -49,6 +54,7 @@ class StoryModel(pl.LightningModule):
         classifier_free_rate: how often a frame's conditioning is replaced by the null blocks.
         freeze_clip, freeze_blip: freeze these encoders, all but their token tables.
         freeze_resnet: freeze every U-Net parameter outside attention blocks.
+        tune: `all`, or what alone trains (`models.tuning`); checkpoints then hold only that.
         frozen_dtype: what frozen convolutions and linear layers are kept in. Under autocast to the
             same type nothing changes but the memory: it would cast them there at every use.
         stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
@@ -69,6 +75,7 @@ class StoryModel(pl.LightningModule):
         freeze_clip: bool = False,
         freeze_blip: bool = False,
         freeze_resnet: bool = False,
+        tune: str = "all",
         frozen_dtype: torch.dtype = torch.float32,
         stochastic_depth: float = 0.0,
         gradient_checkpointing: bool = False,
@@ -93,6 +100,10 @@ class StoryModel(pl.LightningModule):
         if freeze_resnet:
             for name, parameter in self.unet.named_parameters():
                 parameter.requires_grad_("attentions" in name)
+        self.tune = tune
+        if tune != "all":
+            freeze_all_but(self, tune)
+            self.frozen_encoders = list(self.conditioner.encoders)
         if frozen_dtype != torch.float32:
             _cast_frozen(self, frozen_dtype)
         if stochastic_depth:
@@ -126,7 +137,18 @@ class StoryModel(pl.LightningModule):
         if self.global_rank:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["add_ons"] = self.parts.add_ons
+        if self.tune != "all":
+            checkpoint["base"] = self.parts.base
+            for key in _STATES & checkpoint.keys():
+                state = checkpoint[key]
+                checkpoint[key] = {name: state[name] for name in tuned_names(state, self.tune)}
+
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        if self.tune != "all":  # the rest is the base's, which is loaded already
+            for key in _STATES & checkpoint.keys():
+                checkpoint[key] = {**self.state_dict(), **checkpoint[key]}
         # With max_steps, the trainer takes an epoch that is over for one to go on with, finds no
         # batch left in it and counts it as trained.
         loops = checkpoint["loops"]["fit_loop"]
@@ -154,10 +176,12 @@ class StoryModel(pl.LightningModule):
         Args:
             latents, noise: (B * V, c, h, w); timesteps, unconditional: (B * V,).
         """
-        context, mask = self.conditioner(batch, unconditional)
+        context = self.conditioner(batch, unconditional)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         target = self._target(latents, noise, timesteps)
-        frames = (noisy, timesteps, context, mask, target)
+        frames = (noisy, timesteps, target, context.states, context.mask)
+        if context.bias is not None:
+            frames += (context.bias,)
         size = self.frames_per_micro_batch or len(noisy)
         if len(noisy) <= size:
             return self._squared_errors(*frames).mean()
@@ -167,10 +191,9 @@ class StoryModel(pl.LightningModule):
         sums = (checkpoint(self._sum, *part, use_reentrant=False) for part in parts)
         return sum(sums) / target.numel()
 
-    def _squared_errors(self, noisy, timesteps, context, mask, target) -> Tensor:
-        predicted = self.unet(
-            noisy, timesteps, encoder_hidden_states=context, encoder_attention_mask=mask
-        ).sample
+    def _squared_errors(self, noisy, timesteps, target, *context: Tensor) -> Tensor:
+        arguments = Context(*context).unet_arguments()
+        predicted = self.unet(noisy, timesteps, **arguments).sample
         return F.mse_loss(predicted.float(), target.float(), reduction="none")
 
     def _sum(self, *frames: Tensor) -> Tensor:
@@ -208,8 +231,8 @@ class StoryModel(pl.LightningModule):
         loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
         self.log("val_loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["story_id"]))
 
-    def predict_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """uint8 frames (B, K, 3, H, W) of a batch's stories, one noise stream a story."""
+    def predict_step(self, batch: dict, batch_idx: int) -> StoryPipelineOutput:
+        """A batch's stories, one noise stream a story."""
         how = dict(self.sampling)
         pipeline = StoryPipeline.from_components(self.parts, how.pop("scheduler"))
         pipeline.set_progress_bar_config(disable=True)  # the trainer shows one over batches
@@ -217,7 +240,7 @@ class StoryModel(pl.LightningModule):
         if how.pop("task") == "continuation":
             first_frames = pipeline.fit_frames([frames[0] for frames in batch["frames"]])
         generators = [story_generator(seed, story_id) for story_id in batch["story_id"]]
-        return pipeline(batch["captions"], first_frames, generator=generators, **how).frames
+        return pipeline(batch["captions"], first_frames, generator=generators, **how)
 
     def configure_optimizers(self) -> dict:
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -225,6 +225,12 @@ BAD = [  # word, the value as shown, the remedy
     ("freeze_clip=no_thanks", '"no_thanks"', ON_OFF),
     ("freeze_blip=null", "null", ON_OFF),
     ("freeze_resnet=0", "0", ON_OFF),
+    ("causal_story.spatial_window=0", "0", WHOLE + " or null"),
+    ("causal_story.spatial_variant=paper", '"paper"', "one of window, released"),
+    ("causal_story.blocks=mid", '"mid"', "a list of words"),
+    ("causal_story.history_weights=1", "1", ON_OFF),
+    ("tune=everything", '"everything"', "one of all, attention, adapter, lora"),
+    ("lora_rank=0", "0", WHOLE),
     ("stochastic_depth=1", "1", "a number from 0 to 0.9"),
     ("gradient_checkpointing=yes_please", '"yes_please"', ON_OFF),
     ("frames_per_micro_batch=0", "0", WHOLE + " or null"),
@@ -275,7 +281,7 @@ def test_every_rule_refuses_something(composed_once):
     """No key takes anything at all: each has a line in the table above or shares its rule."""
     tried = {word.partition("=")[0] for word, *_ in BAD}
     top = {key for key in RULES if not isinstance(RULES[key], dict)}
-    files = {"train_model_file", "test_model_file"}
+    files = {"train_model_file", "test_model_file", "base_model_file"}
     assert top - tried <= files
     for key in sorted(files | {"evaluation.judge", "evaluation.inception_weights"}):
         with pytest.raises(ConfigError, match=f"^{key} is 3; it must be a text or null$"):

@@ -24,7 +24,7 @@ def compare_forward(folder: Path, task: str, kind: str) -> list[Line]:
         batch["caption_ids"].flatten(0, 1), batch["caption_mask"].flatten(0, 1)
     )
     null_caption, null_history = conditioner.null_states()
-    context, mask = conditioner(batch, null)
+    context, mask = conditioner(batch, null)[:2]
     posterior = model.vae.encode(batch["target_images"].flatten(0, 1)).latent_dist
     sample = posterior.mean + posterior.std * golden["vae_sample_noise"]
     latents, noise, timesteps = (golden[k] for k in ("latents", "noise", "timesteps"))

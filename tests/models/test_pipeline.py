@@ -155,7 +155,7 @@ def predict(parts, captions, ids, seed=3, task="visualization", **how):
         "guidance_scale": 2.0, **how,
     }  # fmt: skip
     batch = story_batch(parts, captions, random_frames(len(ids), len(captions[0]), 16))
-    return StoryModel(parts, sampling=sampling).predict_step({**batch, "story_id": ids}, 0)
+    return StoryModel(parts, sampling=sampling).predict_step({**batch, "story_id": ids}, 0).frames
 
 
 def test_one_seed_draws_one_story_in_any_batch():

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from models.pipeline import StoryPipelineOutput
 from models.samples_folder import SamplesFolder, SamplesWriter
 
 SAMPLER = {"scheduler": "ddim", "eta": 0.0}
@@ -167,6 +168,7 @@ callbacks.BasePredictionWriter = object
 sys.modules["pytorch_lightning.callbacks"] = callbacks
 import numpy as np
 from PIL import Image
+from models.pipeline import StoryPipelineOutput
 from models.samples_folder import SamplesFolder
 
 path, moment, *numbers = sys.argv[1:]
@@ -218,12 +220,11 @@ def test_processes_at_once_write_whole_lines(tmp_path):
 # The Lightning side
 
 
-def write(tmp_path, batch, stories=2):
+def write(tmp_path, batch, stories=2, weights=None):
     frames = torch.from_numpy(np.stack([pictures(i) for i in range(stories)]))
     folder = SamplesFolder(tmp_path, SETTINGS)
-    SamplesWriter(folder).write_on_batch_end(
-        SimpleNamespace(), None, frames.permute(0, 1, 4, 2, 3), [0, 1], batch, 0, 0
-    )
+    drawn = StoryPipelineOutput(frames.permute(0, 1, 4, 2, 3), weights)
+    SamplesWriter(folder).write_on_batch_end(SimpleNamespace(), None, drawn, [0, 1], batch, 0, 0)
     return entries(tmp_path)
 
 
@@ -239,6 +240,14 @@ def test_a_predicted_batch_is_written_story_by_story(tmp_path):
         saved = [np.asarray(Image.open(tmp_path / name)) for name in line["reference_frames"]]
         assert np.array_equal(np.stack(saved), reference)
     check_whole(tmp_path, [0, 1])
+
+
+def test_history_weights_are_written_with_their_story(tmp_path):
+    batch = {"story_id": ["s0", "s1"], "captions": [["a", "b"]] * 2, "labels": None}
+    weights = torch.tensor([[[0, 0], [1, 0]], [[0, 0], [0.123456, 0]]])
+    lines = write(tmp_path, batch, weights=weights)
+    assert [line["history_weights"][1] for line in lines] == [[1, 0], [0.1235, 0]]
+    assert all("history_weights" not in line for line in write(tmp_path / "plain", batch))
 
 
 @pytest.mark.parametrize("given", [0, 1])

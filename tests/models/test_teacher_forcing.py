@@ -42,7 +42,7 @@ def test_frame_n_is_conditioned_alike_in_training_and_sampling(parts, task, monk
     halves = []  # a row for each story and target, unconditional ones first as in sampling
     for unconditional in (True, False):
         drop = torch.full((2 * (K - given),), unconditional)
-        context, mask = parts.conditioner(batch, drop)
+        context, mask = parts.conditioner(batch, drop)[:2]
         halves.append((context.unflatten(0, (2, -1)), mask.unflatten(0, (2, -1))))
     for target, (context, mask) in enumerate(sampled.calls):
         assert len(context) == 4
@@ -141,6 +141,6 @@ def test_hidden_history_conditions_every_frame_as_a_first_one(parts, task):
 def test_the_first_row_of_a_training_story_sees_no_history(parts):
     batch = story_batch(parts, CAPTIONS, random_frames(2, K, 16))
     with torch.no_grad():
-        _, mask = parts.conditioner(batch, torch.tensor([False] * K + [True] * K))
+        mask = parts.conditioner(batch, torch.tensor([False] * K + [True] * K)).mask
     assert not mask[0, S:].any() and not mask[K, S:].any()  # unconditional rows included
     assert mask[:, :S].any(1).all()

@@ -133,7 +133,7 @@ def test_the_forks_tables_go_through_their_layer_norm(original, tmp_path):
     batch = story_batch(plain.parts, STORIES[:2], random_frames(2, 4, 16))
     null = torch.tensor([True] + [False] * 7)
     contexts = model.conditioner(batch, null), plain.conditioner(batch, null)
-    for ours, expected in zip(*contexts, strict=True):
+    for ours, expected in zip(*(context[:2] for context in contexts), strict=True):
         torch.testing.assert_close(ours, expected)
     # What the model then saves is known again, and goes back as it came.
     again = StoryModel(build_parts())

@@ -1,0 +1,260 @@
+"""What do Causal-Story's add-ons and parameter-efficient tuning bring? Asked of the cartoon world.
+
+    python -m benchmarks.causal_story                   all runs, then the tables
+    python -m benchmarks.causal_story --only tunes      one half of them; a second process can do
+                                                        the other one, add-ons, in the same folder
+    python -m benchmarks.causal_story --tables          the tables of the runs that are there
+    python -m benchmarks.causal_story --cost            time a training step and a drawn frame
+
+First AR-LDM and each add-on train alike: same base, stories, steps and seeds. Then AR-LDM trains on
+the stories of four characters and is tuned to those in which one of the other two appears, and is
+measured on both. (The pretrained base has seen all six in single pictures.) A run's result is one
+JSON file in the folder --out; a run that is there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.cartoon_demo import make_judge
+from benchmarks.causal_story_cost import print_cost
+from benchmarks.history_hits import history_hits
+from building import open_stories
+from config import load_config
+from datasets.cartoon.world import LABEL_VOCABULARY
+from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
+from evaluation.cartoon_metrics import METRICS, read_stories, score
+from evaluation.judge import Judge
+from evaluation.samples import read_samples
+from main import draw_stories, train
+
+# The tiny U-Net's mid block has 4x4 positions, on which a window of 32 is plain causal attention;
+# down.0 and up.1 have 8x8, where it bites.
+BLOCKS = "causal_story.blocks=[mid,down.0,up.1]"
+SPATIAL = ["causal_story.spatial_window=32", BLOCKS]
+WEIGHTS = ["causal_story.history_weights=true"]
+ADAPTER = ["causal_story.adapter_width=32", BLOCKS]
+VARIANTS = {
+    "AR-LDM": [],
+    "+ spatial": SPATIAL,
+    "+ history weights": WEIGHTS,
+    "+ history window": ["causal_story.history_window=2"],
+    "+ adapter": ADAPTER,
+    "+ spatial + history weights": [*SPATIAL, *WEIGHTS],
+}
+FASTER = "init_lr=2e-3"  # the few numbers that an adapter or LoRA has bear more; 8e-4 otherwise
+TUNES = {
+    "tune: all": [],
+    "tune: adapter": ["tune=adapter", *ADAPTER, FASTER],
+    "tune: lora": ["tune=lora", "lora_rank=16", FASTER],
+}
+BEFORE = "before tuning"
+NEW = {"tiko", "luna"}  # of the six characters: who comes in the second part only
+BATCH = 5  # stories a step
+
+
+class Ablation:
+    """Runs what is missing in `out` and keeps its results there."""
+
+    def __init__(self, out: Path, steps: int, stories: int, overrides: list[str]) -> None:
+        self.out = out
+        self.settings = {"steps": steps, "stories": stories, "overrides": overrides}
+        self.overrides = overrides
+        self.steps, self.stories = steps, stories
+        self.judge: Judge | None = None
+
+    def read(self, name: str, seed: int) -> dict | None:
+        """A run's result, if it is there."""
+        path = self._path(name, seed)
+        if not path.is_file():
+            return None
+        result = json.loads(path.read_text())
+        if result["settings"] != self.settings:
+            raise ValueError(f"{path} was made with {result['settings']}; choose another --out")
+        return result
+
+    def compare_add_ons(self, seed: int) -> None:
+        for name, words in VARIANTS.items():
+            if self.read(name, seed) is None:
+                checkpoint, seconds = self._train(name, seed, words)
+                self._save(name, seed, checkpoint, seconds, {"": words})
+                shutil.rmtree(checkpoint.parent)
+
+    def compare_tunes(self, seed: int) -> None:
+        names = [BEFORE, *TUNES]
+        if all(self.read(name, seed) for name in names):
+            return
+        parts = self._write_parts()
+        old, new = ([f"cartoon.hdf5_file={path}"] for path in parts)
+        base = self._folder(BEFORE, seed) / "last.ckpt"
+        if self.read(BEFORE, seed) is None or not base.is_file():
+            base, seconds = self._train(BEFORE, seed, old)
+            self._save(BEFORE, seed, base, seconds, {"old": old, "new": new})
+        for name, words in TUNES.items():
+            if self.read(name, seed) is None:
+                words = [*words, f"base_model_file={base}"]
+                checkpoint, seconds = self._train(name, seed, [*words, *new])
+                how = {"old": [*words, *old], "new": [*words, *new]}
+                self._save(name, seed, checkpoint, seconds, how)
+                shutil.rmtree(checkpoint.parent)
+        shutil.rmtree(base.parent)
+
+    def _path(self, name: str, seed: int) -> Path:
+        words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
+        return self.out / f"{'-'.join(words)}-seed{seed}.json"
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.out / "checkpoints" / self._path(name, seed).stem
+
+    def _train(self, name: str, seed: int, words: list[str]) -> tuple[Path, float]:
+        print(f"{name}, seed {seed}", flush=True)
+        folder = self._folder(name, seed)
+        common = [
+            f"seed={seed}", f"run_name={folder.name}", f"ckpt_dir={folder.parent}",
+            f"batch_size={BATCH}", f"max_steps={self.steps}", "max_epochs=1000", "logger=none",
+            "save_every_minutes=null", *self.overrides, *words,
+        ]  # fmt: skip
+        stories = len(open_stories(load_config(common), "train"))
+        warmup = 0.1 * self.steps * BATCH / stories  # a tenth of the steps
+        begin = time.perf_counter()
+        checkpoint = train(load_config([f"warmup_epochs={warmup}", *common]))
+        return checkpoint, time.perf_counter() - begin
+
+    def _save(
+        self, name: str, seed: int, checkpoint: Path, seconds: float, ways: dict[str, list[str]]
+    ) -> None:
+        """Draw test stories in each of `ways`, judge them, write the result."""
+        result = {
+            "name": name, "seed": seed, "settings": self.settings,
+            "training_seconds": round(seconds, 1),
+            "checkpoint_mb": round(checkpoint.stat().st_size / 1e6, 2),
+            "trained_parameters": _trained(checkpoint),
+        }  # fmt: skip
+        for way, words in ways.items():
+            folder = self.out / "samples" / f"{self._path(name, seed).stem}{way and f'-{way}'}"
+            shutil.rmtree(folder, ignore_errors=True)
+            config = load_config([
+                *self.overrides, *words, f"seed={seed}", "mode=sample", "batch_size=20",
+                f"num_stories={self.stories}", f"test_model_file={checkpoint}",
+                f"sample_output_dir={folder}",
+            ])  # fmt: skip
+            draw_stories(config)
+            samples = read_samples(folder)
+            scores = score(samples.stories, read_stories(samples, self._judge(), progress=False))
+            result[way or "test"] = {**scores, "hits": history_hits(samples.stories)}
+        path = self._path(name, seed)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        os.replace(temporary, path)
+
+    def _judge(self) -> Judge:
+        path = self.out / "judge.safetensors"
+        if self.judge is None:
+            if not path.is_file():
+                make_judge().save(path)
+            self.judge = Judge.load(path)
+        return self.judge
+
+    def _write_parts(self) -> list[Path]:
+        """The story files of the four old characters, and of all stories with a new one."""
+        source = open_stories(load_config(self.overrides), "train").path
+        attributes = {"label_vocabulary": LABEL_VOCABULARY}
+        paths = [self.out / "old_characters.h5", self.out / "new_characters.h5"]
+        for path, wanted in zip(paths, (False, True), strict=True):
+            if path.is_file():
+                continue
+            with StoryWriter(path, attributes=attributes) as writer:
+                for split in SPLITS:
+                    stories = StoryFile(source, split)
+                    for i in range(len(stories)):
+                        labels = stories.labels(i)
+                        if wanted == any(NEW & set(label["cast"]) for label in labels):
+                            pictures = [stories.encoded(i, k) for k in range(len(labels))]
+                            texts = {"text": stories.captions(i)}
+                            writer.add(split, pictures, texts, stories.story_id(i), labels)
+        return paths
+
+    def print_tables(self, seeds: int) -> None:
+        """Mean and, after ±, standard deviation over the seeds that are there."""
+        for title, names, way in (
+            ("Add-ons", VARIANTS, "test"),
+            ("Tuned to new characters: stories with them", [BEFORE, *TUNES], "new"),
+            ("Tuned to new characters: stories without them", [BEFORE, *TUNES], "old"),
+        ):
+            print(f"\n{title}\n\n| | seeds | trained | MB | {' | '.join(METRICS)} |")
+            print("|" + "---|" * (len(METRICS) + 4))
+            for name in names:
+                if not (results := self._results(name, seeds)):
+                    continue
+                first = results[0]
+                values = (_mean_spread([r[way][metric] for r in results]) for metric in METRICS)
+                trained = f"{first['trained_parameters']:,} | {first['checkpoint_mb']:.1f}"
+                print(f"| {name} | {len(results)} | {trained} | {' | '.join(values)} |")
+        columns = ("rate", "chance", "latest", "mass")
+        print("\nDoes the largest history weight find the needed frame?\n")
+        print(f"| | frames | {' | '.join(columns)} |\n|" + "---|" * (len(columns) + 2))
+        for name in VARIANTS:
+            hits = [result["test"]["hits"] for result in self._results(name, seeds)]
+            if hits := [found for found in hits if found]:
+                values = (_mean_spread([found[column] for found in hits]) for column in columns)
+                print(f"| {name} | {hits[0]['frames']} | {' | '.join(values)} |")
+
+    def _results(self, name: str, seeds: int) -> list[dict]:
+        return [result for seed in range(seeds) if (result := self.read(name, seed))]
+
+
+def _trained(checkpoint: Path) -> int:
+    """How many numbers the optimiser moved."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    moments = content["optimizer_states"][0]["state"].values()
+    return sum(moment["exp_avg"].numel() for moment in moments)
+
+
+def _mean_spread(values: list[float | None]) -> str:
+    numbers = np.array([value for value in values if value is not None])
+    if not len(numbers):
+        return "–"
+    spread = f" ± {numbers.std(ddof=1):.3f}" if len(numbers) > 1 else ""
+    return f"{numbers.mean():.3f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("outputs/causal_story"))
+    parser.add_argument("--steps", type=int, default=120, help="of every training")
+    parser.add_argument("--stories", type=int, default=50, help="test stories drawn by a run")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--only", choices=("add-ons", "tunes"))
+    parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("overrides", nargs="*", help="config keys for all runs")
+    args = parser.parse_args()
+    if args.cost:
+        tunes = {name: words for name, words in TUNES.items() if words}
+        return print_cost({**VARIANTS, **tunes}, args.overrides)
+    args.out.mkdir(parents=True, exist_ok=True)
+    ablation = Ablation(args.out, args.steps, args.stories, args.overrides)
+    try:
+        for seed in range(0 if args.tables else args.seeds):
+            if args.only != "tunes":
+                ablation.compare_add_ons(seed)
+            if args.only != "add-ons":
+                ablation.compare_tunes(seed)
+        ablation.print_tables(args.seeds)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Time of a training step and of a drawn frame of each variant, as ratios to plain AR-LDM's.
+
+All variants take turns in one run, so that whatever else the machine does meets all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+from tqdm import tqdm
+
+from benchmarks.training_step import training_step
+from building import build_data, build_model, build_parts, open_stories
+from config import load_config
+from models.story_model import StoryModel
+
+__all__ = ["print_cost"]
+
+ROUNDS = 10
+FRAMES = 5
+
+
+def print_cost(variants: dict[str, list[str]], overrides: list[str], rounds: int = ROUNDS) -> None:
+    """`variants`: name -> config keys; the first one is what the others are compared with."""
+    config = load_config(overrides)
+    stories = open_stories(config, "train")
+    batch, steps, drawings = None, {}, {}
+    for name, words in variants.items():
+        config = load_config([*overrides, *words])
+        pl.seed_everything(config.seed)
+        parts = build_parts(config)
+        if batch is None:
+            data = build_data(config, parts, stories.path)
+            data.setup("fit")
+            batch = next(iter(data.train_dataloader()))
+        model = build_model(config, parts, 1).train()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, config.init_lr, fused=True)
+        steps[name] = _step(model, batch, optimizer, config)
+        drawings[name] = _draw(model, batch)
+    for title, works, frames in (
+        (f"a training step of {config.batch_size} stories", steps, 1),
+        (f"a drawn frame, {config.batch_size} at once", drawings, FRAMES),
+    ):
+        seconds = _take_turns(works, rounds)
+        plain = seconds[next(iter(works))]
+        print(f"\n| {title} | seconds | relative to {next(iter(works))} |\n|---|---|---|")
+        for name, times in seconds.items():
+            ratios = [time_ / other for time_, other in zip(times, plain, strict=True)]
+            low, _, high = statistics.quantiles(ratios, n=4)
+            median = statistics.median(times) / frames
+            shown = f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
+            print(f"| {name} | {median:.3f} | {shown} |")
+
+
+def _step(model: StoryModel, batch: dict, optimizer, config) -> Callable[[], None]:
+    def work() -> None:
+        model.train()
+        training_step(model, batch, optimizer, config)
+
+    return work
+
+
+def _draw(model: StoryModel, batch: dict) -> Callable[[], None]:
+    def work() -> None:
+        model.eval()
+        with torch.no_grad():
+            model.predict_step(batch, 0)
+
+    return work
+
+
+def _take_turns(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round; in every other one the order is turned round."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()  # allocations and caches
+    for turn in tqdm(range(rounds), "rounds"):
+        for name, work in list(works.items())[:: 1 if turn % 2 else -1]:
+            begin = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds

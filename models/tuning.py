@@ -1,0 +1,57 @@
+"""Parameter-efficient tuning: only what `tune` names trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+__all__ = ["TUNE", "add_lora", "freeze_all_but", "is_add_on", "parameters_by_part", "tuned_names"]
+
+TUNE = {  # what a parameter's name must hold to train
+    "all": ("",),
+    "attention": (".attn1.", ".attn2.", ".history_weighting."),
+    "adapter": (".adapter.", ".history_weighting."),
+    "lora": (".lora_A.", ".lora_B.", ".history_weighting."),
+}
+_ADD_ONS = (".adapter.", ".lora_A.", ".lora_B.", ".history_weighting.")  # not AR-LDM's own
+
+
+def add_lora(unet: UNet2DConditionModel, rank: int) -> None:
+    """Low-rank updates beside every attention projection, through diffusers' PEFT integration."""
+    from peft import LoraConfig  # slow to import, and rarely needed
+
+    unet.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
+    )
+
+
+def freeze_all_but(model: nn.Module, tune: str) -> None:
+    """Freeze every parameter that `tune` does not name; what was frozen stays so."""
+    trains = tuned_names((name for name, _ in model.named_parameters()), tune)
+    for name, parameter in model.named_parameters():
+        if name not in trains:
+            parameter.requires_grad_(False)
+
+
+def tuned_names(names: Iterable[str], tune: str) -> set[str]:
+    """Those of `names` that `tune` names."""
+    return {name for name in names if any(part in f".{name}" for part in TUNE[tune])}
+
+
+def is_add_on(name: str) -> bool:
+    """Whether a tensor of this name is none of AR-LDM's own."""
+    return any(part in f".{name}" for part in _ADD_ONS)
+
+
+def parameters_by_part(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Part -> (numbers that train, numbers in all); the conditioner's parts one by one."""
+    counts: dict[str, tuple[int, int]] = {}
+    for name, parameter in model.named_parameters():
+        steps = name.split(".")
+        part = ".".join(steps[: 1 + (steps[0] == "conditioner")])
+        trains, numbers = counts.get(part, (0, 0))
+        size = parameter.numel()
+        counts[part] = (trains + size * parameter.requires_grad, numbers + size)
+    return counts

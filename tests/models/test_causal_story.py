@@ -1,0 +1,207 @@
+"""Causal-Story's add-ons in a whole story model: where they sit and what they change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_parts import STORIES, build_parts, random_frames, story_batch
+
+from models.causal_story import add_causal_story, in_use, transformer_blocks
+from models.conditioning import history_visibility
+from models.pipeline import StoryPipeline
+from models.story_model import StoryModel
+
+CAPTIONS = [STORIES[0], STORIES[2]]
+NEUTRAL = {"adapter_width": 3, "history_weights": True, "blocks": ["mid", "down.1", "up.0"]}
+
+
+def with_add_ons(**how):
+    parts = build_parts()
+    torch.manual_seed(7)
+    add_causal_story(parts.unet, parts.conditioner, **how)
+    return parts
+
+
+def prefer(parts, scale=1.0):
+    """Make history weights unequal."""
+    torch.manual_seed(5)
+    torch.nn.init.normal_(parts.conditioner.history_weighting.query.weight, std=scale)
+    return parts
+
+
+def draw(parts, captions=CAPTIONS, **how):
+    noise = [torch.Generator().manual_seed(i) for i in range(len(captions))]
+    pipeline = StoryPipeline.from_components(parts)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(captions, generator=noise, num_inference_steps=2, **how)
+
+
+def loss_and_gradients(parts, batch, **how):
+    model = StoryModel(parts, classifier_free_rate=0.3, **how)
+    model.log = lambda *args, **kwargs: None
+    model.train()
+    torch.manual_seed(3)
+    loss = model.training_step(batch, 0)
+    loss.backward()
+    return loss.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return story_batch(build_parts(), CAPTIONS, random_frames(2, 4, 16))
+
+
+def test_blocks_are_found_by_name_and_unknown_ones_named():
+    unet = build_parts().unet  # attention in its lower resolution
+    counts = {name: len(list(transformer_blocks(unet, name))) for name in ("mid", "down.1", "up.0")}
+    assert counts == {"mid": 1, "down.1": 1, "up.0": 2}
+    for name in ("down.0", "down.9", "side.1"):
+        with pytest.raises(ValueError, match=f"names '{name}', .* in mid, down.1, up.0$"):
+            list(transformer_blocks(unet, name))
+
+
+def test_what_is_in_use_is_told_from_what_is_off():
+    off = {
+        "spatial_window": None, "spatial_variant": "window", "adapter_width": None,
+        "blocks": ["mid"], "history_window": None, "history_weights": False,
+    }  # fmt: skip
+    assert in_use(off) == {}
+    assert in_use({**off, "history_window": 2}) == {"history_window": 2}
+    assert in_use({**off, "adapter_width": 8}) == {"adapter_width": 8, "blocks": ["mid"]}
+    spatial = in_use({**off, "spatial_window": 32, "spatial_variant": "released"})
+    assert spatial.keys() == {"spatial_window", "spatial_variant", "blocks"}
+
+
+def test_neutral_add_ons_change_no_sample_and_no_loss_to_the_bit(batch):
+    plain, added = draw(build_parts()), draw(with_add_ons(**NEUTRAL))
+    assert torch.equal(plain.frames, added.frames)
+    assert plain.history_weights is None
+    expected = loss_and_gradients(build_parts(), batch)[0]
+    assert torch.equal(loss_and_gradients(with_add_ons(**NEUTRAL), batch)[0], expected)
+
+
+def test_the_spatial_mask_acts_where_it_was_put():
+    plain = draw(build_parts()).frames
+    for how in ({"spatial_window": 3}, {"spatial_window": 3, "spatial_variant": "released"}):
+        assert not torch.equal(draw(with_add_ons(**how)).frames, plain)
+    parts = with_add_ons(spatial_window=3, blocks=["mid"])
+    kinds = {
+        name.split(".")[0]: type(module.processor).__name__
+        for name, module in parts.unet.named_modules()
+        if name.endswith("attn1")
+    }
+    assert kinds["mid_block"] == "LocalCausalAttnProcessor"
+    assert kinds["down_blocks"] == kinds["up_blocks"] == "AttnProcessor2_0"
+
+
+# history window
+
+
+@pytest.mark.parametrize("given", [0, 1])
+@pytest.mark.parametrize("window", [1, 2, 9])
+def test_window_against_a_plain_loop(given, window):
+    visible = history_visibility(4, 4 + given, window)
+    for target in range(4):
+        frame = target + given
+        seen = [slot for slot in range(4 + given) if frame - window <= slot < frame]
+        assert visible[target].nonzero().flatten().tolist() == seen
+
+
+@torch.no_grad()
+def test_a_frame_outside_the_window_changes_nothing_to_the_bit(batch):
+    """For frame 3, slot 0 is three frames back, slot 1 is two."""
+    conditioner = prefer(with_add_ons(history_window=2, history_weights=True)).conditioner
+
+    def seen(changed_slot=None):
+        images = batch["history_images"].clone()
+        if changed_slot is not None:
+            images[:, changed_slot] += 1
+        context = conditioner({**batch, "history_images": images}, torch.zeros(8).bool())
+        shown = torch.where(context.mask[..., None], context.states, 0)
+        return shown[3], context.bias[3], context.weights[3]
+
+    plain, outside, inside = seen(), seen(0), seen(1)
+    assert all(torch.equal(a, b) for a, b in zip(plain, outside, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(plain, inside, strict=True))
+    assert plain[2][0] == 0
+
+
+def test_sampling_within_a_window_keeps_only_what_it_sees():
+    """A window over everything is no window; a small one hides the first frame from the last."""
+    whole = draw(build_parts()).frames
+    assert torch.equal(draw(with_add_ons(history_window=9)).frames, whole)
+    short = draw(with_add_ons(history_window=1))
+    assert torch.equal(short.frames[:, :2], whole[:, :2])
+    assert not torch.equal(short.frames[:, 2:], whole[:, 2:])
+
+
+# history weights
+
+
+def test_weights_are_read_out_and_add_up():
+    parts = prefer(with_add_ons(history_weights=True, history_window=2))
+    for scale in (1.0, 3.0):
+        weights = draw(parts, guidance_scale=scale).history_weights
+        assert weights.shape == (2, 4, 4)
+        seen = weights > 0
+        expected = history_visibility(4, 4, 2).expand(2, 4, 4)
+        assert torch.equal(seen, expected)
+        torch.testing.assert_close(weights.sum(-1), torch.tensor([[0.0, 1, 1, 1]] * 2))
+    assert not torch.allclose(weights[:, 3, 1], torch.tensor(0.5), atol=1e-3)
+
+
+def test_given_frames_and_hidden_history_have_weights_too():
+    parts = prefer(with_add_ons(history_weights=True))
+    first = random_frames(2, 1, 16)[:, 0]
+    weights = draw(parts, first_frames=first).history_weights
+    assert weights[:, 0].sum() == 0 and weights[0, 1].tolist() == [1, 0, 0, 0]
+    assert draw(parts, use_history=False).history_weights is None
+
+
+@torch.no_grad()
+def test_training_and_sampling_prefer_alike(batch):
+    parts = prefer(with_add_ons(history_weights=True))
+    context = parts.conditioner(batch, torch.zeros(8, dtype=torch.bool))
+    pipeline = StoryPipeline.from_components(parts)
+    ids, mask = pipeline._tokens(parts.clip_tokenizer, CAPTIONS)
+    null_states = parts.conditioner.null_states()
+    flat = [batch[f"history_{part}"].flatten(0, 1) for part in ("images", "ids", "mask")]
+    states = parts.conditioner.encode_history(*flat).unflatten(0, (2, 4))
+    for k in range(1, 4):
+        captions = parts.conditioner.encode_captions(ids[:, k], mask[:, k])
+        past = list(states[:, :k].unbind(1))
+        step = pipeline._context(
+            captions, mask[:, k], past, batch["history_mask"][:, :k], null_states, 1
+        )
+        for story in range(2):
+            row = context.weights[4 * story + k, :k]
+            torch.testing.assert_close(step.weights[story], row, atol=1e-5, rtol=0)
+            tokens = step.bias.shape[-1]
+            bias = context.bias[4 * story + k, :, :tokens]
+            torch.testing.assert_close(step.bias[story], bias, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_classifier_free_rows_prefer_nothing(batch):
+    conditioner = prefer(with_add_ons(history_weights=True)).conditioner
+    dropped = torch.arange(8) % 2 == 0
+    bias = conditioner(batch, dropped).bias
+    assert torch.equal(bias[dropped], torch.zeros_like(bias[dropped]))
+    assert bias[~dropped][1].abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    "how", [{"frames_per_micro_batch": 3}, {"gradient_checkpointing": True}], ids=str
+)
+def test_less_memory_gives_the_same_step(batch, how):
+    """The bias reaches the U-Net in parts and a second time as well."""
+    loss, gradients = loss_and_gradients(prefer(with_add_ons(history_weights=True)), batch)
+    plain = loss_and_gradients(build_parts(), batch)[0]
+    assert not torch.isclose(loss, plain, rtol=1e-6)
+    again, others = loss_and_gradients(prefer(with_add_ons(history_weights=True)), batch, **how)
+    torch.testing.assert_close(again, loss, rtol=1e-5, atol=0)
+    assert gradients.keys() == others.keys()
+    for name in ("query", "key"):
+        name = f"conditioner.history_weighting.{name}.weight"
+        size = gradients[name].abs().max()
+        assert size > 0 and (gradients[name] - others[name]).abs().max() <= 1e-3 * size

@@ -1,0 +1,100 @@
+"""Parameter-efficient tuning: who trains, who is in the graph, what starts as identity."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_parts import STORIES, build_parts, random_frames, story_batch
+
+from models.causal_story import add_causal_story
+from models.pipeline import StoryPipeline
+from models.story_model import StoryModel
+from models.tuning import add_lora, parameters_by_part
+
+
+def tuned_model(tune, **how):
+    parts = build_parts()
+    add_causal_story(parts.unet, parts.conditioner, adapter_width=3, history_weights=True)
+    if tune == "lora":
+        add_lora(parts.unet, rank=2)
+    return StoryModel(parts, tune=tune, classifier_free_rate=0, **how)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return story_batch(build_parts(), [STORIES[0], STORIES[2]], random_frames(2, 4, 16))
+
+
+NAMED = {
+    "attention": lambda name: ".attn1." in name or ".attn2." in name,
+    "adapter": lambda name: ".adapter." in name,
+    "lora": lambda name: ".lora_" in name,
+}
+
+
+@pytest.mark.parametrize("tune", NAMED)
+def test_gradients_reach_what_is_named_and_nothing_else(batch, tune):
+    model = tuned_model(tune).train()
+    model.log = lambda *args, **how: None
+    for parameter in model.parameters():  # what starts at zero would hide others' gradients
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    torch.manual_seed(0)
+    model.training_step(batch, 0).backward()
+    expected = {
+        name for name, _ in model.named_parameters()
+        if NAMED[tune](name) or "history_weighting" in name
+    }  # fmt: skip
+    reached = {
+        name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum()
+    }
+    assert reached == expected and len(expected) > 4
+    trains = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trains == expected
+
+
+def test_what_is_frozen_is_out_of_the_graph_and_draws_no_dropout(batch):
+    model = tuned_model("lora").train()
+    context = model.conditioner(batch, torch.zeros(8, dtype=torch.bool))
+    assert not context.states.requires_grad and context.bias.requires_grad
+    assert torch.equal(context.states, model.conditioner(batch, torch.zeros(8).bool()).states)
+    whole = tuned_model("all").train()
+    assert whole.conditioner(batch, torch.zeros(8, dtype=torch.bool)).states.requires_grad
+
+
+def test_freezing_and_tuning_go_together():
+    model = tuned_model("attention", freeze_resnet=True, freeze_clip=True)
+    trains = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trains and all(".attn" in n or "history_weighting" in n for n in trains)
+
+
+def test_lora_starts_as_identity_to_the_bit():
+    def frames(parts):
+        pipeline = StoryPipeline.from_components(parts)
+        pipeline.set_progress_bar_config(disable=True)
+        noise = torch.Generator().manual_seed(0)
+        return pipeline([STORIES[0]], generator=noise, num_inference_steps=2).frames
+
+    parts = build_parts()
+    plain = frames(parts)
+    add_lora(parts.unet, rank=2)
+    assert torch.equal(frames(parts), plain)
+    for name, parameter in parts.unet.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter)
+    assert not torch.equal(frames(parts), plain)
+
+
+def test_parts_are_counted_right():
+    model = tuned_model("adapter")
+    counts = parameters_by_part(model)
+    width, rank = model.unet.config.block_out_channels[-1], 3
+    assert counts["unet"][0] == 2 * width * rank + width + rank
+    query = model.conditioner.history_weighting.query.weight
+    assert counts["conditioner.history_weighting"] == (2 * query.numel(), 2 * query.numel())
+    assert sum(trains for trains, _ in counts.values()) == sum(
+        p.numel() for p in model.parameters() if p.requires_grad
+    )
+    assert sum(all_ for _, all_ in counts.values()) == sum(p.numel() for p in model.parameters())
+    text = counts["conditioner.text_encoder"]
+    assert text == (0, sum(p.numel() for p in model.conditioner.text_encoder.parameters()))

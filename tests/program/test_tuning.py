@@ -1,0 +1,145 @@
+"""Tuning a trained model through the program: what is saved, and what it loads onto."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from outcomes import picture, read, same
+
+import main
+from config import ConfigError
+
+ADAPTER = ["tune=adapter", "causal_story.adapter_width=4", "causal_story.history_weights=true"]
+LORA = ["tune=lora", "lora_rank=2"]
+
+
+@pytest.fixture(scope="session")
+def tuned(shrunk, trained):
+    """Trains what `words` say on top of the shared checkpoint; once for each."""
+    made = {}
+
+    def tune(*words):
+        if words not in made:
+            name = f"run_name=tuned{len(made)}"
+            how = [f"base_model_file={trained}", name, "max_epochs=2", "init_lr=1e-2"]
+            made[words] = main.train(shrunk(*words, *how))
+        return made[words]
+
+    return tune
+
+
+def frames(folder):
+    return np.stack([picture(path) for path in sorted(folder.glob("*/0*.png"))])
+
+
+@pytest.mark.parametrize(
+    "words, parts",
+    [(ADAPTER, (".adapter.", "history_weighting")), (LORA, (".lora_A.", ".lora_B."))],
+    ids=["adapter", "lora"],
+)
+def test_a_checkpoint_holds_what_was_tuned_and_draws_with_its_base(
+    tuned, trained, sampled, words, parts, monkeypatch
+):
+    checkpoint = tuned(*words)
+    state = read(checkpoint)["state_dict"]
+    assert state and all(any(part in name for part in parts) for name in state)
+    assert checkpoint.stat().st_size < trained.stat().st_size / 5
+    # What it draws is what the model in memory drew when it was saved.
+    whole, load = [], main.load_weights
+    monkeypatch.setattr(main, "load_weights", lambda *a: (load(*a), whole.append(a[0])))
+    how = [*words, f"test_model_file={checkpoint}", f"base_model_file={trained}"]
+    first, _ = sampled(*how, to="first")
+    again, _ = sampled(*how, to="again")
+    assert np.array_equal(frames(first), frames(again))
+    plain, _ = sampled(f"test_model_file={trained}", to="plain")
+    assert not np.array_equal(frames(first), frames(plain))
+    own = whole[0].state_dict()
+    assert same({name: own[name] for name in state}, state)
+    base = {name.replace(".base_layer", ""): value for name, value in own.items()}
+    base = {name: base[name] for name in read(trained)["state_dict"]}
+    assert same(base, read(trained)["state_dict"])
+
+
+def test_a_tuned_run_resumes(tuned, shrunk, trained):
+    """Two epochs and a third one are three epochs, but for the rate's own schedule."""
+    checkpoint = tuned(*LORA)
+    words = [*LORA, f"base_model_file={trained}", "run_name=tuned_on", "max_epochs=3"]
+    resumed = read(main.train(shrunk(*words, f"train_model_file={checkpoint}")))
+    assert resumed["global_step"] == 6
+    assert resumed["state_dict"].keys() == read(checkpoint)["state_dict"].keys()
+    assert not same(resumed["state_dict"], read(checkpoint)["state_dict"])
+
+
+def test_averages_hold_what_was_tuned_too(shrunk, trained):
+    words = [*LORA, f"base_model_file={trained}", "run_name=tuned_average", "ema_decay=0.5"]
+    checkpoint = main.train(shrunk(*words))
+    content = read(checkpoint)
+    assert content["current_model_state"].keys() == content["state_dict"].keys()
+    assert all(".lora_" in name for name in content["state_dict"])
+    assert not same(content["current_model_state"], content["state_dict"])
+    words = [*words, "max_epochs=2", f"train_model_file={checkpoint}"]
+    assert read(main.train(shrunk(*words)))["global_step"] == 4
+
+
+def test_another_base_is_refused(tuned, shrunk, sampled):
+    other = main.train(shrunk("run_name=other_base", "max_steps=1", "seed=5"))
+    with pytest.raises(ValueError, match="was tuned from weights with the hash .*set base_model"):
+        sampled(*LORA, f"test_model_file={tuned(*LORA)}", f"base_model_file={other}")
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ([], "was trained with lora_rank=2, but the configuration has no lora_rank; set lora_rank"),
+        (["tune=lora", "lora_rank=3"], "trained with lora_rank=2, .* has lora_rank=3; set lora_ra"),
+        ([*LORA, "causal_story.history_window=2"],
+         "was trained with no causal_story.history_window, but .* has .*_window=2; set causal_st"),
+    ],
+)  # fmt: skip
+def test_other_add_ons_than_in_training_are_refused(tuned, trained, sampled, words, says):
+    """Also those without weights, which would change the pictures silently."""
+    with pytest.raises(ValueError, match=says):
+        sampled(*words, f"test_model_file={tuned(*LORA)}", f"base_model_file={trained}")
+
+
+def test_what_was_tuned_is_no_base(tuned, shrunk):
+    with pytest.raises(ValueError, match="holds only what was tuned; give what it was tuned from"):
+        main.train(shrunk(*LORA, f"base_model_file={tuned(*LORA)}", "run_name=none"))
+
+
+def test_blocks_without_attention_are_named(shrunk):
+    words = ["causal_story.adapter_width=4", "causal_story.blocks=[mid,up.9]", "run_name=none"]
+    with pytest.raises(ValueError, match=r"causal_story.blocks names 'up.9'.* in mid"):
+        main.train(shrunk(*words))
+
+
+def test_the_table_of_what_trains_is_printed(shrunk, trained, capsys):
+    words = [*ADAPTER, f"base_model_file={trained}", "run_name=table", "max_steps=1"]
+    state = read(main.train(shrunk(*words)))["state_dict"]
+    printed = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()
+               if len(line.split()) == 3}  # fmt: skip
+    count = sum(value.numel() for value in state.values())
+    assert printed["all"][0] == f"{count:,}"
+    unet = sum(value.numel() for name, value in state.items() if name.startswith("unet."))
+    assert printed["unet"][0] == f"{unet:,}" and printed["vae"][0] == "0"
+
+
+def test_history_weights_are_in_the_manifest(tuned, trained, sampled):
+    how = [*ADAPTER, f"test_model_file={tuned(*ADAPTER)}", f"base_model_file={trained}"]
+    _, entries = sampled(*how)
+    for entry in entries.values():
+        rows = entry["history_weights"]
+        assert [round(sum(row), 2) for row in rows] == [0] + [1] * (len(rows) - 1)
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["tune=lora"], "tune is lora, which starts from a trained model, but base_model_file is"),
+        (["tune=adapter", f"base_model_file={__file__}"], "tune is adapter, but causal_story.ada"),
+        (["base_model_file=nowhere.ckpt"], "base_model_file: there is no file nowhere.ckpt"),
+    ],
+)
+def test_what_tuning_needs_is_asked_for(shrunk, words, says):
+    with pytest.raises(ConfigError, match=says):
+        shrunk(*words)

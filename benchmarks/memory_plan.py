@@ -33,7 +33,7 @@ from benchmarks.gpu_autocast import GpuAutocast
 from benchmarks.random_parts import SIZES, Sizes, random_batch, random_parts
 from benchmarks.storages import KINDS, StorageTracker
 from benchmarks.training_step import PlannedAdam, training_step
-from building import HALF, build_model
+from building import HALF, add_add_ons, build_model
 from config import DATASETS, load_config
 
 GIB = 2**30
@@ -43,6 +43,8 @@ PUBLISHED = (  # what the original trains with, whatever config.yaml says
 )  # fmt: skip
 SMALL = "precision=bf16-mixed optimizer=adamw8bit frames_per_micro_batch=1"
 FROZEN = "freeze_clip=true freeze_blip=true freeze_resnet=true"
+TUNED = "half_frozen_weights=true gradient_checkpointing=true"
+EVERYWHERE = "[down.0,down.1,down.2,mid,up.1,up.2,up.3]"
 TABLE = (  # everything at 512x512, Pororo's 85 tokens, five frames a story
     "",
     "precision=bf16-mixed",
@@ -54,6 +56,9 @@ TABLE = (  # everything at 512x512, Pororo's 85 tokens, five frames a story
     f"{SMALL} {FROZEN}",
     f"{SMALL} {FROZEN} half_frozen_weights=true",
     f"{SMALL} {FROZEN} half_frozen_weights=true cache_latents=true",
+    f"{SMALL} {TUNED} tune=lora lora_rank=16",
+    f"{SMALL} {TUNED} tune=adapter causal_story.adapter_width=64",
+    f"{SMALL} {TUNED} tune=adapter causal_story.adapter_width=64 causal_story.blocks={EVERYWHERE}",
 )
 CALIBRATION = (
     ("tiny", "batch_size=4"),
@@ -65,8 +70,9 @@ CALIBRATION = (
 
 
 def read_config(words: list[str]) -> DictConfig:
-    """The configuration of a plan: Pororo's story file need not be there."""
+    """The configuration of a plan: neither Pororo's stories nor a tuning's base need be there."""
     there = [f"{name}.hdf5_file={__file__}" for name in DATASETS]
+    there.append(f"base_model_file={__file__}")
     words = [*PUBLISHED, *there, *words]
     config = load_config(words)
     if config.backbone != "sd15":
@@ -81,6 +87,7 @@ def plan(config: DictConfig, sizes: Sizes = SIZES["sd15"]) -> Counter[str]:
         with no_init_weights():
             data = config[config.dataset]
             parts = random_parts(sizes, data.max_length, len(data.new_tokens))
+        add_add_ons(parts, config, load=False)
         model = build_model(config, parts, 1).train()
         batch = random_batch(parts, config)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

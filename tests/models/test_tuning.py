@@ -7,6 +7,7 @@ import torch
 from tiny_parts import STORIES, build_parts, random_frames, story_batch
 
 from models.causal_story import add_causal_story
+from models.checkpoint import load_base, load_weights
 from models.pipeline import StoryPipeline
 from models.story_model import StoryModel
 from models.tuning import add_lora, parameters_by_part
@@ -98,3 +99,39 @@ def test_parts_are_counted_right():
     assert sum(all_ for _, all_ in counts.values()) == sum(p.numel() for p in model.parameters())
     text = counts["conditioner.text_encoder"]
     assert text == (0, sum(p.numel() for p in model.conditioner.text_encoder.parameters()))
+
+
+@pytest.mark.parametrize("tune", [*NAMED, "all"])
+def test_saved_and_loaded_onto_the_base_it_draws_the_same_to_the_bit(tune, tmp_path):
+    def build():
+        parts = build_parts()
+        parts.add_ons = {"tune": tune, "causal_story.adapter_width": 3}
+        torch.manual_seed(1)
+        add_causal_story(parts.unet, parts.conditioner, adapter_width=3)
+        load_base(parts, base)
+        if tune == "lora":
+            add_lora(parts.unet, rank=2)
+        return StoryModel(parts, tune=tune).eval()
+
+    def frames(model):
+        pipeline = StoryPipeline.from_components(model.parts)
+        pipeline.set_progress_bar_config(disable=True)
+        noise = torch.Generator().manual_seed(0)
+        return pipeline([STORIES[0]], generator=noise, num_inference_steps=2).frames
+
+    base, path = tmp_path / "base.ckpt", tmp_path / "tuned.ckpt"
+    torch.save({"state_dict": build_parts().modules().state_dict()}, base)
+    trained, again = build(), build()
+    torch.manual_seed(2)
+    for parameter in trained.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    content = {"state_dict": trained.state_dict()}
+    trained.on_save_checkpoint(content)
+    torch.save(content, path)
+    untrained = frames(again)
+    load_weights(again, path)
+    assert torch.equal(frames(again), frames(trained))
+    assert not torch.equal(frames(again), untrained)
+    whole = len(trained.state_dict())
+    assert (len(content["state_dict"]) == whole) == (tune == "all")

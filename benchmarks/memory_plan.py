@@ -21,6 +21,7 @@ import sys
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from omegaconf import DictConfig
@@ -87,7 +88,9 @@ def plan(config: DictConfig, sizes: Sizes = SIZES["sd15"]) -> Counter[str]:
         with no_init_weights():
             data = config[config.dataset]
             parts = random_parts(sizes, data.max_length, len(data.new_tokens))
-        add_add_ons(parts, config, load=False)
+        # peft moves what it adds to where it is already, which fake tensors cannot do.
+        with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
+            add_add_ons(parts, config, load=False)
         model = build_model(config, parts, 1).train()
         batch = random_batch(parts, config)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

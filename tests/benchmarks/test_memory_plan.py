@@ -13,7 +13,7 @@ from benchmarks.memory_plan import plan, read_config
 from benchmarks.random_parts import SIZES, Sizes, random_batch, random_parts
 from benchmarks.storages import StorageTracker
 from benchmarks.training_step import PlannedAdam, training_step
-from building import build_model
+from building import add_add_ons, build_model
 from models.story_model import StoryModel
 
 MINUTE = Sizes((32, 32, 32, 32), (8, 8), (32, 1, 2), (32, 1, 2), 32, 16, 8, 100, 100)
@@ -128,3 +128,17 @@ def test_the_planned_model_is_the_published_one(freeze, trained):
 def test_a_plan_of_another_backbone_is_refused():
     with pytest.raises(ValueError, match="backbone is tiny; a plan is made for sd15"):
         read_config(["backbone=tiny"])
+
+
+@pytest.mark.parametrize("words", [["tune=lora", "lora_rank=2"],
+                                   ["tune=adapter", "causal_story.adapter_width=4"]])  # fmt: skip
+def test_tuning_keeps_moments_of_what_it_trains_only(words):
+    config = read_config(words)
+    tuned = plan(config, MINUTE)
+    parts = random_parts(MINUTE)
+    add_add_ons(parts, config, load=False)
+    model = build_model(config, parts, 1)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert 0 < len(trained) < len(list(model.parameters())) / 2
+    moments = 2 * sum(4 * p.numel() for p in trained)
+    assert moments <= tuned["optimiser state"] <= moments + 2 * 512 * len(trained)

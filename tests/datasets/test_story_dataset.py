@@ -324,6 +324,10 @@ def test_loaders(tmp_path):
     assert order(again) == first != order(module(path, seed=4).train_dataloader())
     assert order(data.val_dataloader()) == order(data.test_dataloader()) == [[0, 1], [2, 3], [4]]
     assert order(module(path, batch_size=8).train_dataloader())[0].__len__() == 5  # nothing dropped
+    two = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": 1}, global_rank=1)
+    shared = module(path, batch_size=4)
+    shared.trainer = two
+    assert [len(b) for b in order(shared.train_dataloader())] == [3]  # nor when it is shared
     predict = next(iter(module(path, predict_split="val").predict_dataloader()))
     assert predict["story_id"] == ["val0", "val1"] and len(predict["frames"]) == 2
 

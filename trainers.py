@@ -27,8 +27,12 @@ __all__ = ["ProgressBar", "build_fit_trainer", "build_trainer"]
 logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().startswith("💡 Tip:"))
 
 
-# Lightning does not see that the training stories are read from where they were left.
-warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+for beside_the_point in (
+    "You're resuming from a checkpoint that ended before",  # training reads on where it was
+    "Found .* in eval mode at the start of training",  # what is frozen, on purpose
+    ".*LeafSpec.* is deprecated",  # between two libraries
+):
+    warnings.filterwarnings("ignore", beside_the_point)
 
 
 class TimedCheckpoint(ModelCheckpoint):

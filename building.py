@@ -20,6 +20,7 @@ from models.checkpoint import load_base, read_weights
 from models.components import Components, load_components, load_scheduler_config
 from models.frames import downscale
 from models.latent_cache import LatentCache
+from models.progress import mend_progress
 from models.schedulers import sampling_scheduler
 from models.story_model import StoryModel
 from models.tuning import add_lora, parameters_by_part
@@ -185,14 +186,14 @@ def resume(model: StoryModel, config: DictConfig) -> str | None:
         print(f"Training starts from the weights of {path}, an AR-LDM checkpoint, at step 0")
         return None
     try:
-        epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        behind = {"max_epochs": epochs, "max_steps": content["global_step"]}
+        behind = mend_progress(content)
     except KeyError as error:
         raise ConfigError(
             f"train_model_file: {path} holds weights but not how far they were trained; give "
             f"a checkpoint that main.py wrote"
         ) from error
-    for limit, done in behind.items():
+    for what, done in behind.items():
+        limit = f"max_{what}"
         if 0 < config[limit] <= done:
             raise ConfigError(
                 f"{limit} is {config[limit]}, which counts what {path} has behind it, {done}; "

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from building import (
@@ -51,7 +52,8 @@ def train(config: DictConfig) -> Path:
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
     checkpoint = resume(model, config) if config.train_model_file else None
-    print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
+    if trainer.is_global_zero:
+        print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
     data = build_data(config, parts, stories.path)
     trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
     return checkpoint_folder(config) / "last.ckpt"
@@ -92,9 +94,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
             data = build_data(config, parts, stories.path, remaining)
         trainer.predict(model, data, return_predictions=False)
         trainer.strategy.barrier()  # the storyboard needs the others' stories too
-        if not trainer.is_global_zero:
-            return None
-    return names
+    return names if rank_zero_only.rank == 0 else None
 
 
 def story_key(story: dict) -> dict:

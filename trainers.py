@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from datetime import timedelta
 
 import pytorch_lightning as pl
@@ -24,6 +25,22 @@ __all__ = ["ProgressBar", "build_fit_trainer", "build_trainer"]
 
 # The library recommends its makers' services at every start.
 logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().startswith("💡 Tip:"))
+
+
+for beside_the_point in (
+    "You're resuming from a checkpoint that ended before",  # training reads on where it was
+    "Found .* in eval mode at the start of training",  # what is frozen, on purpose
+    ".*LeafSpec.* is deprecated",  # between two libraries
+):
+    warnings.filterwarnings("ignore", beside_the_point)
+
+
+class TimedCheckpoint(ModelCheckpoint):
+    """Saves between optimiser steps only: a checkpoint has no place for half of one's gradients."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
 
 
 class ProgressBar(TQDMProgressBar):
@@ -75,7 +92,7 @@ def _callbacks(config: DictConfig) -> list[Callback]:
     callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))
     if config.save_every_minutes is not None:  # and within epochs
         often = timedelta(minutes=config.save_every_minutes)
-        callbacks.append(ModelCheckpoint(filename="last", train_time_interval=often, **how))
+        callbacks.append(TimedCheckpoint(filename="last", train_time_interval=often, **how))
     if config.save_best:
         callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
     return callbacks
@@ -83,10 +100,13 @@ def _callbacks(config: DictConfig) -> list[Callback]:
 
 def build_trainer(config: DictConfig, **how) -> pl.Trainer:
     """A trainer on the machine's devices that the configuration asks for."""
+    devices = config.gpu_ids if config.gpu_ids == "auto" else list(config.gpu_ids)
+    if config.accelerator == "cpu" and devices != "auto":
+        devices = len(devices)  # processes, which have no numbers
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
-            devices=config.gpu_ids if config.gpu_ids == "auto" else list(config.gpu_ids),
+            devices=devices,
             num_nodes=config.num_nodes,
             strategy=config.strategy,
             precision=config.precision,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from datasets.story_dataset import StoryDataset, collate
+from datasets.story_sampler import StorySampler
 
 # Workers are the parallelism; a tokenizer's own threads would only warn when a worker forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -37,10 +38,11 @@ class LatentStore(Protocol):
 class StoryDataModule(pl.LightningDataModule):
     """Loaders of story batches; `how` holds the arguments of `StoryDataset` from `path` on.
 
-    Distribution over devices is Lightning's: it puts its own sampler into these loaders. The
-    predict loader walks `predict_split`, or the stories of it that `predict_stories` names, and
-    carries raw frames. latents: a `models.latent_cache.LatentCache`, for train and val; whatever is
-    not cached yet is encoded before training starts, by one process of every machine.
+    `StorySampler` deals the training stories out to devices, from where a checkpoint was written;
+    into the other loaders Lightning puts its own samplers. The predict loader walks
+    `predict_split`, or the stories of it that `predict_stories` names, and carries raw frames.
+    latents: a `models.latent_cache.LatentCache`, for train and val; whatever is not cached yet is
+    encoded before training starts, by one process of every machine.
     """
 
     def __init__(
@@ -61,6 +63,18 @@ class StoryDataModule(pl.LightningDataModule):
         self.predict_stories = predict_stories
         self.latents = latents
         self._how = how
+        self._start = (0, 0)  # epoch, and batches of it that are behind us
+
+    def state_dict(self) -> dict[str, int]:
+        """How far training is: the epoch and its batches, each process's own number of them."""
+        loop = self.trainer.fit_loop
+        epoch = loop.epoch_progress.current.ready - 1
+        batches = loop.epoch_loop.batch_progress.current.ready
+        whole = batches >= self.trainer.num_training_batches
+        return {"epoch": epoch + 1, "batches": 0} if whole else {"epoch": epoch, "batches": batches}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._start = (state["epoch"], state["batches"])
 
     def prepare_data(self) -> None:
         if self.latents is not None:
@@ -74,7 +88,7 @@ class StoryDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Say once, before anything long, which captions lose their end."""
-        if self._rank:
+        if self.trainer and self.trainer.global_rank:
             return
         splits = FITTED if stage == "fit" else (self.predict_split,)
         counts = {split: self.dataset(split).long_captions() for split in splits}
@@ -89,18 +103,17 @@ class StoryDataModule(pl.LightningDataModule):
             )
 
     def dataset(self, split: str, **how: Any) -> StoryDataset:
-        """A split as a data set; in training every rank draws its own random views."""
-        seed = self.seed + self._rank if split == "train" else self.seed
+        """A split as a data set."""
         latents = self.latents.split(split) if self.latents and split in FITTED else None
-        return StoryDataset(split=split, seed=seed, latent_lookup=latents, **self._how, **how)
-
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
+        return StoryDataset(split=split, seed=self.seed, latent_lookup=latents, **self._how, **how)
 
     def train_dataloader(self) -> DataLoader:
         stories = self.dataset("train")
-        return self._loader(stories, shuffle=True, drop_last=len(stories) > self.batch_size)
+        epoch, batches = self._start
+        ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {}
+        start = (epoch, batches * self.batch_size)
+        sampler = StorySampler(stories, self.seed, start=start, **ranks)
+        return self._loader(stories, sampler, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader | list:
         stories = self.dataset("val")
@@ -116,7 +129,10 @@ class StoryDataModule(pl.LightningDataModule):
         return self._loader(stories)
 
     def _loader(
-        self, stories: StoryDataset | Subset, shuffle: bool = False, drop_last: bool = False
+        self,
+        stories: StoryDataset | Subset,
+        sampler: StorySampler | None = None,
+        drop_last: bool = False,
     ) -> DataLoader:
         if not len(stories):
             file = getattr(stories, "dataset", stories).stories
@@ -124,14 +140,13 @@ class StoryDataModule(pl.LightningDataModule):
         return DataLoader(
             stories,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=sampler,
             drop_last=drop_last,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            # decides the order and seeds the workers
-            generator=torch.Generator().manual_seed(self.seed + self._rank),
+            generator=torch.Generator().manual_seed(self.seed),  # seeds the workers
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from datasets.pictures import decode_frame, picture_size
@@ -38,9 +38,9 @@ def to_target(frames: Tensor, size: int) -> Tensor:
 class StoryDataset(Dataset):
     """One split of a story file as items for `collate`.
 
-    Which frame of a strip is drawn, and where a picture is cropped, is random in the training
-    split (a stream of its own per worker) and fixed by (seed, index) in the others. Targets and
-    history always show the same part of the same frame.
+    Which frame of a strip is drawn, and where a picture is cropped, is random: in the training
+    split by (seed, epoch, index), where epoch * len(self) + index asks for another epoch's view, in
+    the others by (seed, index). Targets and history always show the same part of the same frame.
 
     history_transform: (N, 3, H, W) uint8 -> (N, 3, h, w) float, what the picture encoder expects.
     clip_tokenizer, blip_tokenizer: Hugging Face tokenizers; captions are cut at max_length = S.
@@ -87,13 +87,13 @@ class StoryDataset(Dataset):
         self.latent_lookup = latent_lookup
         self._cache: dict[Hashable, Any] | None = {} if cache_frames else None
         self._tokens: dict[int, tuple[Tensor, ...]] = {}  # of stories read before, small
-        self._stream: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.stories)
 
     def __getitem__(self, index: int) -> dict:
-        frames = self._frames(index)
+        epoch, index = divmod(index, len(self))
+        frames = self._frames(index, epoch)
         item = dict(self._kept(index, self._words, index))
         item["history_images"] = _batched(self.history_transform, frames)
         if self.latent_lookup is not None:
@@ -166,9 +166,9 @@ class StoryDataset(Dataset):
         )
         return out["input_ids"].int(), out["attention_mask"].bool()  # (N, S) each
 
-    def _frames(self, index: int) -> list[np.ndarray]:
+    def _frames(self, index: int, epoch: int = 0) -> list[np.ndarray]:
         """The K frames as seen this time: (H, W, 3) uint8, square if the data set is cropped."""
-        random = self._random(index)
+        random = np.random.default_rng((self.seed, *[epoch] * self.training, index))
         one = self._strip_frame if self.spec.strip else self._square
         return [one(index, k, random) for k in range(self.frames_per_story)]
 
@@ -212,15 +212,6 @@ class StoryDataset(Dataset):
         size = [self.image_size, self.image_size]
         tensors = (torch.from_numpy(frame).permute(2, 0, 1) for frame in frames)
         return np.stack([F.resize(t, size, antialias=True).permute(1, 2, 0) for t in tensors])
-
-    def _random(self, index: int) -> np.random.Generator:
-        if not self.training:
-            return np.random.default_rng((self.seed, index))
-        worker = get_worker_info()
-        stream = (self.seed, worker.seed if worker else 0)  # differs by worker, epoch and rank
-        if self._stream != stream:
-            self._stream, self._generator = stream, np.random.default_rng(stream)
-        return self._generator
 
 
 def collate(items: Sequence[dict]) -> dict:

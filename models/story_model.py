@@ -20,6 +20,7 @@ from models.conditioning import Context
 from models.frames import encode_frames
 from models.optimizer import build_optimizer
 from models.pipeline import StoryPipeline, StoryPipelineOutput
+from models.progress import mend_progress
 from models.schedulers import training_schedule
 from models.stochastic_depth import add_stochastic_depth
 from models.tuning import freeze_all_but, tuned_names
@@ -32,8 +33,12 @@ _STATES = {"state_dict", "current_model_state"}  # of a checkpoint; the second o
 
 def story_generator(seed: int, story_id: str) -> torch.Generator:
     """The noise of one story: the same whatever batch or process draws it."""
-    digest = hashlib.sha256(f"{seed}/{story_id}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.Generator().manual_seed(_seed(seed, story_id))
+
+
+def _seed(*of: int | str) -> int:
+    digest = hashlib.sha256("/".join(map(str, of)).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
 
 
 def _cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
@@ -133,9 +138,11 @@ class StoryModel(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.train()  # libraries hand parts over in evaluation mode, Lightning leaves them there
-        # Ranks share the seed; their noise and classifier-free rows must not be alike.
-        if self.global_rank:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
+        self.noise_seed = torch.initial_seed()  # the program's, alike in all processes
+
+    def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
+        # A batch's draws are its own: processes differ, and a run that is taken up goes on alike.
+        torch.manual_seed(_seed(self.noise_seed, self.current_epoch, batch_idx, self.global_rank))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["add_ons"] = self.parts.add_ons
@@ -149,15 +156,7 @@ class StoryModel(pl.LightningModule):
         if self.tune != "all":  # the rest is the base's, which is loaded already
             for key in _STATES & checkpoint.keys():
                 checkpoint[key] = {**self.state_dict(), **checkpoint[key]}
-        # With max_steps, the trainer takes an epoch that is over for one to go on with, finds no
-        # batch left in it and counts it as trained.
-        loops = checkpoint["loops"]["fit_loop"]
-        epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
-        if epochs["current"]["processed"] == epochs["current"]["ready"]:
-            for count in (epochs["current"], epochs["total"]):
-                count["completed"] = count["processed"]
-            batches["current"] = dict.fromkeys(batches["current"], 0)
-            batches["is_last_batch"] = False
+        mend_progress(checkpoint)
 
     @torch.no_grad()
     def latents(self, batch: dict, generator: torch.Generator | None = None) -> Tensor:

@@ -192,7 +192,8 @@ def test_one_frame_of_a_strip_is_drawn(tmp_path, spec):
     assert {c[0] for c in fixed} == set(range(5)) and {c[1] for c in fixed} == {0}
 
     training = dataset(path, "train", spec, seed=7, cache_frames=True)
-    draws = [chosen(training, 0) for _ in range(100)]
+    draws = [chosen(training, epoch * 20) for epoch in range(100)]
+    assert [chosen(training, epoch * 20) for epoch in range(100)] == draws
     assert {d[0] for d in draws} == set(range(5)) and {d[2] for d in draws} == set(range(12))
 
 
@@ -208,8 +209,8 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
 
     training = dataset(path, "train", "vistdii")
     starts = set()
-    for _ in range(200):
-        item = training[0]
+    for epoch in range(200):
+        item = training[epoch]
         left, top = (int(uint8(target)[0, 0, 0]) for target in item["target_images"][:2])
         assert item["history_images"][:2, 0, 0, 0].tolist() == [left + 3.5, top + 3.5]
         starts.add(left)
@@ -314,29 +315,41 @@ def test_loaders(tmp_path):
     path = build(tmp_path / "s.h5", stories)
     data = module(path, seed=3, spec=SPECS["pororo"])
     train = data.train_dataloader()
-    first, second = order(train), order(train)
+    first = order(train)
     assert [len(b) for b in first] == [2, 2]  # the odd one is dropped
-    assert first != second or order(train) != first
+    train.sampler.set_epoch(1)
+    second = order(train)
+    assert first != second
     again = module(path, seed=3, spec=SPECS["pororo"]).train_dataloader()
-    assert [order(again), order(again)] == [first, second]
+    assert order(again) == first != order(module(path, seed=4).train_dataloader())
     assert order(data.val_dataloader()) == order(data.test_dataloader()) == [[0, 1], [2, 3], [4]]
     assert order(module(path, batch_size=8).train_dataloader())[0].__len__() == 5  # nothing dropped
+    two = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": 1}, global_rank=1)
+    shared = module(path, batch_size=4)
+    shared.trainer = two
+    assert [len(b) for b in order(shared.train_dataloader())] == [3]  # nor when it is shared
     predict = next(iter(module(path, predict_split="val").predict_dataloader()))
     assert predict["story_id"] == ["val0", "val1"] and len(predict["frames"]) == 2
 
 
-def test_workers_draw_frames_of_their_own_and_repeat_with_the_seed(tmp_path):
+def test_views_are_an_epochs_own_whatever_worker_makes_them(tmp_path):
     path = build(tmp_path / "s.h5", [[strip(30, 0)] for _ in range(16)])
 
-    def drawn(**change) -> list[float]:
-        how = {"num_workers": 2, "seed": 5, "spec": SPECS["pororo"], "batch_size": 1, **change}
+    def drawn(**change) -> list[list[tuple[int, float]]]:
+        how = {"num_workers": 0, "seed": 5, "spec": SPECS["pororo"], "batch_size": 1, **change}
         loader = module(path, **how).train_dataloader()
-        return [batch["history_images"][0, 0, 0, 0, 0].item() for batch in loader]
+        epochs = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            pictures = ((b["index"][0], b["history_images"][0, 0, 0, 0, 0]) for b in loader)
+            epochs.append([(index, value.item()) for index, value in pictures])
+        return epochs
 
     first = drawn()
-    assert first[0::2] != first[1::2]  # batches alternate between the two workers
-    assert drawn() == first
-    assert drawn(seed=6) != first
+    assert len({value for _, value in first[0]}) > 5
+    assert sorted(index for index, _ in first[1]) == list(range(16))
+    assert sum(a != b for a, b in zip(*map(sorted, first), strict=True)) > 10
+    assert drawn(num_workers=2) == first != drawn(seed=6)
 
 
 def test_empty_splits(tmp_path):

@@ -286,17 +286,23 @@ def test_validation_noise_is_a_batchs_own_and_takes_none_from_training(batch):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_ranks_draw_different_noise(monkeypatch):
-    draws = []
-    for rank in (0, 1, 2):
+def test_a_batch_has_draws_of_its_own(monkeypatch):
+    """By seed, rank, epoch and place in the epoch, whatever was drawn before."""
+
+    def drawn(seed=5, rank=0, epoch=0, batch=0):
         model = StoryModel(build_parts())
         monkeypatch.setattr(StoryModel, "global_rank", rank)
-        torch.manual_seed(5)
+        monkeypatch.setattr(StoryModel, "current_epoch", epoch)
+        torch.manual_seed(seed)
         model.on_fit_start()
-        draws.append(torch.rand(4))
-    assert len({tuple(draw.tolist()) for draw in draws}) == 3
-    torch.manual_seed(5)
-    assert torch.equal(draws[0], torch.rand(4))
+        torch.rand(batch)
+        model.on_train_batch_start({}, batch)
+        return tuple(torch.rand(4).tolist())
+
+    changes = ({}, {"seed": 6}, {"rank": 1}, {"rank": 2}, {"epoch": 1}, {"batch": 1}, {"batch": 2})
+    draws = [drawn(**change) for change in changes]
+    assert len(set(draws)) == len(changes)
+    assert draws == [drawn(**change) for change in changes]
 
 
 def test_the_model_holds_every_weight_once():

@@ -35,7 +35,9 @@ def test_an_autoencoder_of_one_size_names_it(shrunk, monkeypatch):
         building.build_parts(shrunk())
 
 
-@pytest.mark.parametrize("words", [["strategy=fast"], ["gpu_ids=[0]"], ["accelerator=gpu"]])
+@pytest.mark.parametrize(
+    "words", [["strategy=fast"], ["gpu_ids=[0]", "accelerator=gpu"], ["accelerator=gpu"]]
+)
 def test_machines_that_cannot_do_it(shrunk, words, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -81,26 +81,113 @@ main.train(load_config(sys.argv[1:]))
 """
 
 
-def test_a_killed_process_is_taken_up_within_its_epoch(shrinking, shrunk, tmp_path, monkeypatch):
-    """Saved after every batch here; the rest of the epoch and no more is trained."""
+@pytest.fixture
+def four_batches(tmp_path):
+    """An epoch of twelve stories, saved after every batch."""
     how = ["cartoon.stories.train=12", f"cartoon.data_dir={tmp_path}", f"ckpt_dir={tmp_path}"]
-    how += ["run_name=killed", "save_every_minutes=0"]
-    command = [sys.executable, "-c", KILLED, *shrinking, *how]
+    return [*how, "save_every_minutes=0", "init_lr=1e-2"]
+
+
+def equal(one: dict, other: dict) -> bool:
+    """Weights, Adam's moments and the rate, bit for bit."""
+    moments = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (one, other)]
+    assert moments[0].keys() == moments[1].keys()
+    assert one["lr_schedulers"] == other["lr_schedulers"]
+    assert behind(one) == behind(other)
+    return same(one["state_dict"], other["state_dict"]) and all(
+        same(moments[0][key], moments[1][key]) for key in moments[0]
+    )
+
+
+def test_a_killed_process_is_taken_up_within_its_epoch(
+    shrinking, shrunk, tmp_path, four_batches, monkeypatch
+):
+    """It ends as if it had never been killed."""
+    command = [sys.executable, "-c", KILLED, *shrinking, *four_batches, "run_name=killed"]
     killed = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, timeout=300)
     assert killed.returncode == -signal.SIGKILL
     last = tmp_path / "killed" / "last.ckpt"
-    before = read(last)
-    assert behind(before) == (0, 2)
+    assert behind(read(last)) == (0, 2)
     assert [path.name for path in last.parent.glob("*.ckpt")] == ["last.ckpt"]
-    batches = []
-    step = main.StoryModel.training_step
-    monkeypatch.setattr(
-        main.StoryModel, "training_step", lambda *a: batches.append(a[2]) or step(*a)
-    )
-    after = read(main.train(shrunk(*how, f"train_model_file={last}")))
-    assert batches == [2, 3]
-    assert behind(after) == (1, 4)
-    assert after["optimizer_states"][0]["state"][0]["step"] == 4
+    batches = noted(monkeypatch)
+    after = read(main.train(shrunk(*four_batches, "run_name=killed", f"train_model_file={last}")))
+    assert [index for _, index, _ in batches] == [2, 3]
+    resumed = batches.copy()
+    batches.clear()
+    whole = read(main.train(shrunk(*four_batches, "run_name=whole")))
+    assert resumed == batches[2:]
+    assert behind(after) == (1, 4) and equal(after, whole)
+
+
+def noted(monkeypatch, stop_before=None) -> list[tuple[int, int, list[int]]]:
+    """Epoch, number and stories of every batch to come; KeyError at the one to stop before."""
+    batches, step = [], main.StoryModel.training_step
+
+    def noting(self, batch, index):
+        if stop_before == (self.current_epoch, index):
+            raise KeyError("stopped")
+        batches.append((self.current_epoch, index, batch["index"]))
+        return step(self, batch, index)
+
+    monkeypatch.setattr(main.StoryModel, "training_step", noting)
+    return batches
+
+
+ENDINGS = {  # keys, which batch is not reached, and how many of its epoch come back
+    "first epoch": (["ema_decay=0.5", "cache_latents=true"], (0, 1), 3),
+    "half a step": (["num_workers=1", "accumulate_grad_batches=2"], (1, 3), 2),
+    "the last half step": (["accumulate_grad_batches=3"], (1, 3), 1),
+    "end of an epoch": (["num_workers=1", "max_epochs=3", "max_steps=7"], (1, 0), 3),
+}
+
+
+@pytest.mark.parametrize("words, stop_before, left", ENDINGS.values(), ids=ENDINGS)
+def test_a_run_that_stopped_ends_as_if_it_had_not(
+    shrunk, tmp_path, four_batches, words, stop_before, left
+):
+    words = ["max_epochs=2", "num_workers=0", *four_batches, *words]
+    with pytest.MonkeyPatch.context() as patch:
+        batches = noted(patch)
+        whole = read(main.train(shrunk(*words, "run_name=whole")))
+    words += ["run_name=stopped"]
+    with pytest.MonkeyPatch.context() as patch:
+        noted(patch, stop_before)
+        with pytest.raises(KeyError, match="stopped"):
+            main.train(shrunk(*words))
+    with pytest.MonkeyPatch.context() as patch:
+        rest = noted(patch)
+        last = tmp_path / "stopped" / "last.ckpt"
+        resumed = read(main.train(shrunk(*words, f"train_model_file={last}")))
+    assert rest == batches[-len(rest) :] and sum(e == stop_before[0] for e, *_ in rest) == left
+    assert equal(resumed, whole)
+
+
+def test_an_epoch_that_max_steps_cut_off_goes_on(shrunk, tmp_path, four_batches):
+    """Without a larger max_epochs, as it is not over."""
+    with pytest.MonkeyPatch.context() as patch:
+        batches = noted(patch)
+        last = main.train(shrunk(*four_batches, "max_steps=3"))
+        main.train(shrunk(*four_batches, f"train_model_file={last}"))
+        seen = batches.copy()
+        batches.clear()
+        main.train(shrunk(*four_batches, "run_name=whole"))
+    assert seen == batches and len(seen) == 4
+
+
+def test_a_run_killed_while_validating_goes_on_after_it(shrunk, tmp_path, four_batches):
+    words = [*four_batches, "max_epochs=2"]
+    whole = read(main.train(shrunk(*words, "run_name=whole")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main.StoryModel, "validation_step", lambda *a: {}["stopped"])
+        with pytest.raises(KeyError, match="stopped"):
+            main.train(shrunk(*words))
+    last = tmp_path / "cartoon" / "last.ckpt"
+    assert behind(read(last)) == (0, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        rest = noted(patch)
+        resumed = read(main.train(shrunk(*words, f"train_model_file={last}")))
+    assert [(epoch, index) for epoch, index, _ in rest] == [(1, k) for k in range(4)]
+    assert equal(resumed, whole)
 
 
 def test_the_checkpoint_is_read_once_in_full(trained, shrunk, monkeypatch):

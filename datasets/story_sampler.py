@@ -1,0 +1,38 @@
+"""The order in which training reads its stories, from any point of any epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.utils.data import Dataset, DistributedSampler
+
+__all__ = ["StorySampler"]
+
+
+class StorySampler(DistributedSampler):
+    """Shuffles by (seed, epoch) alone and deals the stories out to the processes.
+
+    Yields epoch * len(stories) + index, as `StoryDataset` reads it: its random views are then
+    another epoch's, in whatever process they are made.
+
+    Args:
+        start: an epoch that was cut off, and how many of its stories this process has read.
+    """
+
+    def __init__(
+        self,
+        stories: Dataset,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+        start: tuple[int, int] = (0, 0),
+    ) -> None:
+        super().__init__(stories, num_replicas, rank, shuffle=True, seed=seed)
+        self.start = start
+        self.set_epoch(start[0])  # workers read ahead before the trainer says so
+
+    def __iter__(self) -> Iterator[int]:
+        first, read = self.epoch * len(self.dataset), 0
+        if self.epoch == self.start[0]:
+            read = self.start[1]
+        return iter([first + index for index in list(super().__iter__())[read:]])

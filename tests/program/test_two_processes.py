@@ -1,0 +1,81 @@
+"""Several devices, as two processes on one CPU: about half a minute of processor time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from outcomes import behind, read, same
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+HOW = (
+    "gpu_ids=[0,1]", "cartoon.stories={train:12,val:3,test:5}", "num_stories=-1", "batch_size=2",
+    "max_epochs=2", "accumulate_grad_batches=2", "save_every_minutes=0", "num_workers=1",
+    "classifier_free_rate=0.5", "sample_every_n_epochs=2", "logger=csv", "freeze_blip=false",
+    "stochastic_depth=0.5", "frames_per_micro_batch=4", "gradient_checkpointing=true",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcome(shrinking, tmp_path_factory):
+    """The folder that two processes filled, and what each of them saw."""
+    folder = tmp_path_factory.mktemp("two")
+    words = [*shrinking, *HOW, f"ckpt_dir={folder}", f"cartoon.data_dir={folder}"]
+    words += [f"sample_output_dir={folder / 'samples'}"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), str(folder), *words]
+    done = subprocess.run(
+        command, cwd=SCRIPT.parents[2], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return folder, seen
+
+
+def test_each_process_trains_on_its_share_with_draws_of_its_own(outcome):
+    _, seen = outcome
+    for epoch in range(2):
+        stories = [
+            index for rank in seen for (e, _), batch, _ in rank["batches"][:6] if e == epoch
+            for index in batch
+        ]  # fmt: skip
+        assert sorted(stories) == list(range(12))
+    for one, other in zip(*(rank["batches"] for rank in seen), strict=True):
+        assert one[0] == other[0]
+        assert all(a != b for a, b in zip(one[2][:2], other[2][:2], strict=True))
+    dropped = [[draws[2] for *_, draws in rank["batches"]] for rank in seen]
+    assert dropped[0] != dropped[1]
+
+
+def test_the_schedule_counts_real_steps_and_logs_once(outcome):
+    folder, _ = outcome
+    whole = read(folder / "whole" / "last.ckpt")
+    assert behind(whole) == (2, 4)  # three batches an epoch for each, two of them a step
+    assert whole["lr_schedulers"][0]["_last_lr"] == [pytest.approx(0, abs=1e-9)]
+    assert len(list(folder.glob("whole/logs/*/metrics.csv"))) == 1
+    assert [path.name for path in folder.glob("whole/previews/*")] == ["epoch-0002.png"]
+
+
+def test_a_run_is_taken_up_by_both(outcome):
+    folder, seen = outcome
+    assert behind(read(folder / "middle.ckpt")) == (1, 3)
+    for rank in seen:
+        assert rank["batches"][6:] == rank["batches"][5:6]
+    whole, resumed = (read(folder / name / "last.ckpt") for name in ("whole", "resumed"))
+    assert behind(resumed) == (2, 4)
+    assert same(resumed["state_dict"], whole["state_dict"])
+
+
+def test_each_story_is_drawn_once_and_shown_once(outcome):
+    folder, seen = outcome
+    names = [f"test-0000{index}" for index in range(5)]
+    assert all(rank["drawn"] for rank in seen)
+    assert sorted(seen[0]["drawn"] + seen[1]["drawn"]) == names
+    lines = (folder / "samples" / "manifest.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["story_id"] for line in lines) == names
+    pages = ["preflight", "draw_storyboard", "write_storyboard_html", "evaluate"]
+    assert [rank["pages"] for rank in seen] == [pages * 2, ["preflight"] * 2]

@@ -31,8 +31,10 @@ def to_target(frames: Tensor, size: int) -> Tensor:
     """(N, 3, H, W) uint8 -> (N, 3, size, size) float in [-1, 1]; squashed if not square."""
     if frames.shape[-2:] != (size, size):
         frames = F.resize(frames, [size, size], antialias=True)
-    # Converted and put in order in one pass, then in place: touching new memory is what costs.
-    return torch.empty(frames.shape).copy_(frames).div_(127.5).sub_(1)
+    targets = torch.empty(frames.shape)
+    for target, frame in zip(targets, frames, strict=True):  # one by one they stay in the cache
+        target.copy_(frame).div_(127.5).sub_(1)  # in place: touching new memory is what costs
+    return targets
 
 
 class StoryDataset(Dataset):

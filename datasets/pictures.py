@@ -188,12 +188,13 @@ def _inflate(png: memoryview, start: int, size: int, row: int) -> bytes:
 
 
 def _frame_chunk(data: np.ndarray, n: int) -> memoryview | None:
-    """What deflates to frame n; None if there is no index, or one that leads nowhere."""
+    """What deflates to frame n; None if there is no index, or one that is broken."""
     view = memoryview(data)
-    if view[_HEADER + 4 : _HEADER + 8] != _INDEX:
+    index, length = view[_HEADER + 4 :], int.from_bytes(view[_HEADER : _HEADER + 4])
+    checksum = int.from_bytes(index[4 + length : 8 + length])
+    if index[:4] != _INDEX or 4 * n >= length or zlib.crc32(index[: 4 + length]) != checksum:
         return None
-    entry = _HEADER + 8 + 4 * n
-    position = int.from_bytes(view[entry : entry + 4])
+    position = int.from_bytes(index[4 + 4 * n : 8 + 4 * n])
     length = int.from_bytes(view[position : position + 4])
     known = view[position + 4 : position + 8] == b"IDAT"
     return view[position + 8 : position + 8 + length] if known else None

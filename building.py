@@ -98,7 +98,9 @@ def build_data(
     config: DictConfig, parts: Components, path: Path, predict_stories: list[int] | None = None
 ) -> StoryDataModule:
     """Loaders over a story file; `predict_stories` are the test stories to draw."""
-    latents = config.cache_latents and config.mode == "train"
+    cached = config.cache_latents and config.mode == "train"
+    frozen = (parts.conditioner.vision_encoder, parts.history_transform)
+    vision = frozen if config.freeze_blip else None
     return StoryDataModule(
         batch_size=config.batch_size,
         num_workers=config.num_workers,
@@ -113,7 +115,7 @@ def build_data(
         max_length=parts.max_length,
         cache_frames=config.cache_frames,
         predict_stories=predict_stories,
-        latents=LatentCache(parts.vae, path, parts.image_size) if latents else None,
+        latents=LatentCache(parts.vae, path, parts.image_size, vision) if cached else None,
     )
 
 
@@ -151,8 +153,8 @@ def resume(model: StoryModel, config: DictConfig) -> str | None:
     path = config.train_model_file
     content = read_checkpoint(path)
     check_weights(model, content["state_dict"], path)
+    model.load_state_dict(content["state_dict"])  # what is cached before training depends on them
     if content["upstream"]:
-        model.load_state_dict(content["state_dict"])
         print(f"Training starts from the weights of {path}, an AR-LDM checkpoint, at step 0")
         return None
     try:

@@ -70,7 +70,9 @@ class StoryDataModule(pl.LightningDataModule):
         """Batches of a split's frames in order, as the autoencoder and as BLIP sees them."""
         stories = StoryDataset(split=split, seed=self.seed, **self._how)
         stories.refuse_random_views()
-        return DataLoader(_Views(stories), self.batch_size, num_workers=self.num_workers)
+        # A generator of its own: a run that finds its cache must draw the same noise.
+        own = {"generator": torch.Generator(), "num_workers": self.num_workers}
+        return DataLoader(_Views(stories), self.batch_size, **own)
 
     def setup(self, stage: str) -> None:
         """Say once, before anything long, which captions lose their end."""

@@ -118,7 +118,9 @@ def build_data(
     config: DictConfig, parts: Components, path: Path, predict_stories: list[int] | None = None
 ) -> StoryDataModule:
     """Loaders over a story file; `predict_stories` are the test stories to draw."""
-    latents = config.cache_latents and config.mode == "train"
+    cached = config.cache_latents and config.mode == "train"
+    frozen = (parts.conditioner.vision_encoder, parts.history_transform)
+    vision = frozen if config.freeze_blip else None
     return StoryDataModule(
         batch_size=config.batch_size,
         num_workers=config.num_workers,
@@ -133,7 +135,7 @@ def build_data(
         max_length=parts.max_length,
         cache_frames=config.cache_frames,
         predict_stories=predict_stories,
-        latents=LatentCache(parts.vae, path, parts.image_size) if latents else None,
+        latents=LatentCache(parts.vae, path, parts.image_size, vision) if cached else None,
     )
 
 
@@ -181,8 +183,8 @@ def resume(model: StoryModel, config: DictConfig) -> str | None:
     """
     path = config.train_model_file
     content = read_weights(model, path)
+    model.load_state_dict(content["state_dict"])  # what is cached before training depends on them
     if content["upstream"]:
-        model.load_state_dict(content["state_dict"])
         print(f"Training starts from the weights of {path}, an AR-LDM checkpoint, at step 0")
         return None
     try:

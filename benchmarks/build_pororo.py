@@ -5,6 +5,7 @@
 Makes a synthetic raw set of 14,733 stories with small pictures in a temporary folder, builds the
 story file and reads all of it; before that a tenth of it, to show that memory does not grow with
 the pictures. Peak memory is the resident set of the building process and of its largest worker.
+Fails if a ceiling stated below is passed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+SECONDS = 1800  # at most, to build and read the set on two cores
+MEGABYTES = 256  # at most, of any process
+GROWTH = 1.25  # at most, of the building process from a tenth of the set to all of it
 SPLITS = {"train": 10_191, "val": 2_334, "test": 2_208}
 UNIT = 1e3 if sys.platform != "darwin" else 1e6  # ru_maxrss: kilobytes, on a Mac bytes
 
@@ -118,6 +122,21 @@ def main() -> None:
     print("".join(f"{name:>11}" for name in rows[0]))
     for row in rows:
         print("".join(f"{value:11.1f}" for value in row.values()))
+    passed = exceeded(*rows)
+    print(f"ceilings: {SECONDS} s, {MEGABYTES} MB a process, growth {GROWTH}")
+    if passed:
+        sys.exit(f"passed by {', '.join(passed)}")
+
+
+def exceeded(tenth: dict[str, float], whole: dict[str, float]) -> list[str]:
+    """What passes its ceiling, in words."""
+    measured = {
+        "time": (whole["build s"] + whole["read s"], SECONDS),
+        "the building process": (whole["main MB"], MEGABYTES),
+        "a worker": (whole["worker MB"], MEGABYTES),
+        "growth": (whole["main MB"] / tenth["main MB"], GROWTH),
+    }
+    return [f"{name} ({value:.1f})" for name, (value, most) in measured.items() if value > most]
 
 
 if __name__ == "__main__":

@@ -154,6 +154,11 @@ def random_batch(parts: Components, config: DictConfig, device: str = "cpu") -> 
         "story_id": ["story"] * stories,
     }
     if config.cache_latents:
+        if config.freeze_blip:
+            vision = parts.conditioner.vision_encoder
+            states = (slots, vision.embeddings.num_positions, vision.config.hidden_size)
+            batch["picture_states"] = ones(*states, dtype=torch.float16)
+            del batch["history_images"]
         side = size // downscale(parts.vae)
         latents = ones(targets, parts.unet.config.in_channels, side, side)
         return {**batch, "latents_mean": latents, "latents_std": torch.ones_like(latents)}

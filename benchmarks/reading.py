@@ -23,6 +23,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -34,6 +35,7 @@ from torchvision import transforms
 from datasets.cartoon.build import tell_stories
 from datasets.cartoon.grammar import FRAMES
 from datasets.cartoon.renderer import render
+from datasets.pictures import decode_frame
 from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset
 from datasets.story_hdf5 import StoryWriter
@@ -68,10 +70,11 @@ def main() -> None:
             "our reader, their file": StoryDataset(paths["upstream"], "train", **how),
             "our reader, our file": StoryDataset(paths["ours"], "train", **how),
         }
-        sizes = {name: path.stat().st_size / 1e6 for name, path in paths.items()}
+        theirs, ours = (path.stat().st_size for path in paths.values())
+        check_pictures(readers, args.stories, args.frames)
         rates = take_turns(readers, args.stories, args.repeats)
     print(f"strips of {args.frames} frames, {args.stories} stories, {args.repeats} turns each")
-    print(f"file sizes: upstream {sizes['upstream']:.1f} MB, ours {sizes['ours']:.1f} MB")
+    print(f"file sizes: upstream {theirs / 1e6:.2f} MB, ours {ours / theirs:.4f} times that")
     first = next(iter(rates.values()))
     for name, per_turn in rates.items():
         ratio = statistics.median(
@@ -81,6 +84,16 @@ def main() -> None:
             f"{name:32} {statistics.median(per_turn):6.1f} stories/s "
             f"({min(per_turn):.1f} to {max(per_turn):.1f}), ratio {ratio:.2f}"
         )
+
+
+def check_pictures(readers: dict, stories: int, frames: int) -> None:
+    """AssertionError unless all three come to the same pixels of every frame of every strip."""
+    original, *ours = readers.values()
+    for index, k in product(range(stories), range(FRAMES)):
+        strip = original.strip(index, k)
+        for n, reader in product(range(frames), ours):
+            frame = decode_frame(reader.stories.encoded(index, k), n)
+            assert np.array_equal(frame, original.frame(strip, n)), (index, k, n)
 
 
 def take_turns(readers: dict, stories: int, repeats: int) -> dict[str, list[float]]:
@@ -159,13 +172,19 @@ class OriginalReader:
             transforms.Normalize(MEAN, STD),
         ])  # fmt: skip
 
+    def strip(self, index: int, k: int) -> np.ndarray:
+        data = self.group[f"image{k}"][index]
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))  # BGR: read as RGB
+
+    @staticmethod
+    def frame(strip: np.ndarray, n: int) -> np.ndarray:
+        return np.ascontiguousarray(strip[n * SIDE : (n + 1) * SIDE, :, ::-1])
+
     def __getitem__(self, index: int) -> tuple:
         frames, index = [], index % len(self.group["text"])
         for k in range(FRAMES):
-            data = self.group[f"image{k}"][index]
-            strip = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))  # BGR: read as RGB
-            n = np.random.randint(len(strip) // SIDE)
-            frames.append(np.ascontiguousarray(strip[n * SIDE : (n + 1) * SIDE, :, ::-1]))
+            strip = self.strip(index, k)
+            frames.append(self.frame(strip, np.random.randint(len(strip) // SIDE)))
         captions = self.group["text"][index].decode().split("|")
         tokens = [
             tokenizer(

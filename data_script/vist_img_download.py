@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from multiprocessing.pool import ThreadPool
@@ -141,11 +142,24 @@ def _fetch(name: str, link: str, img_dir: Path, limits: Limits) -> dict[str, str
         except Failed as error:
             why = str(error)
             continue
-        part = img_dir / f".{name}.jpg.part"
-        part.write_bytes(jpeg)
-        os.replace(part, img_dir / f"{name}.jpg")
+        _save(jpeg, img_dir / f"{name}.jpg")
         return {"state": "saved"}
     return {"state": "failed", "why": why}
+
+
+def _save(jpeg: bytes, path: Path) -> None:
+    """Write a picture that is there whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(jpeg)
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(
+            f"cannot write {path}: free some space or choose another --img_dir ({error}), then run "
+            f"again, which goes on from here"
+        ) from None
 
 
 def _body(link: str, limits: Limits) -> tuple[bytes, bool]:

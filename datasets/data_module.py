@@ -23,16 +23,16 @@ FITTED = ("train", "val")  # the splits that training reads
 
 
 class LatentStore(Protocol):
-    """What keeps latents between runs; see `models.latent_cache.LatentCache`."""
+    """What keeps frozen encoders' outputs between runs; see `models.latent_cache.LatentCache`."""
 
     def prepare(
         self,
         splits: Sequence[str],
-        batches_of: Callable[[str], Iterable[Tensor]],
+        batches_of: Callable[[str], Iterable[tuple[Tensor, Tensor]]],
         device: torch.device,
     ) -> None: ...
 
-    def split(self, split: str) -> Mapping[int, tuple[Tensor, Tensor]]: ...
+    def split(self, split: str) -> Mapping[int, Mapping[str, Tensor]]: ...
 
 
 class StoryDataModule(pl.LightningDataModule):
@@ -78,13 +78,15 @@ class StoryDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         if self.latents is not None:
-            self.latents.prepare(FITTED, self.target_batches, self.trainer.strategy.root_device)
+            self.latents.prepare(FITTED, self.picture_batches, self.trainer.strategy.root_device)
 
-    def target_batches(self, split: str) -> DataLoader:
-        """Batches (B, K, 3, H, W) of a split's frames in order, as the autoencoder sees them."""
+    def picture_batches(self, split: str) -> DataLoader:
+        """Batches of a split's frames in order, as the autoencoder and as BLIP sees them."""
         stories = StoryDataset(split=split, seed=self.seed, **self._how)
         stories.refuse_random_views()
-        return DataLoader(_Targets(stories), self.batch_size, num_workers=self.num_workers)
+        # A generator of its own: a run that finds its cache must draw the same noise.
+        own = {"generator": torch.Generator(), "num_workers": self.num_workers}
+        return DataLoader(_Views(stories), self.batch_size, **own)
 
     def setup(self, stage: str) -> None:
         """Say once, before anything long, which captions lose their end."""
@@ -104,8 +106,8 @@ class StoryDataModule(pl.LightningDataModule):
 
     def dataset(self, split: str, **how: Any) -> StoryDataset:
         """A split as a data set."""
-        latents = self.latents.split(split) if self.latents and split in FITTED else None
-        return StoryDataset(split=split, seed=self.seed, latent_lookup=latents, **self._how, **how)
+        cached = self.latents.split(split) if self.latents and split in FITTED else None
+        return StoryDataset(split=split, seed=self.seed, cached=cached, **self._how, **how)
 
     def train_dataloader(self) -> DataLoader:
         stories = self.dataset("train")
@@ -150,8 +152,8 @@ class StoryDataModule(pl.LightningDataModule):
         )
 
 
-class _Targets(Dataset):
-    """The frames of every story as the autoencoder sees them."""
+class _Views(Dataset):
+    """The frames of every story as the frozen encoders see them."""
 
     def __init__(self, stories: StoryDataset) -> None:
         self.stories = stories
@@ -159,5 +161,5 @@ class _Targets(Dataset):
     def __len__(self) -> int:
         return len(self.stories)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.stories.targets(index)
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.stories.views(index)

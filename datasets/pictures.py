@@ -60,8 +60,7 @@ def decode_frame(data: np.ndarray, n: int) -> np.ndarray:
         return decode_picture(data)[top : top + width]
     differences = _row_differences(data, n, width)
     if differences is not None:
-        rgb = np.empty((width, width, 3), np.uint8)
-        return np.cumsum(differences[..., ::-1], axis=1, dtype=np.uint8, out=rgb)
+        return _summed_up(differences)
     # A lower picture in the header makes the decoder stop at the frame's last row.
     header = struct.pack(">II", width, top + width) + data[24:29].tobytes()
     start = _START + _chunk(b"IHDR", header)
@@ -156,29 +155,46 @@ def _row_differences(data: np.ndarray, n: int, width: int) -> np.ndarray | None:
     return rows[:, 1:].reshape(width, width, 3) if (rows[:, 0] == 1).all() else None
 
 
+def _summed_up(differences: np.ndarray) -> np.ndarray:
+    """(W, W, 3) uint8 differences to the left, in the file's colour order -> RGB, contiguous."""
+    sums = differences.copy()
+    step = 1
+    while step < len(sums):  # all sums of 2, then of 4, ...: twice as fast as one after another
+        sums[:, step:] += sums[:, :-step]
+        step *= 2
+    rgb = np.empty_like(sums)
+    for channel in range(3):  # three times as fast as [..., ::-1]
+        rgb[..., channel] = sums[..., 2 - channel]
+    return rgb
+
+
 def _inflate(png: memoryview, start: int, size: int, row: int) -> bytes:
     """Bytes start to start + size of a PNG's compressed rows; nothing if a row is filtered
     otherwise than by differences to the left, as far as the first block of them shows."""
-    stream, parts, length, at = zlib.decompressobj(), [], 0, _HEADER
+    # Without the zlib header (2 bytes) nothing is summed up for a checksum that is never reached.
+    stream, header, parts, length, at = zlib.decompressobj(-15), 2, [], 0, _HEADER
     while length < start + size and at + 12 <= len(png):
         end = at + 8 + int.from_bytes(png[at : at + 4])
         if png[at + 4 : at + 8] == b"IDAT":
-            part = stream.decompress(png[at + 8 : end], start + size - length)
+            part = stream.decompress(png[at + 8 + header : end], start + size - length)
             if not length and np.any(np.frombuffer(part, np.uint8)[::row] != 1):
                 return b""
-            parts.append(part)
+            header = 0
             length += len(part)
+            if length > start:
+                parts.append(part)
         at = end + 4
-    return b"".join(parts)[start:]
+    return b"".join(parts)[start - length :]
 
 
 def _frame_chunk(data: np.ndarray, n: int) -> memoryview | None:
-    """What deflates to frame n; None if there is no index, or one that leads nowhere."""
+    """What deflates to frame n; None if there is no index, or one that is broken."""
     view = memoryview(data)
-    if view[_HEADER + 4 : _HEADER + 8] != _INDEX:
+    index, length = view[_HEADER + 4 :], int.from_bytes(view[_HEADER : _HEADER + 4])
+    checksum = int.from_bytes(index[4 + length : 8 + length])
+    if index[:4] != _INDEX or 4 * n >= length or zlib.crc32(index[: 4 + length]) != checksum:
         return None
-    entry = _HEADER + 8 + 4 * n
-    position = int.from_bytes(view[entry : entry + 4])
+    position = int.from_bytes(index[4 + 4 * n : 8 + 4 * n])
     length = int.from_bytes(view[position : position + 4])
     known = view[position + 4 : position + 8] == b"IDAT"
     return view[position + 8 : position + 8 + length] if known else None

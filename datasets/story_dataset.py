@@ -31,8 +31,10 @@ def to_target(frames: Tensor, size: int) -> Tensor:
     """(N, 3, H, W) uint8 -> (N, 3, size, size) float in [-1, 1]; squashed if not square."""
     if frames.shape[-2:] != (size, size):
         frames = F.resize(frames, [size, size], antialias=True)
-    # Converted and put in order in one pass, then in place: touching new memory is what costs.
-    return torch.empty(frames.shape).copy_(frames).div_(127.5).sub_(1)
+    targets = torch.empty(frames.shape)
+    for target, frame in zip(targets, frames, strict=True):  # one by one they stay in the cache
+        target.copy_(frame).div_(127.5).sub_(1)  # in place: touching new memory is what costs
+    return targets
 
 
 class StoryDataset(Dataset):
@@ -44,8 +46,9 @@ class StoryDataset(Dataset):
 
     history_transform: (N, 3, H, W) uint8 -> (N, 3, h, w) float, what the picture encoder expects.
     clip_tokenizer, blip_tokenizer: Hugging Face tokenizers; captions are cut at max_length = S.
-    latent_lookup: index -> (mean, std) of all K frames, each (K, c, h, w); items carry those of the
-        targets in place of their pictures. Only right where `refuse_random_views` is content.
+    cached: index -> `latents_mean` and `latents_std` of all K frames, each (K, c, h, w), and maybe
+        `picture_states` (K, P, D_vit); items carry them in place of target and history pictures.
+        Only right where `refuse_random_views` is content.
     cache_frames: keep decoded pictures (of strips, their bytes) in memory, once per worker; tokens
         are kept in any case (at most 4.3 kB a story of five captions at S = 85).
     raw_frames: items also carry the frames as they are, (K, H, W, 3) uint8.
@@ -66,7 +69,7 @@ class StoryDataset(Dataset):
         *,
         cache_frames: bool = False,
         raw_frames: bool = False,
-        latent_lookup: Mapping[int, tuple[Tensor, Tensor]] | None = None,
+        cached: Mapping[int, Mapping[str, Tensor]] | None = None,
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"task {task!r} is unknown: use one of {', '.join(TASKS)}")
@@ -84,7 +87,7 @@ class StoryDataset(Dataset):
         self.max_length = max_length
         self.seed = seed
         self.raw_frames = raw_frames
-        self.latent_lookup = latent_lookup
+        self.cached = cached
         self._cache: dict[Hashable, Any] | None = {} if cache_frames else None
         self._tokens: dict[int, tuple[Tensor, ...]] = {}  # of stories read before, small
 
@@ -93,22 +96,28 @@ class StoryDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         epoch, index = divmod(index, len(self))
-        frames = self._frames(index, epoch)
         item = dict(self._kept(index, self._words, index))
-        item["history_images"] = _batched(self.history_transform, frames)
-        if self.latent_lookup is not None:
-            mean, std = self.latent_lookup[index]
-            item["latents_mean"], item["latents_std"] = mean[self.given :], std[self.given :]
-        else:
+        cached = {} if self.cached is None else dict(self.cached[index])
+        seen = self.raw_frames or "picture_states" not in cached
+        frames = self._frames(index, epoch) if seen else []
+        for key in ("latents_mean", "latents_std"):
+            if key in cached:
+                item[key] = cached.pop(key)[self.given :]
+        if "latents_mean" not in item:
             transform = partial(to_target, size=self.image_size)
             item["target_images"] = _batched(transform, frames[self.given :])
+        if "picture_states" not in cached:
+            item["history_images"] = _batched(self.history_transform, frames)
+        item |= cached
         if self.raw_frames:
             item["frames"] = self._raw(frames)
         return item
 
-    def targets(self, index: int) -> Tensor:
-        """All K frames as targets, (K, 3, size, size) in [-1, 1]."""
-        return _batched(partial(to_target, size=self.image_size), self._frames(index))
+    def views(self, index: int) -> tuple[Tensor, Tensor]:
+        """All K frames as targets, (K, 3, size, size) in [-1, 1], and as history, (K, 3, h, w)."""
+        frames = self._frames(index)
+        targets = _batched(partial(to_target, size=self.image_size), frames)
+        return targets, _batched(self.history_transform, frames)
 
     def refuse_random_views(self) -> None:
         """ValueError if a picture can be seen in more than one way: its latents are not one."""

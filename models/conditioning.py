@@ -66,9 +66,12 @@ def read_frames(
 ) -> Tensor:
     """BLIP's states (N, S, D) of pictures (N, 3, h, w) read together with captions (N, S).
 
+    `images` may also be what the picture encoder makes of them, (N, P, D_vit), computed before.
     `first_token_id` ([ENC]) takes position 0; mask None shows all S tokens.
     """
-    pictures = vision_encoder(pixel_values=images).last_hidden_state  # (N, P, D_vit)
+    pictures = images.float()  # (N, P, D_vit), if they are the encoder's already
+    if images.ndim == 4:
+        pictures = vision_encoder(pixel_values=images).last_hidden_state
     ids = ids.clone()  # the batch keeps its own first token
     ids[:, 0] = first_token_id
     return multimodal_encoder(
@@ -199,14 +202,16 @@ class HistoryConditioner(nn.Module):
     def forward(self, batch: dict, unconditional: Tensor) -> Context:
         """Teacher forcing: all B * V rows of a story batch; `unconditional` is (B * V,).
 
-        Slots no row can see are neither encoded nor in the result.
+        Slots no row can see are neither encoded nor in the result. Where the batch carries
+        `picture_states` (B, U, P, D_vit), the picture encoder is not asked.
         """
         stories, targets, tokens = batch["caption_ids"].shape
         slots = batch["history_ids"].shape[1]
         visible = history_visibility(targets, slots, self.history_window)
         live = visible.shape[1] - 1  # the last frame is nobody's history
+        pictures = "picture_states" if "picture_states" in batch else "history_images"
         images, ids, seen = (
-            batch[f"history_{part}"][:, :live] for part in ("images", "ids", "mask")
+            batch[key][:, :live] for key in (pictures, "history_ids", "history_mask")
         )
         captions = self.encode_captions(
             batch["caption_ids"].flatten(0, 1), batch["caption_mask"].flatten(0, 1)

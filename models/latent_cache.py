@@ -1,8 +1,9 @@
-"""The frozen autoencoder's latents of a story file, encoded once and kept beside it.
+"""What frozen encoders make of a story file's pictures, encoded once and kept beside it.
 
-What is kept is the posterior's mean and standard deviation, not a sample: training draws anew from
-them at every step, as it does without a cache. Pictures that occur in several stories are encoded
-once. The file names the stories, the weights and the size it was made from and is refused with any
+Of the autoencoder the posterior's mean and standard deviation are kept, not a sample: training
+draws anew from them at every step, as it does without a cache. Of BLIP's picture encoder, where it
+is frozen, its states are kept in half precision. Pictures that occur in several stories are encoded
+once. The file names the stories, the weights and the sizes it was made from and is refused with any
 others.
 """
 
@@ -22,20 +23,35 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.frames import HistoryTransform
+
 __all__ = ["LatentCache", "Latents"]
+
+STATES = "picture_states"
 
 
 class LatentCache:
-    """`STORIES.latents.h5` beside `STORIES.h5`: mean and std of every distinct picture, float32.
+    """`STORIES.latents.h5` beside `STORIES.h5`, with a row for every distinct picture.
 
     Args:
-        vae: the autoencoder, its weights already the ones to train with.
+        vae: the autoencoder, its weights already the ones to train with. Its mean and std are kept
+            in float32.
         story_file: where the pictures come from.
         image_size: pixels a side, as the autoencoder is shown them.
+        vision: BLIP's picture encoder and what pictures go through before, if it is frozen: the
+            states (P, D_vit) are kept as well, in float16.
     """
 
-    def __init__(self, vae: nn.Module, story_file: str | os.PathLike, image_size: int) -> None:
-        self.vae = vae
+    def __init__(
+        self,
+        vae: nn.Module,
+        story_file: str | os.PathLike,
+        image_size: int,
+        vision: tuple[nn.Module, HistoryTransform] | None = None,
+    ) -> None:
+        self.vae = vae.eval()
+        self.vision_encoder = vision[0].eval() if vision else None
+        self.history_transform = vision[1] if vision else None
         self.story_file = Path(story_file)
         self.image_size = image_size
         self.path = self.story_file.with_suffix(".latents.h5")
@@ -46,17 +62,23 @@ class LatentCache:
         with open(self.story_file, "rb") as file:
             stories = hashlib.file_digest(file, "sha256").hexdigest()
         weights = _weights_hash(self.vae)
-        return {"story file": stories, "autoencoder": weights, "image_size": self.image_size}
+        key = {"story file": stories, "autoencoder": weights, "image_size": self.image_size}
+        if self.vision_encoder is not None:
+            how = self.history_transform
+            key["picture encoder"] = _weights_hash(self.vision_encoder)
+            key["normalisation"] = f"{how.size} {how.mean.tolist()} {how.std.tolist()}"
+        return key
 
     def prepare(
         self,
         splits: Sequence[str],
-        batches_of: Callable[[str], Iterable[Tensor]],
+        batches_of: Callable[[str], Iterable[tuple[Tensor, Tensor]]],
         device: torch.device | str = "cpu",
     ) -> None:
         """Encode `splits` on `device` into a new file, or check the one that is there.
 
-        batches_of: split -> batches (B, K, 3, H, W) in [-1, 1] of all its stories in order.
+        batches_of: split -> batches of all its stories in order, as the autoencoder and as the
+            picture encoder sees them: (B, K, 3, H, W) in [-1, 1], (B, K, 3, h, w).
 
         Raises:
             ValueError: the file is stale. OSError: it cannot be written; nothing is left behind.
@@ -67,11 +89,13 @@ class LatentCache:
         batches = {split: batches_of(split) for split in splits}  # all, before the long work
         print(f"Encoding the pictures of {self.story_file} once, into {self.path}")
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        encoders = [self.vae] if self.vision_encoder is None else [self.vae, self.vision_encoder]
         home = next((p.device for p in self.vae.parameters()), device)
         with self._writing():
             file = h5py.File(part, "w")
         try:
-            self.vae.to(device)
+            for encoder in encoders:
+                encoder.to(device)
             rows: dict[bytes, int] = {}  # of every distinct picture
             for split in splits:
                 bar = tqdm(batches[split], f"{split} latents")
@@ -86,21 +110,39 @@ class LatentCache:
             with suppress(OSError, RuntimeError):  # on a full disk closing fails as well
                 file.close()
             part.unlink(missing_ok=True)
-            self.vae.to(home)
+            for encoder in encoders:
+                encoder.to(home)
 
     def _add(
-        self, file: h5py.File, rows: dict[bytes, int], frames: Tensor, device: torch.device | str
+        self,
+        file: h5py.File,
+        rows: dict[bytes, int],
+        batch: tuple[Tensor, Tensor],
+        device: torch.device | str,
     ) -> np.ndarray:
-        """Encode what is new in (B, K, 3, H, W); the rows of all of it, (B, K)."""
-        pictures = frames.flatten(0, 1)
-        names = [hashlib.sha256(picture.numpy()).digest() for picture in pictures]
+        """Encode what is new in a batch; the rows of all of it, (B, K)."""
+        targets, history = (pictures.flatten(0, 1) for pictures in batch)
+        names = [_name(*views) for views in zip(targets, history, strict=True)]
         new = {name: i for i, name in enumerate(names) if name not in rows}
         if new:
-            for key, values in _posterior(self.vae, pictures[list(new.values())].to(device)):
+            chosen = list(new.values())
+            for key, values in self._encode(targets[chosen].to(device), history[chosen].to(device)):
                 with self._writing():
-                    _append(file, key, values.float().cpu().numpy())
+                    _append(file, key, values.cpu().numpy())
             rows.update(zip(new, range(len(rows), len(rows) + len(new)), strict=True))
-        return np.array([rows[name] for name in names]).reshape(frames.shape[:2])
+        return np.array([rows[name] for name in names]).reshape(batch[0].shape[:2])
+
+    @torch.no_grad()
+    def _encode(self, targets: Tensor, history: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """What is kept of pictures (N, 3, H, W), (N, 3, h, w), each (N, ...)."""
+        # Weights kept in half precision meet other types under autocast only, as in training.
+        half = {p.dtype for p in self.vae.parameters()} - {torch.float32}
+        dtype = half.pop() if half else None
+        with torch.autocast(targets.device.type, dtype, enabled=dtype is not None):
+            for key, values in _posterior(self.vae, targets):
+                yield key, values.float()
+            if self.vision_encoder is not None:
+                yield STATES, self.vision_encoder(pixel_values=history).last_hidden_state.half()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -132,17 +174,20 @@ class LatentCache:
     def split(self, split: str) -> Latents:
         """What `prepare` encoded of a split."""
         self.check([split])
-        return Latents(self.path, split)
+        return Latents(self.path, split, self.vision_encoder is not None)
 
 
 class Latents:
-    """Story index -> (mean, std) of its pictures, each (K, c, h, w), scaled as for the U-Net.
+    """Story index -> what is kept of its K pictures, as `StoryDataset` takes it.
 
-    Every process opens its own handle at the first read (fork and spawn safe).
+    `latents_mean`, `latents_std`: (K, c, h, w), scaled as for the U-Net; with `states` also
+    `picture_states`: (K, P, D_vit). Every process opens its own handle at the first read (fork and
+    spawn safe).
     """
 
-    def __init__(self, path: Path, split: str) -> None:
+    def __init__(self, path: Path, split: str, states: bool) -> None:
         self.path = path
+        self._keys = ("mean", "std", STATES) if states else ("mean", "std")
         self._handle: tuple[int, h5py.File] | None = None
         with h5py.File(path) as file:
             self._rows = file[split][:]  # (N, K)
@@ -150,20 +195,29 @@ class Latents:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = (os.getpid(), h5py.File(self.path))
         file, rows = self._handle[1], self._rows[index]
-        mean = torch.from_numpy(np.stack([file["mean"][row] for row in rows]))
-        if "std" not in file:
-            return mean, torch.zeros_like(mean)
-        return mean, torch.from_numpy(np.stack([file["std"][row] for row in rows]))
+        found = {
+            key: torch.from_numpy(np.stack([file[key][row] for row in rows]))
+            for key in self._keys
+            if key in file
+        }
+        mean = found.pop("mean")
+        std = found.pop("std", torch.zeros_like(mean))  # of an autoencoder without a posterior
+        return {"latents_mean": mean, "latents_std": std, **found}
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_handle": None}
 
 
-@torch.no_grad()
+def _name(target: Tensor, history: Tensor) -> bytes:
+    digest = hashlib.sha256(target.numpy())
+    digest.update(history.numpy())
+    return digest.digest()
+
+
 def _posterior(vae: nn.Module, frames: Tensor) -> list[tuple[str, Tensor]]:
     """Scaled mean and std (N, c, h, w); an autoencoder without a posterior has a mean only."""
     encoded, scale = vae.encode(frames), vae.config.scaling_factor
@@ -176,7 +230,8 @@ def _posterior(vae: nn.Module, frames: Tensor) -> list[tuple[str, Tensor]]:
 def _append(file: h5py.File, key: str, values: np.ndarray) -> None:
     if key not in file:
         shape = values.shape[1:]
-        file.create_dataset(key, (0, *shape), "f4", maxshape=(None, *shape), chunks=(1, *shape))
+        sizes = {"shape": (0, *shape), "maxshape": (None, *shape), "chunks": (1, *shape)}
+        file.create_dataset(key, dtype=values.dtype, **sizes)
     column = file[key]
     start = len(column)
     column.resize(start + len(values), axis=0)
@@ -185,10 +240,13 @@ def _append(file: h5py.File, key: str, values: np.ndarray) -> None:
 
 def _weights_hash(module: nn.Module) -> str:
     """SHA-256 of class, configuration (but not where it was loaded from) and weights."""
-    config = {key: value for key, value in module.config.items() if not key.startswith("_")}
+    config = module.config.to_dict() if hasattr(module.config, "to_dict") else module.config
+    config = {key: value for key, value in config.items() if not key.startswith("_")}
+    config.pop("transformers_version", None)
     digest = hashlib.sha256(type(module).__name__.encode())
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy())  # NumPy knows no bfloat16
     return digest.hexdigest()

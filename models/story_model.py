@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
+from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -243,10 +244,11 @@ class StoryModel(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        # Fused optimisers leave gradients scaled, which clipping could not know.
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        # A fused optimiser may be handed scaled gradients, which clipping could not know: Lightning
+        # refuses the two together in mixed precision, with a scaler or without.
+        mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
         optimizer = build_optimizer(
-            self.optimizer, trainable, self.init_lr, self.weight_decay, fused=scaler is None
+            self.optimizer, trainable, self.init_lr, self.weight_decay, fused=not mixed
         )
         total = self.trainer.estimated_stepping_batches  # counts devices and accumulation
         warmup = self.warmup_steps

@@ -319,6 +319,11 @@ def row(change: Callable, name: str = SIS) -> Callable:
     return edit_json(name, lambda value: change(value["annotations"]))
 
 
+def two_splits(raw: Path) -> None:
+    for kind in (SIS, DII):
+        shutil.copy(raw / kind, raw / kind.replace("val.", "test."))
+
+
 VIST = {
     "no pictures": (
         lambda raw: shutil.rmtree(raw / "images"),
@@ -342,6 +347,17 @@ VIST = {
         ValueError,
         f"{SIS}, annotation 0, {ROWS}",
     ),
+    "separator": (
+        row(lambda a: [one.update(original_text="a|b") for (one,) in a] and None),
+        ValueError,
+        r"split 'val' has no story .*: '\|' in a caption.*: complete the raw data",
+    ),
+    "latin-1": (
+        content(SIS, '{"annotations": ["Größe"]}'.encode("latin1")),
+        ValueError,
+        f"{SIS} is not whole JSON in UTF-8",
+    ),
+    "story in two splits": (two_splits, ValueError, "'test' has no story .*: there twice.*: compl"),
     "picture a path": (
         row(lambda a: a[0][0].update(photo_flickr_id="../x")),
         ValueError,

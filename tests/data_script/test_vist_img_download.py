@@ -220,6 +220,20 @@ def test_nobody_there(tmp_path, monkeypatch):
         download(links, tmp_path, 4, limits)
 
 
+@pytest.mark.parametrize("place", ["pathlib.Path.write_bytes", "os.replace"])
+def test_a_full_disk_is_said_and_the_next_run_goes_on(server, tmp_path, monkeypatch, place):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    links = {"7": f"{server}/good.jpg"}
+    message = r"cannot write .*7.jpg: free some space .*No space left on device\), then run again"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=message):
+        patch.setattr(place, full)
+        download(links, tmp_path, limits=QUICK)
+    assert [p.name for p in tmp_path.iterdir()] == [LOG]
+    assert download(links, tmp_path, limits=QUICK)["saved"] == 1
+
+
 def annotations(folder: Path, links: dict[str, str]) -> Path:
     """The links dealt out over the three files, as `url_o` and `url_m`."""
     folder.mkdir(exist_ok=True)

@@ -116,7 +116,7 @@ PROBLEMS = {
         edited(lambda f: f.pop("val/image1")),
         ["(2 captions in 'text')", "(2 captions in 'text')", "'val' has 1 pictures a story, other"],
     ),
-    "fewer pictures": (shorter("train/image1", 2), ["Index (2) out of range"]),
+    "fewer pictures": (shorter("train/image1", 2), ["index 2 is out of bounds"]),
     "fewer texts": (shorter("train/text", 2), ["lengths in 'train' differ"]),
     "no story": (
         edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),

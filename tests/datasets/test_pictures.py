@@ -126,3 +126,11 @@ def test_an_index_that_leads_nowhere_is_not_followed(position):
     raw = raw[:37] + index + struct.pack(">I", zlib.crc32(index)) + raw[45 + 4 * N :]
     data = np.frombuffer(raw, np.uint8)
     np.testing.assert_array_equal(decode_frame(data, 0), STRIP[:SIDE])
+
+
+def test_an_index_that_leads_to_another_frame_is_not_followed():
+    data = encode_picture(STRIP)
+    data = data.copy()
+    data[41:45], data[45:49] = data[45:49].copy(), data[41:45].copy()  # the checksum tells
+    for n in range(N):
+        np.testing.assert_array_equal(decode_frame(data, n), STRIP[n * SIDE : (n + 1) * SIDE])

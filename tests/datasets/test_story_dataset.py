@@ -217,16 +217,26 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
     assert starts == set(range(17))
 
 
-def test_latents_stand_in_for_target_pictures(squares):
+def test_what_is_cached_stands_in_for_pictures(squares):
     frame = torch.arange(K).view(K, 1, 1, 1).expand(K, 4, 2, 2)
-    lookup = {i: (10 * i + frame, torch.ones(K, 4, 2, 2)) for i in range(4)}
-    data = dataset(squares[0], "train", latent_lookup=lookup)
+    std = torch.ones(K, 4, 2, 2)
+    cached = {i: {"latents_mean": 10 * i + frame, "latents_std": std} for i in range(4)}
+    data = dataset(squares[0], "train", cached=cached)
     batch = collate([data[3], data[1]])
     assert batch["latents_mean"].shape == batch["latents_std"].shape == (2, K, 4, 2, 2)
     assert batch["latents_mean"][:, :, 0, 0, 0].tolist() == [[30, 31, 32], [10, 11, 12]]
     assert "target_images" not in batch and batch["history_images"].shape[0] == 2
-    continued = dataset(squares[0], "train", latent_lookup=lookup, task="continuation")[2]
+    continued = dataset(squares[0], "train", cached=cached, task="continuation")[2]
     assert continued["latents_mean"][:, 0, 0, 0].tolist() == [21, 22]
+
+    for i in cached:
+        cached[i]["picture_states"] = 10 * i + frame[..., 0]
+    data = dataset(squares[0], "train", cached=cached, task="continuation")
+    data.stories.encoded = lambda *_: pytest.fail("a picture was read")
+    batch = collate([data[3], data[1]])
+    assert batch["picture_states"][..., 0, 0].tolist() == [[30, 31, 32], [10, 11, 12]]
+    assert "target_images" not in batch and "history_images" not in batch
+    assert data.cached[3].keys() == {"latents_mean", "latents_std", "picture_states"}
 
 
 RANDOM = {
@@ -257,10 +267,15 @@ class Store:
 
     def prepare(self, splits, batches_of, device) -> None:
         self.device = device
-        self.kept = {split: torch.cat(list(batches_of(split))) for split in splits}
+        batches = {split: zip(*batches_of(split), strict=True) for split in splits}
+        self.kept = {split: tuple(map(torch.cat, both)) for split, both in batches.items()}
 
     def split(self, split: str):
-        return [(frames, torch.zeros_like(frames)) for frames in self.kept[split]]
+        frames, history = self.kept[split]
+        return [
+            {"latents_mean": one, "latents_std": torch.zeros_like(one), "picture_states": other}
+            for one, other in zip(frames, history, strict=True)
+        ]
 
 
 def test_the_data_module_has_latents_made_before_training_and_uses_them(squares):
@@ -270,11 +285,13 @@ def test_the_data_module_has_latents_made_before_training_and_uses_them(squares)
     data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device="there"), global_rank=0)
     data.prepare_data()
     assert store.device == "there" and set(store.kept) == {"train", "val"}
-    for frames, story in zip(store.kept["val"], stories, strict=True):
+    for frames, story in zip(store.kept["val"][0], stories, strict=True):
         for frame, picture in zip(frames, story, strict=True):
             np.testing.assert_array_equal(uint8(frame), picture)
     batch = next(iter(data.val_dataloader()))
     np.testing.assert_array_equal(uint8(batch["latents_mean"][1, 0]), stories[1][1])
+    states = batch["picture_states"][1, 0, :, 0, 0]
+    np.testing.assert_allclose(states, stories[1][0].mean((0, 1)), rtol=1e-5)
     assert "target_images" in next(iter(data.test_dataloader()))
 
 

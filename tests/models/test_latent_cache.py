@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 import torch
 from tiny_parts import (
+    BLIP_SIZE,
     IMAGE_SIZE,
+    MEAN,
+    STD,
     STORIES,
     IdentityVae,
     autoencoder,
@@ -24,6 +27,7 @@ from tiny_parts import (
     transformer_autoencoder,
 )
 
+from models.frames import HistoryTransform
 from models.latent_cache import LatentCache
 from models.story_model import StoryModel
 
@@ -31,7 +35,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FRAMES = random_frames(3, 4, IMAGE_SIZE)  # stories, pictures a story
 FRAMES[2, :2] = FRAMES[0, 1:3]  # pictures that are told twice
 TARGETS = FRAMES / 127.5 - 1
-STEP_TOLERANCE = 1e-5  # relative, of the loss: other sums over other batch sizes
+# Relative, of the loss; a hundred times that of gradients.
+STEP_TOLERANCE = 1e-5  # latents: other sums over other batch sizes
+STATES_TOLERANCE = 1e-4  # picture states in half precision: 11 bits
 
 
 @pytest.fixture
@@ -41,36 +47,54 @@ def story_file(tmp_path) -> Path:
     return path
 
 
-def prepared(vae, story_file: Path, size: int = IMAGE_SIZE) -> LatentCache:
-    cache = LatentCache(vae, story_file, size)
-    cache.prepare(("train", "val"), {"train": TARGETS.split(2), "val": ()}.__getitem__)
+def prepared(vae, story_file: Path, size: int = IMAGE_SIZE, vision=None) -> LatentCache:
+    cache = LatentCache(vae, story_file, size, vision)
+    transform = vision[1] if vision else HistoryTransform(BLIP_SIZE, MEAN, STD)
+    history = transform(FRAMES.flatten(0, 1)).unflatten(0, FRAMES.shape[:2])
+    batches = list(zip(TARGETS.split(2), history.split(2), strict=True))
+    cache.prepare(("train", "val"), {"train": batches, "val": ()}.__getitem__)
     return cache
 
 
+@pytest.mark.parametrize("states", [False, True])
 @pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
-def test_a_training_step_with_cached_latents_is_the_step_without(story_file, task, given):
+def test_a_training_step_with_the_cache_is_the_step_without(story_file, task, given, states):
     parts = build_parts(dropout=0.0)
-    model = StoryModel(parts)
+    # As configured for frozen BLIP; what would drop pictures in training must not reach the cache.
+    model = StoryModel(parts, freeze_blip=states, stochastic_depth=0.5 * states).train()
     model.log = lambda *args, **how: None
+    vision = (parts.conditioner.vision_encoder, parts.history_transform) if states else None
     batch = story_batch(parts, STORIES, FRAMES, task)
-    latents = prepared(parts.vae, story_file).split("train")
-    pairs = [latents[i] for i in batch["index"]]
-    cached = {k: v for k, v in batch.items() if k != "target_images"}
-    for k, values in zip(("latents_mean", "latents_std"), zip(*pairs, strict=True), strict=True):
-        cached[k] = torch.stack(values)[:, given:]
+    latents = prepared(parts.vae, story_file, vision=vision).split("train")
+    kept = [latents[i] for i in batch["index"]]
+    replaced = {"target_images", "history_images"} if states else {"target_images"}
+    cached = {k: v for k, v in batch.items() if k not in replaced}
+    for key in kept[0]:
+        start = given if key.startswith("latents") else 0
+        cached[key] = torch.stack([values[key] for values in kept])[:, start:]
+    assert ("picture_states" in cached) == states
+    tolerance = STATES_TOLERANCE if states else STEP_TOLERANCE
 
-    def step(batch: dict, seed: int) -> tuple[float, torch.Tensor]:
+    tables = model.conditioner.multimodal_encoder.get_input_embeddings(), model.unet.conv_in
+
+    def step(batch: dict, seed: int) -> tuple[float, list[torch.Tensor]]:
         torch.manual_seed(seed)
         model.zero_grad()
         loss = model.training_step(batch, 0)
         loss.backward()
-        return loss.item(), model.unet.conv_in.weight.grad.clone()
+        return loss.item(), [table.weight.grad.clone() for table in tables]
 
     for seed in range(3):
-        loss, gradient = step(batch, seed)
-        assert step(cached, seed)[0] == pytest.approx(loss, rel=STEP_TOLERANCE)
-        torch.testing.assert_close(step(cached, seed)[1], gradient, rtol=1e-3, atol=1e-6)
+        loss, gradients = step(batch, seed)
+        assert step(cached, seed)[0] == pytest.approx(loss, rel=tolerance)
+        for ours, gradient in zip(step(cached, seed)[1], gradients, strict=True):
+            assert (ours - gradient).norm() < 100 * tolerance * gradient.norm()
     assert step(cached, 0)[0] != pytest.approx(step(cached, 1)[0], rel=1e-3)  # sampled anew
+
+
+def pair(values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    assert values.keys() == {"latents_mean", "latents_std"}
+    return values["latents_mean"], values["latents_std"]
 
 
 def test_latents_are_those_of_the_autoencoder_and_repeated_pictures_are_kept_once(story_file):
@@ -79,20 +103,78 @@ def test_latents_are_those_of_the_autoencoder_and_repeated_pictures_are_kept_onc
     latents = cache.split("train")
     assert len(latents) == 3 and len(cache.split("val")) == 0
     for story in range(3):
-        mean, std = latents[story]
+        mean, std = pair(latents[story])
         with torch.no_grad():
             distribution = vae.encode(TARGETS[story]).latent_dist
         torch.testing.assert_close(mean, distribution.mean * 0.18215, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(std, distribution.std * 0.18215, rtol=1e-5, atol=1e-6)
     with h5py.File(cache.path) as file:
         assert len(file["mean"]) == len(file["std"]) == 10  # of 12 pictures
-    assert pickle.loads(pickle.dumps(latents))[1][0].equal(latents[1][0])  # as spawned workers do
+    again = pickle.loads(pickle.dumps(latents))  # as spawned workers do
+    assert pair(again[1])[0].equal(pair(latents[1])[0])
+
+
+def test_picture_states_are_the_encoders_own_and_left_out_where_it_trains(story_file):
+    parts = build_parts()
+    vision = parts.conditioner.vision_encoder, parts.history_transform
+    cache = prepared(parts.vae, story_file, vision=vision)
+    for story in range(3):
+        states = cache.split("train")[story]["picture_states"]
+        with torch.no_grad():
+            expected = vision[0](pixel_values=vision[1](FRAMES[story])).last_hidden_state
+        assert states.dtype == torch.float16
+        torch.testing.assert_close(states.float(), expected, rtol=2**-11, atol=1e-6)
+    training = LatentCache(
+        parts.vae, story_file, IMAGE_SIZE
+    )  # BLIP trains: the latents still serve
+    training.prepare(("train", "val"), None)
+    pair(training.split("train")[0])
+
+
+def test_weights_kept_in_half_precision_encode_too(story_file):
+    parts = build_parts()
+    whole = prepared(parts.vae, story_file, vision=None).split("train")[1]
+    (story_file.parent / "stories.latents.h5").unlink()
+    StoryModel(parts, freeze_blip=True, frozen_dtype=torch.bfloat16)
+    vision = parts.conditioner.vision_encoder, parts.history_transform
+    half = prepared(parts.vae, story_file, vision=vision).split("train")[1]
+    assert half["latents_mean"].dtype == torch.float32
+    torch.testing.assert_close(
+        half["latents_mean"],
+        whole["latents_mean"],
+        rtol=0.05,
+        atol=0.05 * whole["latents_mean"].std(),
+    )
+
+
+STALE_VISION = {
+    "weights": "picture encoder",
+    "normalisation": "normalisation",
+    "latents only": "picture encoder",
+}
+
+
+@pytest.mark.parametrize("change, message", STALE_VISION.items(), ids=STALE_VISION)
+def test_stale_picture_states_are_refused(story_file, change, message):
+    parts = build_parts()
+    encoder, transform = parts.conditioner.vision_encoder, parts.history_transform
+    kept = None if change == "latents only" else (encoder, transform)
+    prepared(parts.vae, story_file, vision=kept)
+    if change == "weights":
+        changed_weights(encoder, story_file)
+    if change == "normalisation":
+        transform = HistoryTransform(BLIP_SIZE, MEAN, MEAN)
+    stale = LatentCache(parts.vae, story_file, IMAGE_SIZE, (encoder, transform))
+    with pytest.raises(
+        ValueError, match=f"stories.latents.h5 was made with another {message}; del"
+    ):
+        stale.prepare(("train",), None)
 
 
 def test_an_autoencoder_without_a_posterior_has_std_0(story_file):
     vae = transformer_autoencoder().eval()
     cache = prepared(vae, story_file)
-    mean, std = cache.split("train")[2]
+    mean, std = pair(cache.split("train")[2])
     with torch.no_grad():
         expected = vae.encode(TARGETS[2]).latent * vae.config.scaling_factor
     torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-6)
@@ -106,7 +188,7 @@ def test_a_second_run_reads_the_file_and_encodes_nothing(story_file):
     again = LatentCache(vae, story_file, IMAGE_SIZE)
     again.prepare(("train", "val"), lambda split: pytest.fail("pictures were read again"))
     assert again.path.stat().st_mtime_ns == before.st_mtime_ns
-    assert again.split("train")[0][0].equal(first.split("train")[0][0])
+    assert pair(again.split("train")[0])[0].equal(pair(first.split("train")[0])[0])
 
 
 def changed_weights(vae, story_file):
@@ -158,7 +240,7 @@ def test_what_is_no_cache_is_refused(story_file):
 
 def test_an_interrupted_pass_leaves_nothing(story_file):
     def batches(split):
-        yield TARGETS[:1]
+        yield TARGETS[:1], FRAMES[:1]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -168,6 +250,7 @@ def test_an_interrupted_pass_leaves_nothing(story_file):
 
 PASS = """
 import os, resource, signal, sys, types, torch
+from models.frames import HistoryTransform
 from models.latent_cache import LatentCache
 
 class Config(dict):
@@ -179,7 +262,7 @@ class Vae(torch.nn.Module):
         return types.SimpleNamespace(latent=frames)
 
 def batches(split):
-    yield torch.rand(2, 4, 3, 8, 8)
+    yield torch.rand(2, 4, 3, 8, 8), torch.rand(2, 4, 3, 4, 4)
     if sys.argv[2] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -213,7 +296,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(story_file):
 
 def test_every_process_opens_its_own_handle(story_file):
     latents = prepared(autoencoder().eval(), story_file).split("train")
-    here = latents[1][0]
+    here = pair(latents[1])[0]
     assert latents._handle[0] == os.getpid()
     latents._handle = (-1, None)  # as a forked worker finds it
-    np.testing.assert_array_equal(latents[1][0], here)
+    np.testing.assert_array_equal(pair(latents[1])[0], here)

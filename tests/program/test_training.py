@@ -14,13 +14,17 @@ import main
 from config import ConfigError
 
 
+def validation_losses(checkpoint):
+    (log,) = checkpoint.parent.glob("logs/*/metrics.csv")
+    with log.open() as file:
+        return [float(row["val_loss"]) for row in csv.DictReader(file) if row["val_loss"]]
+
+
 def test_training_writes_a_checkpoint_and_logs(trained, home):
     assert trained == home / "checkpoints" / "cartoon" / "last.ckpt"
     checkpoint = read(trained)
     assert behind(checkpoint) == (1, 2)
-    (log,) = trained.parent.glob("logs/*/metrics.csv")
-    with log.open() as file:
-        losses = [float(row["val_loss"]) for row in csv.DictReader(file) if row["val_loss"]]
+    losses = validation_losses(trained)
     assert len(losses) == 1 and 0 < losses[0] < 100
 
 
@@ -72,6 +76,20 @@ def test_previews_show_validation_stories(shrunk, home):
 def test_previews_take_nothing_from_training(shrunk, trained):
     drawn = main.train(shrunk("run_name=drawn", "sample_every_n_epochs=1"))
     assert same(read(drawn)["state_dict"], read(trained)["state_dict"])
+
+
+def test_cached_encoders_give_the_same_training(shrunk, trained, tmp_path):
+    where = f"cartoon.data_dir={tmp_path}"  # the cache lies beside the stories
+    again = main.train(shrunk("run_name=cached", "cache_latents=true", "logger=csv", where))
+    (cache,) = tmp_path.glob("*.latents.h5")
+    # Weights whose gradient is next to nothing go either way in AdamW's first steps.
+    assert validation_losses(again) == pytest.approx(validation_losses(trained), rel=1e-3)
+    assert not same(read(again)["state_dict"], read(trained)["state_dict"])  # states were rounded
+    half = "precision=bf16-mixed", "half_frozen_weights=true"
+    with pytest.raises(ValueError, match="was made with another autoencoder; delete it"):
+        main.train(shrunk("run_name=half", "cache_latents=true", where, *half))
+    cache.unlink()
+    main.train(shrunk("run_name=half", "cache_latents=true", where, *half, "max_steps=1"))
 
 
 def test_precision_accumulation_and_eight_bits_train(shrunk):

@@ -41,6 +41,8 @@ def protocol(name: str, options: Options, tools: Tools) -> str:
         reader, labels = {"known_error": tools.judge.known_error}, JUDGED[name[len("cartoon/") :]]
     elif words.startswith("classifier"):
         labels = ["place" if name == "background_accuracy" else "cast"]
+        if (side := reader.get("image_size", 299)) != 299:
+            words += f", at {side} instead of 299 pixels"
     if not labels:
         return words.format(**vars(options))
     known = reader.get("known_error")

@@ -10,7 +10,7 @@ from evaluation.classifier import classifier_encoder, classifier_file
 from evaluation.clip_scores import clip_encoders
 from evaluation.features import FeatureCache
 from evaluation.inception import inception_encoder
-from evaluation.judge import Judge, judge_encoder
+from evaluation.judge import Judge, judge_encoders
 from evaluation.lpips_adjacent import lpips_encoder
 from evaluation.material import Material
 from evaluation.metrics import GROUPS, METRICS, SET_METRICS, Tools
@@ -114,7 +114,7 @@ def build_tools(
                 f"judge={options.judge}: its label vocabulary is not that of {samples.folder}: "
                 "train the judge on the world these stories come from"
             )
-        tools.encoders["judge"] = judge_encoder(tools.judge, file_hash(options.judge))
+        tools.encoders |= judge_encoders(tools.judge, file_hash(options.judge))
         note(judged, options.judge)
     return tools, weights
 

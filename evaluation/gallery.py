@@ -59,7 +59,7 @@ def draw_gallery(
             readings = tools.readings(material)[s]
             notes[story.story_id] = story_note(story, readings)
             for k, verdict in enumerate(frame_verdicts(story, readings), story.given):
-                rows[k].append(_wrong(verdict))
+                rows[k].insert(0, _wrong(verdict))
         frame_notes[story.story_id] = [" · ".join(row) for row in rows]
     for place, s in enumerate(order[: min(stories, len(ids))] if counts else ()):
         rank = "worst" if place < -(-min(stories, len(ids)) // 2) else "best"

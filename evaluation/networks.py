@@ -15,6 +15,7 @@ from evaluation.lpips_adjacent import lpips_encoder
 from evaluation.material import Material
 from evaluation.metrics import GROUPS, METRICS, SET_METRICS, Tools
 from evaluation.options import Options, check
+from evaluation.report import clip_name
 from evaluation.samples import Samples
 from evaluation.weights import INCEPTION, LPIPS_BACKBONES, file_hash, find_weights
 
@@ -93,7 +94,7 @@ def build_tools(
     if set(GROUPS["clip"]) & set(names):
         picture, text, sha256 = clip_encoders(options.clip_model, options.clip_weights, device)
         tools.encoders |= {"clip image": picture, "clip text": text}
-        note(GROUPS["clip"], f"{options.clip_model} {options.clip_weights}", sha256)
+        note(GROUPS["clip"], clip_name(options), sha256)
     if "lpips_adjacent" in names:
         net, key = options.lpips_net, "lpips_weights"
         published = LPIPS_BACKBONES[net]

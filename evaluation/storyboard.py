@@ -23,6 +23,7 @@ FrameNotes = Mapping[str, Mapping[str, Sequence[str]]]  # {row name: {story id: 
 WIDEST, SMALLEST = 2000, 192  # of the whole picture, of one frame; pixels
 MARGIN, GUTTER, GAP, BETWEEN = 56, 128, 12, 60  # page edge, row names, frames, stories
 INK, GREY, RULE, PAGE, GIVEN = "#1d1f23", "#80858e", "#e4e6ea", "#ffffff", "#2f6fde"
+WRONG = "#c0392b"  # under a frame
 MOST_LINES = 6  # of one caption
 
 
@@ -145,8 +146,9 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
         for k, path in enumerate(row.frames):
             _place(block, path, MARGIN + GUTTER + k * (side + GAP), top, side, k < row.given)
             for n, line in enumerate(below[k] if below else ()):
-                draw.text((MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n), line, GREY,
-                          _font(13, line))
+                colour = WRONG if line.startswith("wrong") else GREY
+                draw.text((MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n), line,
+                          colour, _font(13, line))
         top += side + GAP + depth
     for k, wrapped in enumerate(captions):
         for n, line in enumerate(wrapped):
@@ -157,7 +159,10 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
 
 def _under(row: Row, side: int) -> list[list[str]]:
     """Lines under each frame of a row; none without notes."""
-    return [_wrap(note, 13, side)[:MOST_LINES] for note in row.frame_notes]
+    return [
+        [line for part in note.split(" · ") for line in _wrap(part, 13, side)][:MOST_LINES]
+        for note in row.frame_notes
+    ]
 
 
 def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: bool) -> None:

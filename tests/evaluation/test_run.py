@@ -17,7 +17,7 @@ from evaluation.networks import choose, preflight
 from evaluation.options import Options, parse
 from evaluation.paper_table import paper_table
 from evaluation.picture_folders import open_samples
-from evaluation.plots import plot_by_frame
+from evaluation.plots import axis, plot_by_frame
 from evaluation.run import evaluate
 from evaluation.samples import read_samples
 
@@ -280,11 +280,27 @@ def test_plot_follows_the_values():
         entry = {"by_frame": values, "by_frame_interval": [None] * 3, "higher_is_better": True}
         pixels = np.asarray(plot_by_frame({"m": entry})).astype(int)
         blue = pixels[..., 2] - pixels[..., 0] > 120
-        return [np.flatnonzero(blue[:, x]).mean() for x in (62, 356)]
+        return [np.flatnonzero(blue[:, x]).mean() for x in (62, 336)]
 
     rising, falling = lowest_blue([0.1, 0.5, 0.9]), lowest_blue([0.9, 0.5, 0.1])
     assert rising[0] > rising[1] and falling[0] < falling[1]
     assert plot_by_frame({"m": {"value": 1}}) is None
+
+
+def test_plot_marks_floor_and_ceiling_on_a_round_axis():
+    entry = {"by_frame": [0.5, 0.6], "by_frame_interval": [None] * 2, "higher_is_better": True}
+
+    def grey(**bounds):
+        """Rows that are grey somewhere between the two frames."""
+        pixels = np.asarray(plot_by_frame({"m": {**entry, **bounds}}).convert("L"))
+        return set(np.flatnonzero((pixels[:, 150:170] < 200).any(1)))
+
+    # 0.9 and 0.2 on an axis from 0.2, at row 200, to 1, at row 46
+    assert grey(floor=0.9, ceiling=0.2) >= {65, 200} and not grey() & {65, 200}
+    assert axis([0.138, 0.5, 1.0000001]) == [0, 0.5, 1]
+    assert axis([-0.239, 0.815]) == [-0.5, 0, 0.5, 1]
+    assert axis([1, 1]) == [0, 0.5, 1]
+    assert axis([1200, 3400]) == pytest.approx([1000, 2000, 3000, 4000])
 
 
 def test_material_needs_references_for_all_or_none(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from evaluation.samples import MANIFEST, SampledStory, Samples, read_samples
 
+PLOT, STORYBOARD = "metrics_by_frame.png", "storyboard.png"  # what an evaluation leaves there
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
@@ -87,7 +88,11 @@ def _pictures(folder: Path) -> bool:
 
 
 def _of(folder: Path) -> list[Path]:
-    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.name not in (PLOT, STORYBOARD)
+    )
     return sorted(found, key=_natural)
 
 

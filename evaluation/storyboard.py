@@ -14,9 +14,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation.samples import SampledStory, read_picture, read_samples, replacing
+from evaluation.samples import SampledStory, Samples, read_picture, read_samples, replacing
 
-Folders = str | os.PathLike | Mapping[str, str | os.PathLike]  # one folder, or {row name: folder}
+Folder = str | os.PathLike | Samples  # by its path, or read
+Folders = Folder | Mapping[str, Folder]  # one, or {row name: folder}
 Notes = Mapping[str, Mapping[str, str]]  # {row name: {story id: "cast 5/5 · place 4/5"}}
 FrameNotes = Mapping[str, Mapping[str, Sequence[str]]]  # {row name: {story id: [one a frame]}}
 
@@ -55,17 +56,20 @@ def gather(folders: Folders, stories: int | Sequence[str] | None = None,
     were sampled."""
     if not isinstance(folders, Mapping):
         folders = {"drawn": folders}
-    sets = {name: {story.story_id: story for story in read_samples(folder).stories}
+    read = {name: folder if isinstance(folder, Samples) else read_samples(folder)
             for name, folder in folders.items()}
+    sets = {name: {story.story_id: story for story in samples.stories}
+            for name, samples in read.items()}
+    places = ", ".join(str(samples.folder) for samples in read.values())
     shared = [name for name in next(iter(sets.values()))
               if all(name in found for found in sets.values())]
     wanted = shared[:stories] if stories is None or isinstance(stories, int) else list(stories)
     if missing := [name for name in wanted if name not in shared]:
-        raise ValueError(f"story {missing[0]!r} is not in every samples folder "
-                         f"({', '.join(map(str, folders.values()))}): choose among {shared[:5]}")
+        raise ValueError(f"story {missing[0]!r} is not in every samples folder ({places}): "
+                         f"choose among {shared[:5]}")
     if not wanted:
-        raise ValueError(f"no story to show from {', '.join(map(str, folders.values()))}: ask for "
-                         "at least one, and give folders that share stories")
+        raise ValueError(f"no story to show from {places}: ask for at least one, and give "
+                         "folders that share stories")
     strips = [_strip(name, {row: found[name] for row, found in sets.items()}, notes or {},
                      frame_notes or {})
               for name in wanted]

@@ -160,19 +160,25 @@ def test_plain_folders_of_another_system(tmp_path, judge_file):
         (tmp_path / kind).mkdir()
         for number, path in enumerate(sorted((tmp_path / "s").glob(f"story*/{prefix}*.png"))):
             (tmp_path / kind / f"frame{number}.png").write_bytes(path.read_bytes())
-    found = evaluate(
-        options(
-            tmp_path / "drawn",
-            judge_file,
-            tmp_path,
-            metrics=["judge_frechet"],
-            reference=str(tmp_path / "real"),
-            story_length=FRAMES,
-        )
+    (tmp_path / "captions.txt").write_text("\n".join(f"Caption {n}." for n in range(18)))
+    chosen = options(
+        tmp_path / "drawn",
+        judge_file,
+        tmp_path,
+        metrics=["judge_frechet"],
+        reference=str(tmp_path / "real"),
+        captions=str(tmp_path / "captions.txt"),
+        story_length=FRAMES,
     )
-    assert found["stories"] == STORIES and found["frames"] == 18
-    assert found["metrics"]["judge_frechet"]["value"] == pytest.approx(0, abs=1e-3)
+    for _ in range(2):  # what the first run wrote there is no picture of the second
+        found = evaluate(chosen)
+        assert found["stories"] == STORIES and found["frames"] == 18
+        assert found["metrics"]["judge_frechet"]["value"] == pytest.approx(0, abs=1e-3)
     assert (tmp_path / "drawn" / "metrics.json").is_file()
+    assert (tmp_path / "drawn" / "storyboard.png").is_file()
+    page = (tmp_path / "drawn" / "storyboard.html").read_text("utf-8")
+    assert page.count("<h2>") == STORIES and page.count("<img") == 2 * 18
+    assert "<p>Caption 17.</p>" in page
 
 
 def test_plain_folders_are_ordered_naturally_and_captioned(tmp_path):

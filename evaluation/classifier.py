@@ -205,7 +205,8 @@ def classifier_encoder(
         raise ValueError(f"classifier={path} does not fit Inception v3 ({error})") from error
     key = f"classifier {file_hash(path)}"
     load = partial(prepare, side=about["image_size"])
-    return Encoder(key, rows, network.eval().to(device), load), about
+    network.eval().to(device, memory_format=torch.channels_last)
+    return Encoder(key, rows, network, load), about
 
 
 def _loss(logits: Tensor, there: Tensor, place: Tensor) -> Tensor:

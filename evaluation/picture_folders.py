@@ -28,7 +28,8 @@ def open_samples(
     Pictures of `folder` and `reference` are matched by their order, as are lines of `captions`.
     """
     folder = Path(folder)
-    if (folder / MANIFEST).is_file() or not (folder.is_dir() and _pictures(folder)):
+    plain = reference or captions or (folder.is_dir() and _pictures(folder))
+    if (folder / MANIFEST).is_file() or not plain:
         samples = read_samples(folder)
         if reference or captions:
             raise ValueError(

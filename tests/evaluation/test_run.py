@@ -204,6 +204,10 @@ def test_plain_folders_are_ordered_naturally_and_captioned(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="has no manifest.jsonl"):
         open_samples(tmp_path / "empty")
+    with pytest.raises(ValueError, match="empty holds no picture"):
+        open_samples(tmp_path / "empty", tmp_path / "r")
+    with pytest.raises(ValueError, match="empty holds no picture"):
+        open_samples(tmp_path / "r", tmp_path / "empty")
 
 
 def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):

@@ -120,7 +120,7 @@ def build_data(
     """Loaders over a story file; `predict_stories` are the test stories to draw."""
     cached = config.cache_latents and config.mode == "train"
     frozen = (parts.conditioner.vision_encoder, parts.history_transform)
-    vision = frozen if config.freeze_blip else None
+    vision = frozen if config.freeze_blip or config.tune != "all" else None
     return StoryDataModule(
         batch_size=config.batch_size,
         num_workers=config.num_workers,

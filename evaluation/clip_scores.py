@@ -9,12 +9,15 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from huggingface_hub import model_info, try_to_load_from_cache
 from PIL import Image
 from torch import Tensor, nn
 
 from evaluation.features import Encoder
 from evaluation.samples import read_picture
 from evaluation.weights import file_hash
+
+FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class _Tower(nn.Module):
@@ -34,14 +37,17 @@ def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encod
     """
     tag = None if model.startswith(("local-dir:", "hf-hub:")) else weights
     try:
+        if tag:
+            _ask_for(model, tag)
         clip, _, transform = open_clip.create_model_and_transforms(
             model, pretrained=tag, device=device, require_pretrained=True
         )
         tokenizer = open_clip.get_tokenizer(model)
         sha256 = _hash(model, tag)
     except Exception as error:  # open_clip and the hub client raise many kinds
+        said = str(error).partition("\n")[0]
         raise ValueError(
-            f"clip_model={model} with clip_weights={weights} cannot be loaded ({error}): without "
+            f"clip_model={model} with clip_weights={weights} cannot be loaded ({said}): without "
             f"a network give clip_weights=FILE{_source(model, weights)}, or "
             "clip_model=local-dir:FOLDER"
         ) from error
@@ -78,7 +84,20 @@ def _hash(model: str, weights: str | None) -> str:
     return file_hash(weights)
 
 
+def _ask_for(model: str, tag: str) -> None:
+    """Fail at once where a download will: the hub's client would retry for half a minute."""
+    name = (open_clip.get_pretrained_cfg(model, tag) or {}).get("hf_hub", "").rstrip("/")
+    kept = (try_to_load_from_cache(name, file) for file in FILES) if name else ()
+    if name and not Path(tag).is_file() and not any(isinstance(path, str) for path in kept):
+        model_info(name, timeout=10)
+
+
 def _source(model: str, weights: str) -> str:
+    """Where the file is to be had; OpenAI's address holds the hash of its own."""
     found = open_clip.get_pretrained_cfg(model, weights) or {}
-    hub = found.get("hf_hub", "").rstrip("/")
-    return f" (open_clip_model.safetensors of https://huggingface.co/{hub})" if hub else ""
+    hub, url = found.get("hf_hub", "").rstrip("/"), found.get("url") or ""
+    where = [f"{FILES[0]} of https://huggingface.co/{hub}"] if hub else []
+    folder = url.split("/")[-2] if url.count("/") > 2 else ""
+    if len(folder) == 64:
+        where.append(f"{url.rpartition('/')[2]}, SHA-256 {folder[:16]}…, from {url}")
+    return f" ({' or '.join(where)})" if where else ""

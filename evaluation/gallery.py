@@ -10,8 +10,9 @@ import numpy as np
 from evaluation.cartoon_metrics import frame_verdicts, story_note
 from evaluation.material import Material
 from evaluation.metrics import METRICS, Tools
+from evaluation.picture_folders import PLOT, STORYBOARD
 from evaluation.plots import plot_by_frame
-from evaluation.samples import MANIFEST, Samples, replacing
+from evaluation.samples import Samples, replacing
 from evaluation.storyboard import draw_storyboard
 from evaluation.storyboard_html import write_storyboard_html
 
@@ -30,16 +31,13 @@ def draw_gallery(
     """Write storyboard.png (`stories` of them), storyboard.html (all) and metrics_by_frame.png.
 
     Stories are ordered by `ORDER` or the first of `counts` {metric: (S, K, 2)}; returns the paths.
-    Plain folders without a manifest get the plot only.
     """
     written = []
     plot = plot_by_frame(result["metrics"])
     if plot is not None:
-        written.append(samples.folder / "metrics_by_frame.png")
+        written.append(samples.folder / PLOT)
         with replacing(written[0]) as temporary:
             plot.save(temporary, "PNG")
-    if not (samples.folder / MANIFEST).is_file():
-        return written
     ids = [story.story_id for story in samples.stories]
     order, notes = list(range(len(ids))), {}
     if counts:
@@ -59,16 +57,16 @@ def draw_gallery(
             readings = tools.readings(material)[s]
             notes[story.story_id] = story_note(story, readings)
             for k, verdict in enumerate(frame_verdicts(story, readings), story.given):
-                rows[k].append(_wrong(verdict))
+                rows[k].insert(0, _wrong(verdict))
         frame_notes[story.story_id] = [" · ".join(row) for row in rows]
     for place, s in enumerate(order[: min(stories, len(ids))] if counts else ()):
         rank = "worst" if place < -(-min(stories, len(ids)) // 2) else "best"
         notes[ids[s]] = " · ".join(filter(None, [rank, notes.get(ids[s], "")]))
     wanted, everything = [ids[s] for s in order[:stories]], [ids[s] for s in order]
     shared = {"notes": {"drawn": notes}, "frame_notes": {"drawn": frame_notes}}
-    png, html = samples.folder / "storyboard.png", samples.folder / "storyboard.html"
-    written.append(draw_storyboard(samples.folder, png, wanted, **shared))
-    written.append(write_storyboard_html(samples.folder, html, everything, plot=plot, **shared))
+    png, html = samples.folder / STORYBOARD, samples.folder / "storyboard.html"
+    written.append(draw_storyboard(samples, png, wanted, **shared))
+    written.append(write_storyboard_html(samples, html, everything, plot=plot, **shared))
     return written
 
 

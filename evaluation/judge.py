@@ -40,25 +40,31 @@ class Judge:
 
         Confidences are probabilities; those of cast and clothes are of the least certain part.
         """
-        vocabulary, readings = self.vocabulary, []
+        readings = []
         for pixels in _shrink(frames, batch_size):
-            logits = self.network(pixels.float() / 255)
-            place, action = logits["place"].softmax(1).max(1), logits["action"].softmax(1).max(1)
-            cast, clothes = logits["cast"].sigmoid(), logits["clothes"].softmax(2).max(2)
-            for n in range(len(pixels)):
-                present = [c for c in range(cast.shape[1]) if cast[n, c] > 0.5]
-                names = [vocabulary["characters"][c] for c in present]
-                worn = [vocabulary["clothes"][i] for i in clothes.indices[n, present].tolist()]
-                readings.append({
-                    "place": vocabulary["places"][place.indices[n]],
-                    "cast": names,
-                    "clothes": dict(zip(names, worn, strict=True)),
-                    "action": vocabulary["actions"][action.indices[n]],
-                    "confidence": {
-                        "place": float(place.values[n]),
-                        "cast": float(torch.maximum(cast[n], 1 - cast[n]).min()),
-                        "clothes": min(clothes.values[n, present].tolist(), default=1.0),
-                        "action": float(action.values[n])}})
+            readings += self.decode(self.network.body(pixels.float() / 255 - 0.5))
+        return readings
+
+    def decode(self, answers: Tensor) -> list[dict]:
+        """The network's answers (N, sum of its sizes) as labels."""
+        vocabulary, readings = self.vocabulary, []
+        logits = self.network.split(answers)
+        place, action = logits["place"].softmax(1).max(1), logits["action"].softmax(1).max(1)
+        cast, clothes = logits["cast"].sigmoid(), logits["clothes"].softmax(2).max(2)
+        for n in range(len(answers)):
+            present = [c for c in range(cast.shape[1]) if cast[n, c] > 0.5]
+            names = [vocabulary["characters"][c] for c in present]
+            worn = [vocabulary["clothes"][i] for i in clothes.indices[n, present].tolist()]
+            readings.append({
+                "place": vocabulary["places"][place.indices[n]],
+                "cast": names,
+                "clothes": dict(zip(names, worn, strict=True)),
+                "action": vocabulary["actions"][action.indices[n]],
+                "confidence": {
+                    "place": float(place.values[n]),
+                    "cast": float(torch.maximum(cast[n], 1 - cast[n]).min()),
+                    "clothes": min(clothes.values[n, present].tolist(), default=1.0),
+                    "action": float(action.values[n])}})
         return readings
 
     def error(self, frames: np.ndarray, labels: Sequence[dict]) -> dict[str, float]:
@@ -104,10 +110,13 @@ class Judge:
         return cls(network, vocabulary, json.loads(metadata.get("known_error", "null")))
 
 
-def judge_encoder(judge: Judge, sha256: str) -> Encoder:
-    """The 128 numbers before the judge's answers: features of distances in the cartoon world."""
-    network = judge.network.body[:-1]
-    return Encoder(f"judge {sha256}", judge.network.body[-1].in_features, network, _prepare)
+def judge_encoders(judge: Judge, sha256: str) -> dict[str, Encoder]:
+    """`judge`: the 128 numbers before the answers, features of distances in the cartoon world;
+    `judge answers`: what `Judge.decode` takes."""
+    body = judge.network.body
+    return {"judge": Encoder(f"judge {sha256}", body[-1].in_features, body[:-1], _prepare),
+            "judge answers": Encoder(f"judge-answers {sha256}", sum(judge.network.sizes), body,
+                                     _prepare)}
 
 
 def _prepare(path: Path) -> Tensor:
@@ -129,7 +138,11 @@ class JudgeNetwork(nn.Module):
             nn.Linear(128, sum(self.sizes)))
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        place, cast, clothes, action = self.body(pixels - 0.5).split(self.sizes, dim=1)
+        return self.split(self.body(pixels - 0.5))
+
+    def split(self, answers: Tensor) -> dict[str, Tensor]:
+        """(N, sum of `sizes`) -> logits by kind."""
+        place, cast, clothes, action = answers.split(self.sizes, dim=1)
         return {"place": place, "cast": cast, "clothes": clothes.unflatten(1, self.shape),
                 "action": action}
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from evaluation.cartoon_metrics import METRICS as CARTOON
 from evaluation.cartoon_metrics import count_frames
-from evaluation.features import CHUNK, Encoder, FeatureCache, extract
+from evaluation.features import CHUNK, Encoder, FeatureCache, chunks, extract
 from evaluation.frechet import FrechetAgainst
 from evaluation.judge import Judge
 from evaluation.kid import KernelAgainst
 from evaluation.material import Material
-from evaluation.samples import read_picture
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Tools:
     vocabulary: dict | None = None  # the classifier's characters and places
     batch_size: int = 32
     processes: int = 1
-    _readings: dict[tuple, np.ndarray] = field(default_factory=dict)
+    _readings: dict[tuple, list] = field(default_factory=dict)
 
     def features(self, items: np.ndarray, encoder: str) -> np.ndarray:
         """(n,) items -> (n, width)."""
@@ -43,10 +43,9 @@ class Tools:
         """The judge's reading of every frame of the material."""
         key = (material.folder, material.variant)
         if key not in self._readings:
-            self._readings[key] = [
-                self.judge.read(np.stack([read_picture(path) for path in row]))
-                for row in material.pictures
-            ]
+            answers = self.features(material.pictures.ravel(), "judge answers")
+            read = self.judge.decode(torch.from_numpy(np.array(answers)))
+            self._readings[key] = list(chunks(read, material.pictures.shape[1]))
         return self._readings[key]
 
 

@@ -10,11 +10,12 @@ from evaluation.classifier import classifier_encoder, classifier_file
 from evaluation.clip_scores import clip_encoders
 from evaluation.features import FeatureCache
 from evaluation.inception import inception_encoder
-from evaluation.judge import Judge, judge_encoder
+from evaluation.judge import Judge, judge_encoders
 from evaluation.lpips_adjacent import lpips_encoder
 from evaluation.material import Material
 from evaluation.metrics import GROUPS, METRICS, SET_METRICS, Tools
 from evaluation.options import Options, check
+from evaluation.report import clip_name
 from evaluation.samples import Samples
 from evaluation.weights import INCEPTION, LPIPS_BACKBONES, file_hash, find_weights
 
@@ -93,7 +94,7 @@ def build_tools(
     if set(GROUPS["clip"]) & set(names):
         picture, text, sha256 = clip_encoders(options.clip_model, options.clip_weights, device)
         tools.encoders |= {"clip image": picture, "clip text": text}
-        note(GROUPS["clip"], f"{options.clip_model} {options.clip_weights}", sha256)
+        note(GROUPS["clip"], clip_name(options), sha256)
     if "lpips_adjacent" in names:
         net, key = options.lpips_net, "lpips_weights"
         published = LPIPS_BACKBONES[net]
@@ -114,7 +115,7 @@ def build_tools(
                 f"judge={options.judge}: its label vocabulary is not that of {samples.folder}: "
                 "train the judge on the world these stories come from"
             )
-        tools.encoders["judge"] = judge_encoder(tools.judge, file_hash(options.judge))
+        tools.encoders |= judge_encoders(tools.judge, file_hash(options.judge))
         note(judged, options.judge)
     return tools, weights
 

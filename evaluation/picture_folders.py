@@ -13,6 +13,7 @@ from pathlib import Path
 
 from evaluation.samples import MANIFEST, SampledStory, Samples, read_samples
 
+PLOT, STORYBOARD = "metrics_by_frame.png", "storyboard.png"  # what an evaluation leaves there
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
@@ -27,7 +28,8 @@ def open_samples(
     Pictures of `folder` and `reference` are matched by their order, as are lines of `captions`.
     """
     folder = Path(folder)
-    if (folder / MANIFEST).is_file() or not (folder.is_dir() and _pictures(folder)):
+    plain = reference or captions or (folder.is_dir() and _pictures(folder))
+    if (folder / MANIFEST).is_file() or not plain:
         samples = read_samples(folder)
         if reference or captions:
             raise ValueError(
@@ -87,7 +89,11 @@ def _pictures(folder: Path) -> bool:
 
 
 def _of(folder: Path) -> list[Path]:
-    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.name not in (PLOT, STORYBOARD)
+    )
     return sorted(found, key=_natural)
 
 

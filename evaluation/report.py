@@ -12,9 +12,9 @@ PROTOCOLS = {
     "kid": f"native size, 299x299 bilinear, {_INCEPTION}, cubic kernel, all pairs",
     "judge_frechet": "the cartoon judge's 128 last features, Fréchet: not an FID",
     "judge_kernel": "the cartoon judge's 128 last features, cubic kernel: not a KID",
-    "clip_t": "cosine of frame and caption, {clip_model} {clip_weights}",
-    "clip_i": "cosine of drawn and real frame, {clip_model} {clip_weights}",
-    "clip_i_adjacent": "cosine of a frame and the one before, {clip_model} {clip_weights}",
+    "clip_t": "cosine of frame and caption, {clip}",
+    "clip_i": "cosine of drawn and real frame, {clip}",
+    "clip_i_adjacent": "cosine of a frame and the one before, {clip}",
     "lpips_adjacent": "LPIPS ({lpips_net}) of a frame and the one before, native size",
     "character_f1": "classifier, micro F1, sigmoid > 0.5",
     "frame_accuracy": "classifier, all characters right",
@@ -41,11 +41,20 @@ def protocol(name: str, options: Options, tools: Tools) -> str:
         reader, labels = {"known_error": tools.judge.known_error}, JUDGED[name[len("cartoon/") :]]
     elif words.startswith("classifier"):
         labels = ["place" if name == "background_accuracy" else "cast"]
+        if (side := reader.get("image_size", 299)) != 299:
+            words += f", at {side} instead of 299 pixels"
     if not labels:
-        return words.format(**vars(options))
+        return words.format(**vars(options), clip=clip_name(options))
     known = reader.get("known_error")
     error = f"{max(known[key] for key in labels):.2%}" if known else "unknown"
     return f"{words}, own error {error}"
+
+
+def clip_name(options: Options) -> str:
+    """The model and its weights; a folder or a hub model brings its own."""
+    if options.clip_model.startswith(("local-dir:", "hf-hub:")):
+        return options.clip_model
+    return f"{options.clip_model} {options.clip_weights}"
 
 
 def table(result: dict) -> str:

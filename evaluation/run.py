@@ -158,9 +158,12 @@ def _measure_set(name: str, material: Material, tools: Tools, draws: np.ndarray,
     real = tools.features(material.references[where], metric.encoder)
     against = metric.against(real)
     values = against(drawn, sizes, draws)
+    around = interval(values, metric.recentre)
+    if metric.recentre and around:  # moving it can push the lower end below any distance
+        around = [max(0.0, around[0]), around[1]]
     entry = {
         "value": _number(values[0]),
-        "interval": interval(values, metric.recentre),
+        "interval": around,
         "n": len(drawn),
         "higher_is_better": False,
     }

@@ -16,15 +16,17 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.heat_map import draw_heat_map
-from evaluation.samples import SampledStory, read_picture, read_samples, replacing
+from evaluation.samples import SampledStory, Samples, read_picture, read_samples, replacing
 
-Folders = str | os.PathLike | Mapping[str, str | os.PathLike]  # one folder, or {row name: folder}
+Folder = str | os.PathLike | Samples  # by its path, or read
+Folders = Folder | Mapping[str, Folder]  # one, or {row name: folder}
 Notes = Mapping[str, Mapping[str, str]]  # {row name: {story id: "cast 5/5 · place 4/5"}}
 FrameNotes = Mapping[str, Mapping[str, Sequence[str]]]  # {row name: {story id: [one a frame]}}
 
 WIDEST, SMALLEST = 2000, 192  # of the whole picture, of one frame; pixels
 MARGIN, GUTTER, GAP, BETWEEN = 56, 128, 12, 60  # page edge, row names, frames, stories
 INK, GREY, RULE, PAGE, GIVEN = "#1d1f23", "#80858e", "#e4e6ea", "#ffffff", "#2f6fde"
+WRONG = "#c0392b"  # under a frame
 MOST_LINES = 6  # of one caption
 
 
@@ -57,17 +59,20 @@ def gather(folders: Folders, stories: int | Sequence[str] | None = None,
     were sampled."""
     if not isinstance(folders, Mapping):
         folders = {"drawn": folders}
-    sets = {name: {story.story_id: story for story in read_samples(folder).stories}
+    read = {name: folder if isinstance(folder, Samples) else read_samples(folder)
             for name, folder in folders.items()}
+    sets = {name: {story.story_id: story for story in samples.stories}
+            for name, samples in read.items()}
+    places = ", ".join(str(samples.folder) for samples in read.values())
     shared = [name for name in next(iter(sets.values()))
               if all(name in found for found in sets.values())]
     wanted = shared[:stories] if stories is None or isinstance(stories, int) else list(stories)
     if missing := [name for name in wanted if name not in shared]:
-        raise ValueError(f"story {missing[0]!r} is not in every samples folder "
-                         f"({', '.join(map(str, folders.values()))}): choose among {shared[:5]}")
+        raise ValueError(f"story {missing[0]!r} is not in every samples folder ({places}): "
+                         f"choose among {shared[:5]}")
     if not wanted:
-        raise ValueError(f"no story to show from {', '.join(map(str, folders.values()))}: ask for "
-                         "at least one, and give folders that share stories")
+        raise ValueError(f"no story to show from {places}: ask for at least one, and give "
+                         "folders that share stories")
     strips = [_strip(name, {row: found[name] for row, found in sets.items()}, notes or {},
                      frame_notes or {})
               for name in wanted]
@@ -152,8 +157,9 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
         for k, path in enumerate(row.frames):
             _place(block, path, MARGIN + GUTTER + k * (side + GAP), top, side, k < row.given)
             for n, line in enumerate(below[k] if below else ()):
-                draw.text((MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n), line, GREY,
-                          _font(13, line))
+                colour = WRONG if line.startswith("wrong") else GREY
+                draw.text((MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n), line,
+                          colour, _font(13, line))
         top += side + GAP + depth
     for k, wrapped in enumerate(captions):
         for n, line in enumerate(wrapped):
@@ -164,7 +170,10 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
 
 def _under(row: Row, side: int) -> list[list[str]]:
     """Lines under each frame of a row; none without notes."""
-    return [_wrap(note, 13, side)[:MOST_LINES] for note in row.frame_notes]
+    return [
+        [line for part in note.split(" · ") for line in _wrap(part, 13, side)][:MOST_LINES]
+        for note in row.frame_notes
+    ]
 
 
 def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: bool) -> None:

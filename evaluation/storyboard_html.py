@@ -20,9 +20,11 @@ from evaluation.storyboard import Folders, FrameNotes, Notes, Row, Strip, gather
 
 QUALITY = 90  # of WebP; 100 is the best
 STYLE = """
-:root { color-scheme: light dark; --page: #fff; --ink: #1d1f23; --grey: #6b7079; --rule: #e4e6ea }
+:root { color-scheme: light dark; --page: #fff; --ink: #1d1f23; --grey: #6b7079; --rule: #e4e6ea;
+  --wrong: #c0392b }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #15171b; --ink: #e8eaee; --grey: #989da7; --rule: #2b2f36 } }
+  :root { --page: #15171b; --ink: #e8eaee; --grey: #989da7; --rule: #2b2f36;
+    --wrong: #ef7d6f } }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: clamp(1rem, 4vw, 3.5rem); max-width: 88rem; background: var(--page);
   color: var(--ink); font: 1rem/1.4 system-ui, sans-serif }
@@ -35,7 +37,8 @@ h2 { margin: 0 0 .8rem; font-size: .875rem; font-weight: 400; color: var(--grey)
 .name span { display: block; font-size: .8125rem }
 figure { margin: 0; position: relative }
 figcaption { font-size: .75rem; color: var(--grey); padding-top: .2rem }
-.plot { display: block; width: auto; max-width: 100%; margin-bottom: 2rem }
+.wrong { font-weight: 400; color: var(--wrong) }
+.plot { display: block; border-radius: .6rem; width: auto; max-width: 100%; margin-bottom: 2rem }
 img { display: block; width: 100%; border-radius: .6rem }
 .map { width: 4.5rem; margin-top: .5rem; border-radius: 0; background: #fff }
 .given { position: absolute; top: .5rem; left: .5rem; padding: .05rem .6rem; border-radius: 1rem;
@@ -92,7 +95,11 @@ def _row(row: Row, strip: Strip) -> str:
 def _figure(path: Path, alt: str, words: str, given: bool) -> str:
     picture = Image.fromarray(read_picture(path))
     mark = '<span class="given">given</span>' if given else ""
-    under = f"<figcaption>{escape(words)}</figcaption>" if words else ""
+    lines = "<br>".join(
+        f'<b class="wrong">{escape(part)}</b>' if part.startswith("wrong") else escape(part)
+        for part in words.split(" · ")
+    )
+    under = f"<figcaption>{lines}</figcaption>" if words else ""
     return f'<figure><img alt="{escape(alt)}" {_source(picture, path)}>{mark}{under}</figure>'
 
 

@@ -33,6 +33,18 @@ def test_reads_blurred_and_larger_frames(judge):
     assert max(judge.error(large, labels).values()) <= 0.05
 
 
+def test_damage_shows_in_the_label_that_it_concerns(judge):
+    """Pictures painted over: another sky is another place, another shirt other clothes."""
+    frames, labels = toy_frames(40, seed=11)
+    sky, field, red, blue = ([150, 220, 250], [90, 160, 70], [220, 30, 30], [30, 40, 220])
+    for one, two, damaged in ((sky, field, "place"), (red, blue, "clothes")):
+        painted = frames.copy()
+        painted[(frames == one).all(-1)] = two
+        painted[(frames == two).all(-1)] = one
+        error = judge.error(painted, labels)
+        assert error.pop(damaged) >= 0.95 and max(error.values()) <= 0.05
+
+
 def test_error_is_the_share_of_wrong_readings(judge):
     frames, _ = toy_frames(10, seed=7)
     labels = judge.read(frames)

@@ -1,4 +1,4 @@
-"""clip, lpips and the classifier, with random or tiny networks."""
+"""clip and lpips, with random or tiny networks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
-from sample_folders import VOCABULARY, toy_frames, write_manifest, write_samples
+from sample_folders import toy_frames, write_samples
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import alexnet, squeezenet1_1
 
-from evaluation.classifier import Training, classifier_encoder, prepare, train
 from evaluation.clip_scores import clip_encoders
 from evaluation.inception import fid_inception
 from evaluation.lpips_adjacent import lpips_encoder
@@ -63,11 +62,17 @@ def test_clip_without_weights_names_file_and_key(tmp_path, monkeypatch):
     def no_network(*_, **__):
         raise OSError("offline")
 
-    monkeypatch.setattr("open_clip.factory.download_pretrained", no_network)
+    def no_retries(*_, **__):
+        raise AssertionError("the slow way was tried after the quick one had failed")
+
+    monkeypatch.setattr("evaluation.clip_scores.model_info", no_network)
+    monkeypatch.setattr("evaluation.clip_scores.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("open_clip.factory.download_pretrained", no_retries)
     with pytest.raises(ValueError, match="offline") as caught:
         clip_encoders("ViT-B-32-quickgelu", "openai", "cpu")
     assert "huggingface.co/timm/vit_base_patch32_clip_224.openai" in str(caught.value)
     assert "clip_weights=FILE" in str(caught.value)
+    assert "ViT-B-32.pt, SHA-256 40d365715913c9da" in str(caught.value)
     with pytest.raises(ValueError, match="clip_model=no-such-model"):
         clip_encoders("no-such-model", "openai", "cpu")
 
@@ -94,53 +99,6 @@ def test_lpips_uses_the_given_backbone(tmp_path, net, model):
     assert value > 0
     with pytest.raises(ValueError, match="does not fit lpips_net=vgg"):
         lpips_encoder("vgg", tmp_path / "net.safetensors", "lpips_weights", "cpu")
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("labelled")
-    frames, labels = toy_frames(10, seed=0)
-    entries = write_samples(folder, [(0, 0, 0)], stories=10, references=False)
-    for number, entry in enumerate(entries):
-        entry["labels"] = labels[number : number + 1]
-        Image.fromarray(frames[number]).save(folder / entry["frames"][0])
-    write_manifest(folder, entries)
-    vocabulary = {key: VOCABULARY[key] for key in ("characters", "places")}
-    (folder / "label_vocabulary.json").write_text(json.dumps(vocabulary))
-    return folder
-
-
-def test_classifier_is_trained_from_labels_and_carries_its_own_error(labelled, tmp_path):
-    out = tmp_path / "classifier.safetensors"
-    state = Training(str(labelled), str(out), epochs=1, batch_size=4, device="cpu")
-    error = train(state)
-    encoder, about = classifier_encoder(out, None, "cpu")
-    assert set(error) == {"cast", "place"} and about["known_error"] == error
-    assert about["characters"] == ["ann", "bob"]
-    frames = sorted(labelled.glob("story9/0*.png"))  # the held-out story
-    logits = encoder(frames)
-    assert logits.shape == (1, 4)
-    entry = json.loads((labelled / "manifest.jsonl").read_text().splitlines()[9])
-    wrong = [
-        [name for name, there in zip(["ann", "bob"], row > 0, strict=False) if there]
-        != sorted(label["cast"])
-        for row, label in zip(logits, entry["labels"], strict=True)
-    ]
-    assert error["cast"] == pytest.approx(np.mean(wrong))
-    pixels = np.asarray(Image.open(frames[0]).resize((299, 299), Image.Resampling.BILINEAR))
-    by_hand = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    assert np.allclose(prepare(frames[0]), by_hand.transpose(2, 0, 1), atol=1e-5)
-
-
-def test_classifier_files_that_do_not_fit(labelled, tmp_path):
-    with pytest.raises(FileNotFoundError, match="classifier=gone"):
-        classifier_encoder("gone", None, "cpu")
-    torch.save({"fc.weight": torch.zeros(3, 2048)}, tmp_path / "three.pth")
-    with pytest.raises(ValueError, match="3 outputs for 2 characters and 2 backgrounds"):
-        classifier_encoder(tmp_path / "three.pth", VOCABULARY, "cpu")
-    torch.save({"fc.weight": torch.zeros(2, 2048)}, tmp_path / "two.pth")
-    with pytest.raises(ValueError, match="does not fit Inception v3"):
-        classifier_encoder(tmp_path / "two.pth", VOCABULARY, "cpu")
 
 
 def test_everything_at_once_with_random_weights(tmp_path):

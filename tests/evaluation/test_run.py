@@ -17,7 +17,7 @@ from evaluation.networks import choose, preflight
 from evaluation.options import Options, parse
 from evaluation.paper_table import paper_table
 from evaluation.picture_folders import open_samples
-from evaluation.plots import plot_by_frame
+from evaluation.plots import axis, plot_by_frame
 from evaluation.run import evaluate
 from evaluation.samples import read_samples
 
@@ -160,19 +160,25 @@ def test_plain_folders_of_another_system(tmp_path, judge_file):
         (tmp_path / kind).mkdir()
         for number, path in enumerate(sorted((tmp_path / "s").glob(f"story*/{prefix}*.png"))):
             (tmp_path / kind / f"frame{number}.png").write_bytes(path.read_bytes())
-    found = evaluate(
-        options(
-            tmp_path / "drawn",
-            judge_file,
-            tmp_path,
-            metrics=["judge_frechet"],
-            reference=str(tmp_path / "real"),
-            story_length=FRAMES,
-        )
+    (tmp_path / "captions.txt").write_text("\n".join(f"Caption {n}." for n in range(18)))
+    chosen = options(
+        tmp_path / "drawn",
+        judge_file,
+        tmp_path,
+        metrics=["judge_frechet"],
+        reference=str(tmp_path / "real"),
+        captions=str(tmp_path / "captions.txt"),
+        story_length=FRAMES,
     )
-    assert found["stories"] == STORIES and found["frames"] == 18
-    assert found["metrics"]["judge_frechet"]["value"] == pytest.approx(0, abs=1e-3)
+    for _ in range(2):  # what the first run wrote there is no picture of the second
+        found = evaluate(chosen)
+        assert found["stories"] == STORIES and found["frames"] == 18
+        assert found["metrics"]["judge_frechet"]["value"] == pytest.approx(0, abs=1e-3)
     assert (tmp_path / "drawn" / "metrics.json").is_file()
+    assert (tmp_path / "drawn" / "storyboard.png").is_file()
+    page = (tmp_path / "drawn" / "storyboard.html").read_text("utf-8")
+    assert page.count("<h2>") == STORIES and page.count("<img") == 2 * 18
+    assert "<p>Caption 17.</p>" in page
 
 
 def test_plain_folders_are_ordered_naturally_and_captioned(tmp_path):
@@ -198,6 +204,10 @@ def test_plain_folders_are_ordered_naturally_and_captioned(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="has no manifest.jsonl"):
         open_samples(tmp_path / "empty")
+    with pytest.raises(ValueError, match="empty holds no picture"):
+        open_samples(tmp_path / "empty", tmp_path / "r")
+    with pytest.raises(ValueError, match="empty holds no picture"):
+        open_samples(tmp_path / "r", tmp_path / "empty")
 
 
 def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):
@@ -280,11 +290,27 @@ def test_plot_follows_the_values():
         entry = {"by_frame": values, "by_frame_interval": [None] * 3, "higher_is_better": True}
         pixels = np.asarray(plot_by_frame({"m": entry})).astype(int)
         blue = pixels[..., 2] - pixels[..., 0] > 120
-        return [np.flatnonzero(blue[:, x]).mean() for x in (62, 356)]
+        return [np.flatnonzero(blue[:, x]).mean() for x in (62, 336)]
 
     rising, falling = lowest_blue([0.1, 0.5, 0.9]), lowest_blue([0.9, 0.5, 0.1])
     assert rising[0] > rising[1] and falling[0] < falling[1]
     assert plot_by_frame({"m": {"value": 1}}) is None
+
+
+def test_plot_marks_floor_and_ceiling_on_a_round_axis():
+    entry = {"by_frame": [0.5, 0.6], "by_frame_interval": [None] * 2, "higher_is_better": True}
+
+    def grey(**bounds):
+        """Rows that are grey somewhere between the two frames."""
+        pixels = np.asarray(plot_by_frame({"m": {**entry, **bounds}}).convert("L"))
+        return set(np.flatnonzero((pixels[:, 150:170] < 200).any(1)))
+
+    # 0.9 and 0.2 on an axis from 0.2, at row 200, to 1, at row 46
+    assert grey(floor=0.9, ceiling=0.2) >= {65, 200} and not grey() & {65, 200}
+    assert axis([0.138, 0.5, 1.0000001]) == [0, 0.5, 1]
+    assert axis([-0.239, 0.815]) == [-0.5, 0, 0.5, 1]
+    assert axis([1, 1]) == [0, 0.5, 1]
+    assert axis([1200, 3400]) == pytest.approx([1000, 2000, 3000, 4000])
 
 
 def test_material_needs_references_for_all_or_none(tmp_path):

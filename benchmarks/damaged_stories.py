@@ -1,0 +1,79 @@
+"""Cartoon stories whose drawn frames are their own pictures, damaged in a known way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from datasets.cartoon.grammar import Story
+from datasets.cartoon.renderer import render
+from datasets.cartoon.world import HES, LABEL_VOCABULARY, PLACES, SHES, Scene
+from models.samples_folder import SamplesFolder
+
+# Of growing strength: pixels (sigma), deviation out of 255, then shares of frames or of stories.
+STRENGTHS = {
+    "blur": (1, 3, 9),
+    "noise": (20, 60, 180),
+    "characters swapped": (0.25, 0.5, 1.0),
+    "wrong place": (0.25, 0.5, 1.0),
+    "frames shuffled": (0.25, 0.5, 1.0),
+}
+
+
+def write_damaged(folder: Path, stories: list[Story], kind: str = "", strength: float = 0) -> None:
+    """A samples folder whose references are the stories' own pictures; captions say all.
+
+    `kind` is one of STRENGTHS, or empty for no damage. What a strength damages, a greater one does.
+    """
+    rng, noise = random.Random(2), np.random.default_rng(2)
+    damage: dict[str, Callable[[list[Scene]], list[np.ndarray]]] = {
+        "": lambda scenes: [render(one) for one in scenes],
+        "blur": lambda scenes: [_blurred(render(one), strength) for one in scenes],
+        "noise": lambda scenes: [_noisy(render(one), strength, noise) for one in scenes],
+        "characters swapped": lambda scenes: [
+            render(_recast(one) if rng.random() < strength else one) for one in scenes
+        ],
+        "wrong place": lambda scenes: [
+            render(_elsewhere(one) if rng.random() < strength else one) for one in scenes
+        ],
+        "frames shuffled": lambda scenes: [
+            render(one) for one in (_turned(scenes) if rng.random() < strength else scenes)
+        ],
+    }
+    settings = {"seed": 0, "given": 0, "checkpoint": "", "sampler": {"damage": kind}}
+    samples = SamplesFolder(folder, settings, LABEL_VOCABULARY)
+    for number, story in enumerate(stories):
+        frames = np.stack(damage[kind](list(story.scenes)))
+        captions = [scene.explicit_caption() for scene in story.scenes]
+        real = [render(scene) for scene in story.scenes]
+        samples.add(f"{number:04d}", captions, frames, real, list(story.labels))
+
+
+def _blurred(frame: np.ndarray, sigma: float) -> np.ndarray:
+    return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def _noisy(frame: np.ndarray, deviation: float, noise: np.random.Generator) -> np.ndarray:
+    speckled = frame + deviation * noise.standard_normal(frame.shape)
+    return speckled.round().clip(0, 255).astype(np.uint8)
+
+
+def _recast(scene: Scene) -> Scene:
+    """Everybody replaced by the next of the same pronoun."""
+    after = {name: names[n - 2] for names in (HES, SHES) for n, name in enumerate(names)}
+    return replace(scene, cast=tuple((after[name], shirt) for name, shirt in scene.cast))
+
+
+def _elsewhere(scene: Scene) -> Scene:
+    places = list(PLACES)
+    return replace(scene, place=places[(places.index(scene.place) + 1) % len(places)])
+
+
+def _turned(scenes: list[Scene]) -> list[Scene]:
+    """No frame in its own slot."""
+    return scenes[2:] + scenes[:2]

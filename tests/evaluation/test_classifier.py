@@ -1,0 +1,155 @@
+"""The classifier of character_f1 and its training; a small network learns in Inception's place."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sample_folders import VOCABULARY, toy_frames, write_manifest, write_samples
+from torch import nn
+from torchvision.models.inception import Inception3, InceptionOutputs
+
+from evaluation import classifier
+from evaluation.classifier import Training, classifier_encoder, prepare, train
+from evaluation.options import Options
+from evaluation.run import evaluate
+
+
+class Small(nn.Module):
+    """(N, 3, H, W) -> logits (N, rows), twice while training with an auxiliary head."""
+
+    def __init__(self, rows, auxiliary):
+        super().__init__()
+        layers = [nn.AdaptiveAvgPool2d(16), nn.Flatten(), nn.Linear(768, 32), nn.ReLU()]
+        self.body, self.fc = nn.Sequential(*layers), nn.Linear(32, rows)
+        self.AuxLogits = nn.Linear(32, rows) if auxiliary else None
+
+    def forward(self, x):
+        x = self.body(x)
+        if self.training and self.AuxLogits:
+            return InceptionOutputs(self.fc(x), self.AuxLogits(x))
+        return self.fc(x)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(classifier, "_network", Small)
+
+
+def write_labelled(folder, frames=60, seed=0, **changes):
+    """One frame a story; every tenth is held out."""
+    pictures, labels = toy_frames(frames, seed)
+    entries = write_samples(folder, [(0, 0, 0)], stories=frames, references=False)
+    for number, entry in enumerate(entries):
+        entry |= {"labels": labels[number : number + 1], **changes}
+        Image.fromarray(pictures[number]).save(folder / entry["frames"][0])
+    write_manifest(folder, entries)
+    vocabulary = {key: VOCABULARY[key] for key in ("characters", "places")}
+    (folder / "label_vocabulary.json").write_text(json.dumps(vocabulary))
+    return folder
+
+
+@pytest.mark.parametrize("image_size", [80, 299])
+def test_it_learns_what_it_is_shown_and_reads_held_out_frames(tmp_path, small, capsys, image_size):
+    data, out = write_labelled(tmp_path / "data"), tmp_path / "classifier.safetensors"
+    options = Training(str(data), str(out), epochs=6, batch_size=6, device="cpu")
+    options.image_size, options.init_lr = image_size, 1e-2
+    error = train(options)
+    assert error == {"cast": 0, "place": 0}  # of six held-out frames
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert len(said) == 6 and "held-out stories {'cast': 0.0, 'place': 0.0}" in said[-1]
+    options = Options(str(data), ["classifier"], classifier=str(out), device="cpu", draws=10)
+    options.cache, options.pictures = str(tmp_path / "cache.sqlite"), False
+    found = evaluate(options)["metrics"]
+    assert {name: entry["value"] for name, entry in found.items()} == {
+        "character_f1": 1, "frame_accuracy": 1, "background_accuracy": 1}  # fmt: skip
+    assert found["character_f1"]["ceiling"] < 0.9  # shuffled frames
+    said = found["frame_accuracy"]["protocol"]
+    assert "own error 0.00%" in said and ("at 80 instead of 299 pixels" in said) == (
+        image_size == 80
+    )
+
+
+def test_a_handful_of_frames_is_enough_for_a_step(tmp_path, small):
+    """Fewer frames than a batch: they are one batch, and not left out as an unfinished one."""
+    data, out = write_labelled(tmp_path / "data", frames=3), tmp_path / "classifier.safetensors"
+    changed = []
+    for epochs in (1, 2):
+        assert train(Training(str(data), str(out), epochs=epochs, device="cpu")) is None
+        changed.append(classifier_encoder(out, None, "cpu")[0]([data / "story0/0000.png"]))
+    assert not np.allclose(*changed)
+
+
+def test_inception_is_trained_from_labels_and_carries_its_own_error(tmp_path):
+    """At 75 pixels, where the real network takes seconds; it then has no auxiliary head."""
+    labelled, out = write_labelled(tmp_path / "data", frames=10), tmp_path / "c.safetensors"
+    error = train(
+        Training(str(labelled), str(out), epochs=1, batch_size=4, image_size=75, device="cpu")
+    )
+    encoder, about = classifier_encoder(out, None, "cpu")
+    assert set(error) == {"cast", "place"} and about["known_error"] == error
+    assert about["characters"] == ["ann", "bob"] and about["image_size"] == 75
+    frames = sorted(labelled.glob("story9/0*.png"))  # the held-out story
+    logits = encoder(frames)
+    assert logits.shape == (1, 4) and encoder.load(frames[0]).shape == (3, 75, 75)
+    entry = json.loads((labelled / "manifest.jsonl").read_text().splitlines()[9])
+    wrong = [
+        [name for name, there in zip(["ann", "bob"], row > 0, strict=False) if there]
+        != sorted(label["cast"])
+        for row, label in zip(logits, entry["labels"], strict=True)
+    ]
+    assert error["cast"] == pytest.approx(np.mean(wrong))
+
+
+def test_at_299_pixels_the_field_prepares_and_the_auxiliary_head_counts(tmp_path):
+    path = write_labelled(tmp_path, frames=1) / "story0/0000.png"
+    pixels = np.asarray(Image.open(path).resize((299, 299), Image.Resampling.BILINEAR))
+    by_hand = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert np.allclose(prepare(path), by_hand.transpose(2, 0, 1), atol=1e-5)
+    outputs = classifier._network(4, True).train()(prepare(path)[None].repeat(2, 1, 1, 1))
+    weights, logits = zip(*classifier._answers(outputs), strict=True)
+    assert weights == (1, 0.4) and [one.shape for one in logits] == [(2, 4), (2, 4)]
+
+
+def test_what_cannot_be_trained_is_said(tmp_path, small):
+    data = write_labelled(tmp_path / "data", frames=4)
+
+    def refused(message, **changes):
+        with pytest.raises(ValueError, match=message):
+            train(Training(**{"data": str(data), "out": str(tmp_path / "c"), **changes}))
+
+    refused("image_size=64 is too small", image_size=64)
+    torch.save({"features.0.weight": torch.zeros(2, 2)}, tmp_path / "vgg.pth")
+    refused("vgg.pth is no Inception v3 of torchvision", init=str(tmp_path / "vgg.pth"))
+    write_labelled(data, frames=4, labels=[{"cast": ["eve"], "place": "sea"}])
+    refused("'story0' has label 'eve', which is not in label_vocabulary.json")
+    write_labelled(data, frames=4, labels=[{"cast": ["ann"]}])
+    refused("has label 'no place'")
+    write_labelled(data, frames=1)
+    refused("1 frames to train on")
+    assert not (tmp_path / "c").exists()
+
+
+def test_training_starts_from_a_given_inception(tmp_path):
+    torch.manual_seed(3)
+    weights = Inception3(5, init_weights=False).state_dict()
+    torch.save(weights, tmp_path / "inception.pth")
+    network = classifier._network(2, True)
+    classifier._start_from(network, str(tmp_path / "inception.pth"))
+    name = "Mixed_6b.branch1x1.conv.weight"
+    assert torch.equal(network.state_dict()[name], weights[name])
+    assert network.fc.out_features == 2  # the answers' layers stay new
+
+
+def test_classifier_files_that_do_not_fit(tmp_path):
+    with pytest.raises(FileNotFoundError, match="classifier=gone"):
+        classifier_encoder("gone", None, "cpu")
+    torch.save({"fc.weight": torch.zeros(3, 2048)}, tmp_path / "three.pth")
+    with pytest.raises(ValueError, match="3 outputs for 2 characters and 2 backgrounds"):
+        classifier_encoder(tmp_path / "three.pth", VOCABULARY, "cpu")
+    torch.save({"fc.weight": torch.zeros(2, 2048)}, tmp_path / "two.pth")
+    with pytest.raises(ValueError, match="does not fit Inception v3"):
+        classifier_encoder(tmp_path / "two.pth", VOCABULARY, "cpu")

@@ -30,8 +30,9 @@ PARTS = {
 }
 TRAININGS = ("const_lr", "upstream_scheduler", "frozen_all_const_lr")
 # AdamW turns gradients that are 0 but for rounding into whole steps, so that later numbers depend
-# on the machine: without oneDNN, our own third gradient norm moves by 2e-2.
-FIRST, LATER = {"loss": 3e-7, "grad_norm": 1e-4}, {"loss": 3e-4, "grad_norm": 5e-3}
+# on the machine: without oneDNN, our own third gradient norm moves by 2e-2; two processors gave
+# 1.7e-3 and 5.6e-3 from the recording. What three steps of 1e-3 moved is compared to 1e-4.
+FIRST, LATER = {"loss": 3e-7, "grad_norm": 1e-4}, {"loss": 3e-4, "grad_norm": 2e-2}
 
 
 def compare_training(folder: Path, kind: str) -> list[Line]:
@@ -72,7 +73,7 @@ def compare_training(folder: Path, kind: str) -> list[Line]:
     delta = max(abs(moved[n] - v) for n, v in golden["delta_norm_by_module"].items())
     return [
         *lines,
-        Line(f"{kind} param_after", off, 2e-5),
+        Line(f"{kind} param_after", off, 1e-4),
         Line(f"{kind} delta_norm_by_module", delta, 1e-3),
         Line(f"{kind} loss_after", last, LATER["loss"]),
     ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytorch_lightning as pl
 import torch
@@ -26,15 +28,29 @@ FRAMES = 5
 
 def print_cost(variants: dict[str, list[str]], overrides: list[str], rounds: int = ROUNDS) -> None:
     """`variants`: name -> config keys; the first one is what the others are compared with."""
-    config = load_config(overrides)
-    stories = open_stories(config, "train")
+    with TemporaryDirectory() as folder:
+        base = Path(folder) / "base.ckpt"
+        state = build_parts(load_config(overrides)).modules().state_dict()
+        torch.save({"state_dict": state}, base)
+        steps, drawings, batch_size = _works(variants, [*overrides, f"base_model_file={base}"])
+    for title, works, frames in (
+        (f"a training step of {batch_size} stories", steps, 1),
+        (f"a drawn frame, {batch_size} at once", drawings, FRAMES),
+    ):
+        _print(title, _take_turns(works, rounds), frames)
+
+
+def _works(
+    variants: dict[str, list[str]], overrides: list[str]
+) -> tuple[dict[str, Callable], dict[str, Callable], int]:
+    """For every variant a training step and the drawing of a batch, and the batch's size."""
     batch, steps, drawings = None, {}, {}
     for name, words in variants.items():
         config = load_config([*overrides, *words])
         pl.seed_everything(config.seed)
         parts = build_parts(config)
         if batch is None:
-            data = build_data(config, parts, stories.path)
+            data = build_data(config, parts, open_stories(config, "train").path)
             data.setup("fit")
             batch = next(iter(data.train_dataloader()))
         model = build_model(config, parts, 1).train()
@@ -42,19 +58,18 @@ def print_cost(variants: dict[str, list[str]], overrides: list[str], rounds: int
         optimizer = torch.optim.AdamW(trained, config.init_lr, fused=True)
         steps[name] = _step(model, batch, optimizer, config)
         drawings[name] = _draw(model, batch)
-    for title, works, frames in (
-        (f"a training step of {config.batch_size} stories", steps, 1),
-        (f"a drawn frame, {config.batch_size} at once", drawings, FRAMES),
-    ):
-        seconds = _take_turns(works, rounds)
-        plain = seconds[next(iter(works))]
-        print(f"\n| {title} | seconds | relative to {next(iter(works))} |\n|---|---|---|")
-        for name, times in seconds.items():
-            ratios = [time_ / other for time_, other in zip(times, plain, strict=True)]
-            low, _, high = statistics.quantiles(ratios, n=4)
-            median = statistics.median(times) / frames
-            shown = f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
-            print(f"| {name} | {median:.3f} | {shown} |")
+    return steps, drawings, config.batch_size
+
+
+def _print(title: str, seconds: dict[str, list[float]], frames: int) -> None:
+    plain = seconds[first := next(iter(seconds))]
+    print(f"\n| {title} | seconds | relative to {first} |\n|---|---|---|")
+    for name, times in seconds.items():
+        ratios = [time_ / other for time_, other in zip(times, plain, strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        median = statistics.median(times) / frames
+        shown = f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
+        print(f"| {name} | {median:.3f} | {shown} |")
 
 
 def _step(model: StoryModel, batch: dict, optimizer, config) -> Callable[[], None]:

@@ -94,7 +94,7 @@ def draw_storyboard(folders: Folders, out_png: str | os.PathLike, stories: int |
     page = Image.new("RGB", (width, head + sum(b.height + BETWEEN for b in blocks)), PAGE)
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN, MARGIN - 8), title, INK, _font(34, title))
-    for n, line in enumerate(_wrap(settings, 15, width - 2 * MARGIN)[:2]):
+    for n, line in enumerate(wrap(settings, 15, width - 2 * MARGIN)[:2]):
         draw.text((MARGIN, MARGIN + 36 + 20 * n), line, GREY, _font(15, line))
     top = head
     for block in blocks:
@@ -132,7 +132,7 @@ def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
 
 def _block(strip: Strip, width: int, side: int) -> Image.Image:
     """One story: thin rule, heading, rows of frames, captions."""
-    captions = [_wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
+    captions = [wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
     top, lines = 44, max(map(len, captions))
     under = [_under(row, side) for row in strip.rows]
     deep = [18 * max(map(len, texts), default=0) for texts in under]
@@ -142,7 +142,7 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
     draw.line((MARGIN, 0, width - MARGIN, 0), RULE, 2)
     draw.text((MARGIN, 14), strip.heading, GREY, _font(15, strip.heading))
     for row, below, depth in zip(strip.rows, under, deep, strict=True):
-        label = _wrap(row.name, 15, GUTTER - 12)
+        label = wrap(row.name, 15, GUTTER - 12)
         notes = row.note.split(" · ") if row.note else []
         looked = row.history_weights and draw_heat_map(row.history_weights)
         high = looked.height + 12 if looked else 0
@@ -171,7 +171,7 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
 def _under(row: Row, side: int) -> list[list[str]]:
     """Lines under each frame of a row; none without notes."""
     return [
-        [line for part in note.split(" · ") for line in _wrap(part, 13, side)][:MOST_LINES]
+        [line for part in note.split(" · ") for line in wrap(part, 13, side)][:MOST_LINES]
         for note in row.frame_notes
     ]
 
@@ -207,7 +207,7 @@ def typeface(size: int, plain: bool = True) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-def _wrap(text: str, size: int, width: int) -> list[str]:
+def wrap(text: str, size: int, width: int) -> list[str]:
     """Break at spaces into lines of at most `width` pixels; longer words are broken too."""
     font, lines = _font(size, text), [""]
     for word in text.split():

@@ -66,12 +66,15 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
 def build_parts(config: DictConfig) -> Components:
     """The parts of the backbone, fitted to the data set's captions, with the add-ons asked for."""
     data, backbone = config[config.dataset], config[config.backbone]
-    parts = load_components(
-        **backbone,
-        max_length=data.max_length,
-        new_tokens=data.new_tokens,
-        history_slots=HISTORY_SLOTS,
-    )
+    try:
+        parts = load_components(
+            **backbone,
+            max_length=data.max_length,
+            new_tokens=data.new_tokens,
+            history_slots=HISTORY_SLOTS,
+        )
+    except FileNotFoundError as error:  # which begins with the key's name in its section
+        raise FileNotFoundError(f"{config.backbone}.{error}") from error
     for name in ("clip", "blip"):
         key = f"{name}_embedding_tokens"
         if data[key] is not None and data[key] != (

@@ -18,8 +18,8 @@ from pretraining.autoencoder import build_autoencoder
     "word, says",
     [
         ("tiny.image_size=66", "^tiny.image_size is 66, which .*; set it to a multiple of 4$"),
-        ("tiny.diffusion_model=no/where", "^diffusion_model: 'no/where'.*set diffusion_model to"),
-        ("tiny.blip_model=no/where", "^blip_model: 'no/where'.*set blip_model to its folder"),
+        ("tiny.diffusion_model=no/where", "^tiny.diffusion_model: 'no/where'.*set diffusion_model to"),
+        ("tiny.blip_model=no/where", "^tiny.blip_model: 'no/where'.*set blip_model to its folder"),
     ],
 )
 def test_backbones_that_do_not_fit(shrunk, word, says):
@@ -28,7 +28,8 @@ def test_backbones_that_do_not_fit(shrunk, word, says):
 
 
 def test_an_autoencoder_of_one_size_names_it(shrunk, monkeypatch):
-    parts = SimpleNamespace(vae=build_autoencoder())  # the one that the real base has
+    # the one that the real base has
+    parts = SimpleNamespace(vae=build_autoencoder(), unet=None, conditioner=SimpleNamespace())
     monkeypatch.setattr(building, "load_components", lambda **how: parts)
     assert building.build_parts(shrunk("tiny.image_size=128")) is parts
     with pytest.raises(ConfigError, match="tiny.image_size is 64, which .*; set it to 128$"):

@@ -18,7 +18,7 @@ from pretraining.autoencoder import build_autoencoder
     "word, says",
     [
         ("tiny.image_size=66", "^tiny.image_size is 66, which .*; set it to a multiple of 4$"),
-        ("tiny.diffusion_model=no/where", "^tiny.diffusion_model: 'no/where'.*set diffusion_model to"),
+        ("tiny.diffusion_model=no/where", "^tiny.diffusion_model: 'no/where'.*set diffusion"),
         ("tiny.blip_model=no/where", "^tiny.blip_model: 'no/where'.*set blip_model to its folder"),
     ],
 )

@@ -41,7 +41,10 @@ __all__ = [
 ]
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-SAMPLER_KEYS = ("scheduler", "num_inference_steps", "guidance_scale", "eta", "use_history")
+SAMPLER_KEYS = (
+    "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
+    "use_history",
+)  # fmt: skip
 HISTORY_SLOTS = 5  # earlier frames a frame can tell apart: the size of the papers' time table
 
 

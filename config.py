@@ -151,6 +151,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "num_stories": COUNT_OR_ALL,
     "scheduler": one_of("ddim", "pndm", "dpm++", "unipc", "euler"),
     "num_inference_steps": number(1, 1000, whole=True),
+    "first_frame_inference_steps": number(1, 1000, whole=True, none=True),
     "guidance_scale": number(0),
     "eta": number(0, 1),
     "use_history": BOOL,

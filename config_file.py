@@ -16,6 +16,7 @@ ORIGINAL = {
     "backbone": "sd15",
     "cache_frames": False,
     "eta": 0.0,
+    "first_frame_inference_steps": None,
     "gradient_clip_val": None,
     "num_stories": -1,
     "stochastic_depth": 0.1,

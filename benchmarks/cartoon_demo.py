@@ -32,7 +32,7 @@ WAYS = {
     "continuation": ["task=continuation"],
     "no_history": ["use_history=false"],
 }
-STEPS = 480  # of five stories each
+STEPS = 560  # of five stories each
 JUDGE_TRAINING, JUDGE_TEST = 3000, 1000  # rendered frames
 
 

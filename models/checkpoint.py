@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from models.components import Components
 from models.safe_loading import read_content
 from models.tuning import is_add_on, tuned_names
 from models.upstream_checkpoint import adapt, from_upstream, is_upstream
+from models.weights_hash import weights_hash
 
 __all__ = [
     "check_weights",
@@ -76,15 +75,6 @@ def check_add_ons(theirs: dict, ours: dict, path: str | Path, more: bool = False
                 f"{path} was trained with {was}, but the configuration has {now}; set {key} as it "
                 f"was in training, or give another checkpoint"
             )
-
-
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.frames import HistoryTransform
+from models.weights_hash import weights_hash
 
 __all__ = ["LatentCache", "Latents"]
 
@@ -61,11 +62,11 @@ class LatentCache:
         """What the latents depend on; the names are part of the message about a stale file."""
         with open(self.story_file, "rb") as file:
             stories = hashlib.file_digest(file, "sha256").hexdigest()
-        weights = _weights_hash(self.vae)
+        weights = _module_hash(self.vae)
         key = {"story file": stories, "autoencoder": weights, "image_size": self.image_size}
         if self.vision_encoder is not None:
             how = self.history_transform
-            key["picture encoder"] = _weights_hash(self.vision_encoder)
+            key["picture encoder"] = _module_hash(self.vision_encoder)
             key["normalisation"] = f"{how.size} {how.mean.tolist()} {how.std.tolist()}"
         return key
 
@@ -238,15 +239,10 @@ def _append(file: h5py.File, key: str, values: np.ndarray) -> None:
     column[start:] = values
 
 
-def _weights_hash(module: nn.Module) -> str:
-    """SHA-256 of class, configuration (but not where it was loaded from) and weights."""
+def _module_hash(module: nn.Module) -> str:
+    """Of class, configuration (but not where it was loaded from) and weights."""
     config = module.config.to_dict() if hasattr(module.config, "to_dict") else module.config
     config = {key: value for key, value in config.items() if not key.startswith("_")}
     config.pop("transformers_version", None)
-    digest = hashlib.sha256(type(module).__name__.encode())
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        values = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(values.view(torch.uint8).numpy())  # NumPy knows no bfloat16
-    return digest.hexdigest()
+    settings = json.dumps(config, sort_keys=True, default=str)
+    return weights_hash(module.state_dict(), type(module).__name__, settings)

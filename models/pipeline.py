@@ -76,6 +76,7 @@ class StoryPipeline(DiffusionPipeline):
         use_history: bool = True,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
         callback_on_step_end: Callable[[StoryPipeline, int, int, dict], dict] | None = None,
+        first_frame_inference_steps: int | None = None,
     ) -> StoryPipelineOutput:
         """Sample B stories of K frames each.
 
@@ -86,6 +87,8 @@ class StoryPipeline(DiffusionPipeline):
             use_history: False hides all earlier frames and captions from every frame.
             generator: one, or one a story (then a story does not depend on its batch).
             callback_on_step_end: called as `(pipeline, step, timestep, {"frame", "latents"})`.
+            first_frame_inference_steps: denoising steps of a first frame that is drawn, which
+                decides what captions leave open; None: as many as the others.
 
         Raises:
             ValueError: stories of unequal length, or longer than the time table reaches.
@@ -111,9 +114,9 @@ class StoryPipeline(DiffusionPipeline):
                 self.conditioner.encode_history(images, history_ids[:, k], history_mask[:, k])
             )
 
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        calls = len(self.scheduler.timesteps)  # some samplers need a few more than steps
-        with self.progress_bar(total=(frames_per_story - len(frames)) * calls) as bar:
+        steps = [num_inference_steps] * frames_per_story
+        steps[0] = first_frame_inference_steps or num_inference_steps
+        with self.progress_bar(total=sum(map(self._calls, steps[len(frames) :]))) as bar:
             for k in range(frames_per_story):
                 if k == len(frames):  # not given
                     caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
@@ -126,7 +129,7 @@ class StoryPipeline(DiffusionPipeline):
                         weights[:, k, first : len(history)] = context.weights[-stories:].cpu()
                     latents = randn_tensor(latents_shape, generator, device, dtype)
                     latents = self._denoise(
-                        latents, context, k, num_inference_steps, guidance_scale, eta, generator,
+                        latents, context, k, steps[k], guidance_scale, eta, generator,
                         callback_on_step_end, bar,
                     )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
@@ -182,6 +185,11 @@ class StoryPipeline(DiffusionPipeline):
         accepted = signature(self.scheduler.step).parameters
         extra = {"eta": eta, "generator": generator}
         return {name: value for name, value in extra.items() if name in accepted}
+
+    def _calls(self, steps: int) -> int:
+        """How often the U-Net is asked: some samplers need a few more calls than steps."""
+        self.scheduler.set_timesteps(steps)
+        return len(self.scheduler.timesteps)
 
     def _tokens(self, tokenizer, captions) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, K, S) of B stories of K captions."""

@@ -247,6 +247,7 @@ BAD = [  # word, the value as shown, the remedy
     ("num_stories=0", "0", "a whole number above 0, or -1 for no limit"),
     ("scheduler=DDIM", '"DDIM"', "one of ddim, pndm, dpm++, unipc, euler"),
     ("num_inference_steps=1001", "1001", "a whole number from 1 to 1,000"),
+    ("first_frame_inference_steps=0", "0", "a whole number from 1 to 1,000 or null"),
     ("guidance_scale=-1", "-1", "a number of at least 0"),
     ("eta=1.1", "1.1", "a number from 0 to 1"),
     ("use_history=[]", "[]", ON_OFF),

@@ -185,6 +185,27 @@ def test_eta_adds_the_storys_own_noise():
     assert torch.equal(noisy, predict(parts, CAPTIONS, ["a", "b"], eta=1.0))
 
 
+def test_the_first_drawn_frame_may_take_more_steps():
+    """As many as asked for; a frame that was given has none, and others keep theirs."""
+    def draw(**how):
+        taken = []
+        pipeline = pipeline_of(build_parts())
+        frames = pipeline(
+            CAPTIONS, generator=generators(0, 1), **how,
+            callback_on_step_end=lambda p, i, t, state: taken.append(state["frame"]) or {},
+        ).frames  # fmt: skip
+        return frames, [taken.count(k) for k in range(2)]
+
+    both, counts = draw(num_inference_steps=2, first_frame_inference_steps=5)
+    slow, _ = draw(num_inference_steps=5)
+    quick, _ = draw(num_inference_steps=2)
+    assert counts == [5, 2]
+    assert torch.equal(both[:, 0], slow[:, 0]) and not torch.equal(both[:, 0], quick[:, 0])
+    given = random_frames(2, 1, 16)[:, 0]
+    _, counts = draw(num_inference_steps=2, first_frame_inference_steps=5, first_frames=given)
+    assert counts == [0, 2]
+
+
 def test_continuation_starts_from_the_given_frame():
     parts = build_parts(EPSILON, identity_vae=True)
     drawn = predict(parts, CAPTIONS, ["a", "b"], task="continuation")

@@ -34,6 +34,7 @@ def shrinking(home):
         f"sample_output_dir={home / 'samples'}",
         "batch_size=3",
         "num_inference_steps=2",
+        "first_frame_inference_steps=null",
         "num_stories=2",
         "storyboard_stories=1",
         "accelerator=cpu",

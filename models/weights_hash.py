@@ -1,0 +1,21 @@
+"""A hash of weights: do two models start from the same numbers?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["weights_hash"]
+
+
+def weights_hash(state: Mapping[str, Tensor], *texts: str) -> str:
+    """SHA-256 of `texts` and of the tensors' names, types, shapes and values."""
+    digest = hashlib.sha256("".join(texts).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy())  # NumPy knows no bfloat16
+    return digest.hexdigest()

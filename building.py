@@ -24,7 +24,6 @@ from models.progress import mend_progress
 from models.schedulers import sampling_scheduler
 from models.story_model import StoryModel
 from models.tuning import add_lora, parameters_by_part
-from trainers import build_trainer
 
 __all__ = [
     "HISTORY_SLOTS",
@@ -32,7 +31,6 @@ __all__ = [
     "build_data",
     "build_model",
     "build_parts",
-    "build_trainer",
     "check_scheduler",
     "open_stories",
     "resume",
@@ -103,9 +101,8 @@ def build_parts(config: DictConfig) -> Components:
 def add_add_ons(parts: Components, config: DictConfig, load: bool = True) -> None:
     """Causal-Story's add-ons and LoRA, and the weights that tuning starts from if `load`."""
     used = in_use(OmegaConf.to_container(config.causal_story))
-    parts.add_ons = {f"causal_story.{key}": value for key, value in used.items()}
-    if config.tune != "all":
-        parts.add_ons["tune"] = config.tune
+    parts.add_ons = {} if config.tune == "all" else {"tune": config.tune}
+    parts.add_ons |= {f"causal_story.{key}": value for key, value in used.items()}
     add_causal_story(parts.unet, parts.conditioner, **used)
     if load and config.base_model_file and (config.mode == "train" or config.tune != "all"):
         load_base(parts, config.base_model_file)

@@ -266,7 +266,9 @@ def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
 
 def _check_files(config: DictConfig) -> None:
     keys = ["train_model_file"] if config.mode == "train" else ["test_model_file", "story"]
-    for key in [*keys, "base_model_file"]:
+    if config.mode == "train" or config.tune != "all":
+        keys.append("base_model_file")
+    for key in keys:
         if config[key] is not None and not Path(config[key]).is_file():
             raise ConfigError(f"{key}: there is no file {config[key]}; give a path that exists")
     for key in ("ckpt_dir", "sample_output_dir"):
@@ -308,6 +310,17 @@ def _check_combinations(config: DictConfig) -> None:
             "tune is adapter, but causal_story.adapter_width is null, so that there is none; set "
             "it, to 64 say"
         )
+    added = config.causal_story
+    if added.spatial_variant != "window" and added.spatial_window is None:
+        raise ConfigError(
+            f"causal_story.spatial_variant is {added.spatial_variant}, but spatial_window is null, "
+            f"so that there is no mask; set causal_story.spatial_window=32"
+        )
+    if not added.blocks or len(set(added.blocks)) < len(added.blocks):
+        raise ConfigError(
+            f"causal_story.blocks is {list(added.blocks)}; name at least one place, none twice, "
+            f"such as [mid]"
+        )
     training, whole = config.mode == "train", config.precision in (32, "32-true")
     if training and whole and config.half_frozen_weights:
         raise ConfigError(
@@ -323,6 +336,12 @@ def _check_combinations(config: DictConfig) -> None:
         raise ConfigError(
             "calculate_fid is true, but there are no real pictures to compare a story of your own "
             "with; set calculate_fid=false"
+        )
+    own = {"clip_t", "clip_i_adjacent", "lpips_adjacent"}
+    if config.mode == "sample" and config.story is not None and not own.issuperset(config.metrics):
+        raise ConfigError(
+            f"metrics is {list(config.metrics)}, but a story of your own has neither real pictures "
+            f"nor labels; choose among {', '.join(sorted(own))}"
         )
     if config.max_steps == -1 and config.warmup_epochs >= config.max_epochs:
         raise ConfigError(

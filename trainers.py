@@ -10,13 +10,14 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import (
     Callback,
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     TQDMProgressBar,
+    WeightAveraging,
 )
 from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from config import ConfigError, checkpoint_folder
 from models.previews import Previews
@@ -86,7 +87,9 @@ def _callbacks(config: DictConfig) -> list[Callback]:
     if config.sample_every_n_epochs is not None:
         callbacks.append(Previews(folder / "previews", config.sample_every_n_epochs))
     if config.ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(use_buffers=False, decay=config.ema_decay))
+        # Not the library's EMAWeightAveraging, whose sums make frozen weights drift.
+        average = get_ema_multi_avg_fn(config.ema_decay)
+        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     # Without versions: last.ckpt is the last one, also when a run of this name was there before.
     how = {"dirpath": folder, "enable_version_counter": False}
     callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))

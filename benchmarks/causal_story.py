@@ -79,7 +79,9 @@ class Ablation:
             return None
         result = json.loads(path.read_text())
         if result["settings"] != self.settings:
-            raise ValueError(f"{path} was made with {result['settings']}; choose another --out")
+            raise ValueError(
+                f"{path} was made with {result['settings']}; give the same, or another --out"
+            )
         return result
 
     def compare_add_ons(self, seed: int) -> None:

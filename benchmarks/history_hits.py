@@ -95,7 +95,8 @@ def main() -> None:
         stories = read_samples(args.samples).stories
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    found = history_hits([story for story in stories if story.labels])
+    stories = [story for story in stories if story.labels and story.history_weights]
+    found = history_hits(stories)
     if found is None:
         sys.exit(f"error: {args.samples} has no labelled story with history weights; sample the "
                  "cartoon world with causal_story.history_weights=true")  # fmt: skip

@@ -22,11 +22,12 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from building import build_data, build_model, build_parts, build_trainer, open_stories
+from building import build_data, build_model, build_parts, open_stories
 from config import load_config
 from datasets.story_dataset import StoryDataset, collate
 from models.latent_cache import LatentCache
 from models.story_model import StoryModel
+from trainers import build_trainer
 
 WARM_UP = 2  # steps of each way that are not counted
 

@@ -53,16 +53,20 @@ def add_causal_story(
 
 
 def in_use(section: Mapping) -> dict:
-    """Of the arguments above, given one by one, those that do something."""
+    """Of the arguments above, given one by one, those that do something.
+
+    In an order in which what others hang on comes first; blocks sorted, as theirs means nothing.
+    """
     needs = {
         "spatial_window": ("spatial_window",),
-        "spatial_variant": ("spatial_window",),
         "adapter_width": ("adapter_width",),
-        "blocks": ("spatial_window", "adapter_width"),
         "history_window": ("history_window",),
         "history_weights": ("history_weights",),
+        "spatial_variant": ("spatial_window",),
+        "blocks": ("spatial_window", "adapter_width"),
     }
-    return {key: section[key] for key, any_of in needs.items() if any(section[k] for k in any_of)}
+    used = {key: section[key] for key, any_of in needs.items() if any(section[k] for k in any_of)}
+    return {**used, "blocks": sorted(used["blocks"])} if "blocks" in used else used
 
 
 def transformer_blocks(unet: UNet2DConditionModel, name: str) -> Iterator[BasicTransformerBlock]:
@@ -71,19 +75,13 @@ def transformer_blocks(unet: UNet2DConditionModel, name: str) -> Iterator[BasicT
     for side in ("down", "up"):
         for n, module in enumerate(getattr(unet, f"{side}_blocks")):
             places[f"{side}.{n}"] = module
-    found = (
-        [m for m in places[name].modules() if isinstance(m, BasicTransformerBlock)]
-        if (name in places)
-        else []
-    )
-    if not found:
-        with_attention = [
-            key
-            for key, place in places.items()
-            if any(isinstance(module, BasicTransformerBlock) for module in place.modules())
-        ]
+    found = {
+        place: [m for m in module.modules() if isinstance(m, BasicTransformerBlock)]
+        for place, module in places.items()
+    }
+    if not found.get(name):
         raise ValueError(
             f"causal_story.blocks names {name!r}, where this U-Net has no attention; it has some "
-            f"in {', '.join(with_attention)}"
+            f"in {', '.join(place for place, blocks in found.items() if blocks)}"
         )
-    yield from found
+    yield from found[name]

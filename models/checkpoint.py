@@ -60,21 +60,44 @@ def load_base(parts: Components, path: str | Path) -> None:
     check_add_ons(content.get("add_ons", {}), parts.add_ons, path, more=True)
     model, state = parts.modules(), content["state_dict"]
     new = {k: v for k, v in model.state_dict().items() if is_add_on(k) and k not in state}
+    tune = parts.add_ons.get("tune", "all")
+    if dead := sorted(new.keys() - tuned_names(new, tune)):
+        raise ValueError(
+            f"base_model_file: {path} has no {dead[0]}, and tune={tune} would not train it; leave "
+            f"that add-on out, or set tune to what trains it"
+        )
     parts.base = weights_hash(state)
     state = {**state, **new}
-    check_weights(model, state, path)
+    try:
+        check_weights(model, state, path)
+    except ValueError as error:
+        raise ValueError(
+            f"base_model_file: {error}; words new to the tokenizers must be those of the base"
+        ) from error
     model.load_state_dict(state)
 
 
 def check_add_ons(theirs: dict, ours: dict, path: str | Path, more: bool = False) -> None:
-    """ValueError unless a checkpoint's add-ons are ours; `more`: ours may be more than those."""
-    for key in sorted(theirs.keys() | (() if more else ours.keys())):
+    """ValueError unless a checkpoint's add-ons are ours; `more`: ours may be more than those.
+
+    Both say first what the rest hangs on, so that the first difference names the key to set.
+    """
+    for key in {**theirs, **({} if more else ours)}:
         if theirs.get(key) != ours.get(key):
-            was, now = (f"{key}={d[key]}" if key in d else f"no {key}" for d in (theirs, ours))
+            was, now = (f"{key}={_word(d, key)}" for d in (theirs, ours))
+            base = "" if key in theirs else f", or start from it with base_model_file={path}"
             raise ValueError(
                 f"{path} was trained with {was}, but the configuration has {now}; set {key} as it "
-                f"was in training, or give another checkpoint"
+                f"was in training{base}, or give another checkpoint"
             )
+
+
+def _word(add_ons: dict, key: str) -> str:
+    """A value as the command line takes it."""
+    value = add_ons.get(key, "all" if key == "tune" else None)
+    if isinstance(value, list):
+        return f"[{','.join(value)}]"
+    return {None: "null", True: "true"}.get(value, str(value))
 
 
 def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
@@ -109,7 +132,7 @@ def read_weights(model: nn.Module, path: str | Path) -> dict:
     parts, state = getattr(model, "parts", None), content["state_dict"]
     if parts is not None:
         check_add_ons(content.get("add_ons", {}), parts.add_ons, path)
-    if content.get("base"):
+    if parts is not None and content.get("base"):
         if parts.base != content["base"]:
             raise ValueError(
                 f"{path} was tuned from weights with the hash {content['base'][:12]}…, but those "

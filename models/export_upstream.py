@@ -44,6 +44,10 @@ def export_upstream(
     """
     content = read_checkpoint(checkpoint)
     state = content["state_dict"]
+    if add_ons := content.get("add_ons"):
+        raise ValueError(
+            f"{checkpoint} was trained with {', '.join(add_ons)}, which the original does not have"
+        )
     try:
         rows = len(state[f"{_TEXT}.position_embedding.weight"])
         patches = state[f"{_VISION}.position_embedding"].shape[1] - 1

@@ -154,4 +154,5 @@ class SamplesWriter(BasePredictionWriter):
 
 
 def _rounded(weights: Tensor) -> list[list[list[float]]]:
-    return [[[round(w, 4) for w in row] for row in story] for story in weights.tolist()]
+    # To four significant digits: 0 means out of sight, not small.
+    return [[[float(f"{w:.4g}") for w in row] for row in story] for story in weights.tolist()]

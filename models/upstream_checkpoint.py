@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from models.stable_embedding import adopt_stable_embeddings
+from models.tuning import is_add_on
 
 __all__ = ["adapt", "from_upstream", "is_upstream", "to_upstream"]
 
 # What is no weight: derived from sizes and tokenizers, or FID's network saved along.
 _DROPPED = re.compile(r".*position_ids|(clip_text|blip_text|blip_image)_null_token|inception\..*")
 _POSITIONS = "conditioner.text_encoder.embeddings.position_embedding.weight"
-_ADDED = re.compile(r"(^|\.)(adapter|lora_[AB]|base_layer|history_weighting)\.")
 # Our prefix, theirs.
 _PARTS = (
     ("conditioner.type_embeddings.", "modal_type_embeddings."),
@@ -99,7 +99,8 @@ def to_upstream(
     for key, tensor in state.items():
         if key == _POSITIONS:
             tensor = tensor[:length]
-        if _ADDED.search(key) or not key.startswith(tuple(ours for ours, _ in _PARTS)):
+        added = is_add_on(key) or ".base_layer." in key
+        if added or not key.startswith(tuple(ours for ours, _ in _PARTS)):
             raise ValueError(f"the original has nothing like {key}: this model is not an AR-LDM")
         theirs[_rename(key, 0)] = tensor
     for encoder, table in (

@@ -134,7 +134,7 @@ def noted(monkeypatch, stop_before=None) -> list[tuple[int, int, list[int]]]:
 
 
 ENDINGS = {  # keys, which batch is not reached, and how many of its epoch come back
-    "first epoch": (["ema_decay=0.5", "cache_latents=true"], (0, 1), 3),
+    "first epoch": (["ema_decay=0.9999", "cache_latents=true"], (0, 1), 3),
     "half a step": (["num_workers=1", "accumulate_grad_batches=2"], (1, 3), 2),
     "the last half step": (["accumulate_grad_batches=3"], (1, 3), 1),
     "end of an epoch": (["num_workers=1", "max_epochs=3", "max_steps=7"], (1, 0), 3),

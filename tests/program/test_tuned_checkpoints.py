@@ -8,6 +8,7 @@ from outcomes import picture, read, same
 
 import main
 from config import ConfigError
+from models.export_upstream import export_upstream
 
 ADAPTER = ["tune=adapter", "causal_story.adapter_width=4", "causal_story.history_weights=true"]
 LORA = ["tune=lora", "lora_rank=2"]
@@ -90,16 +91,35 @@ def test_another_base_is_refused(tuned, shrunk, sampled):
 @pytest.mark.parametrize(
     "words, says",
     [
-        ([], "was trained with lora_rank=2, but the configuration has no lora_rank; set lora_rank"),
+        ([], "was trained with tune=lora, but the configuration has tune=all; set tune as"),
         (["tune=lora", "lora_rank=3"], "trained with lora_rank=2, .* has lora_rank=3; set lora_ra"),
         ([*LORA, "causal_story.history_window=2"],
-         "was trained with no causal_story.history_window, but .* has .*_window=2; set causal_st"),
+         "was trained with causal_story.history_window=null, but .* has .*_window=2; set causal"),
     ],
 )  # fmt: skip
 def test_other_add_ons_than_in_training_are_refused(tuned, trained, sampled, words, says):
     """Also those without weights, which would change the pictures silently."""
     with pytest.raises(ValueError, match=says):
         sampled(*words, f"test_model_file={tuned(*LORA)}", f"base_model_file={trained}")
+
+
+def test_the_key_to_set_is_named_and_the_order_of_blocks_means_nothing(shrunk, sampled):
+    how = ["causal_story.spatial_window=4", "run_name=spatial", "max_steps=1"]
+    checkpoint = main.train(shrunk(*how, "causal_story.blocks=[mid,down.0]"))
+    words = [f"test_model_file={checkpoint}", *how[:1]]
+    sampled(*words, "causal_story.blocks=[down.0,mid]")
+    with pytest.raises(ValueError, match=r"spatial_window=4, but .* has .*spatial_window=null"):
+        sampled(words[0], to="other")
+    with pytest.raises(ValueError, match=r"blocks=\[down.0,mid\], but .* has .*blocks=\[mid\]"):
+        sampled(*words, to="other")
+    with pytest.raises(ValueError, match="trained with causal_story.spatial_window, causal_story"):
+        export_upstream(checkpoint, checkpoint.with_name("theirs.ckpt"), [])
+
+
+def test_an_add_on_that_nothing_trains_is_refused(shrunk, trained):
+    words = [*LORA, "causal_story.adapter_width=4", f"base_model_file={trained}", "run_name=none"]
+    with pytest.raises(ValueError, match="has no unet.mid_block.*adapter.*tune=lora would not"):
+        main.train(shrunk(*words))
 
 
 def test_what_was_tuned_is_no_base(tuned, shrunk):
@@ -137,6 +157,11 @@ def test_history_weights_are_in_the_manifest(tuned, trained, sampled):
     [
         (["tune=lora"], "tune is lora, which starts from a trained model, but base_model_file is"),
         (["tune=adapter", f"base_model_file={__file__}"], "tune is adapter, but causal_story.ada"),
+        (["causal_story.spatial_variant=released"], "spatial_window is null, so that there is no"),
+        (["causal_story.blocks=[]"], r"causal_story.blocks is \[\]; name at least one place"),
+        (["causal_story.blocks=[mid,mid]"], "name at least one place, none twice"),
+        (["mode=sample", f"story={__file__}", f"test_model_file={__file__}", "metrics=[kid]"],
+         "a story of your own has neither real pictures nor labels; choose among clip_i_adjacent"),
         (["base_model_file=nowhere.ckpt"], "base_model_file: there is no file nowhere.ckpt"),
     ],
 )

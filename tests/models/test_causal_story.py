@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_parts import STORIES, build_parts, random_frames, story_batch
+from tiny_parts import STORIES, ContextRecorder, build_parts, random_frames, story_batch
 
 from models.causal_story import add_causal_story, in_use, transformer_blocks
 from models.conditioning import history_visibility
@@ -133,6 +133,22 @@ def test_sampling_within_a_window_keeps_only_what_it_sees():
     short = draw(with_add_ons(history_window=1))
     assert torch.equal(short.frames[:, :2], whole[:, :2])
     assert not torch.equal(short.frames[:, 2:], whole[:, 2:])
+
+
+@torch.no_grad()
+def test_within_a_window_training_and_sampling_see_the_same_blocks():
+    """Also which frame of the story a block comes from: its row in the time table."""
+    parts = with_add_ons(history_window=1)
+    torch.nn.init.normal_(parts.conditioner.time_embeddings.weight)
+    with ContextRecorder(parts.unet) as recorder:
+        frames = draw(parts, guidance_scale=1.0).frames
+    batch = story_batch(parts, CAPTIONS, frames)
+    context = parts.conditioner(batch, torch.zeros(8, dtype=torch.bool))
+    blocks = context.states.unflatten(1, (4, -1)).unflatten(0, (2, 4))  # (B, K, 1 + 3, S, D)
+    for k in (1, 2, 3):
+        drawn, _ = recorder.calls[2 * k]  # of two steps a frame, the first
+        expected = blocks[:, k, [0, k]].flatten(1, 2)  # its caption, the frame before
+        torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
 
 
 # history weights

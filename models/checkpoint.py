@@ -97,7 +97,7 @@ def _word(add_ons: dict, key: str) -> str:
     value = add_ons.get(key, "all" if key == "tune" else None)
     if isinstance(value, list):
         return f"[{','.join(value)}]"
-    return {None: "null", True: "true"}.get(value, str(value))
+    return "null" if value is None else str(value).lower()
 
 
 def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -34,7 +33,7 @@ from datasets.cartoon.world import LABEL_VOCABULARY
 from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
 from evaluation.cartoon_metrics import METRICS, read_stories, score
 from evaluation.judge import Judge
-from evaluation.samples import read_samples
+from evaluation.samples import read_samples, replacing
 from main import draw_stories, train
 
 # The tiny U-Net's mid block has 4x4 positions, on which a window of 32 is plain causal attention;
@@ -153,10 +152,8 @@ class Ablation:
             samples = read_samples(folder)
             scores = score(samples.stories, read_stories(samples, self._judge(), progress=False))
             result[way or "test"] = {**scores, "hits": history_hits(samples.stories)}
-        path = self._path(name, seed)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(temporary, path)
+        with replacing(self._path(name, seed)) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
 
     def _judge(self) -> Judge:
         path = self.out / "judge.safetensors"

@@ -144,12 +144,20 @@ def build_data(
 
 def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) -> StoryModel:
     """The model to train."""
+    warmup = config.warmup_steps
+    if warmup is None:
+        warmup = round(config.warmup_epochs * steps_an_epoch)
+    elif config.max_steps == -1 and warmup >= config.max_epochs * steps_an_epoch:
+        raise ConfigError(
+            f"warmup_steps is {warmup}, but training has {config.max_epochs * steps_an_epoch:,.0f} "
+            f"optimiser steps: the warm-up would never end; lower warmup_steps"
+        )
     return StoryModel(
         parts,
         optimizer=config.optimizer,
         init_lr=config.init_lr,
         weight_decay=config.weight_decay,
-        warmup_steps=round(config.warmup_epochs * steps_an_epoch),
+        warmup_steps=warmup,
         classifier_free_rate=config.classifier_free_rate,
         freeze_clip=config.freeze_clip,
         freeze_blip=config.freeze_blip,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from config_file import read_config_file
+from config_file import (
+    as_in_its_code,
+    is_original,
+    read_config_file,
+    unknown_key,
+    unknown_keys,
+)
 
 __all__ = ["ConfigError", "checkpoint_folder", "load_config"]
 
@@ -55,8 +61,12 @@ WORDS: Rule = (
     "a list of words",
 )
 GPU_IDS: Rule = (
-    lambda v: v == "auto" or (isinstance(v, list) and v and all(type(i) is int for i in v)),
-    "auto or a list of device numbers",
+    lambda v: (
+        v == "auto"
+        or (type(v) is int and v > 0)
+        or (isinstance(v, list) and v and all(type(i) is int for i in v))
+    ),
+    "auto, a number of devices, or a list of their numbers such as [0]",
 )
 CORES: Rule = (
     lambda v: v is None or (type(v) is int and (v == -1 or v > 0)),
@@ -105,6 +115,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "init_lr": number(0, 1),
     "weight_decay": number(0),
     "warmup_epochs": number(0),
+    "warmup_steps": number(0, whole=True, none=True),
     "max_epochs": number(1, whole=True),
     "max_steps": COUNT_OR_ALL,
     "gradient_clip_val": number(0, none=True),
@@ -145,6 +156,8 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "clip_model": TEXT,
         "clip_weights": TEXT,
         "lpips_weights": TEXT_OR_NULL,
+        "allow_other_weights": BOOL,
+        "papers": TEXT_OR_NULL,
     },
     "sample_output_dir": TEXT,
     "story": TEXT_OR_NULL,
@@ -170,7 +183,8 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
 def load_config(overrides: Sequence[str] = (), folder: Path | None = None) -> DictConfig:
     """The checked configuration; `overrides` are `key=value` words of the command line.
 
-    `config=FILE` among them lays the keys of a file over config.yaml's, beneath the other words.
+    `config=FILE` among them lays a file or preset over config.yaml, beneath the other words; of
+    several the last is on top.
 
     Raises:
         ConfigError: an unknown key, an impossible value, a missing file, a bad combination.
@@ -179,23 +193,34 @@ def load_config(overrides: Sequence[str] = (), folder: Path | None = None) -> Di
     words = [word.lstrip("+") for word in overrides]  # Hydra's mark of a new key: there is none
     files = [word.removeprefix("config=") for word in words if word.startswith("config=")]
     words = [word for word in words if not word.startswith("config=")]
-    for word in words:
-        _check_word(word)
+    _check_words(words)
     given = [_read(path) for path in files]
+    originals = [path for path, content in zip(files, given, strict=True) if is_original(content)]
     try:
         shipped = OmegaConf.load(folder / "config.yaml")
+        beneath = [as_in_its_code()] if originals else []
         with initialize(None, version_base="1.3"):
-            ConfigStore.instance().store("config", OmegaConf.merge(shipped, *given))
+            ConfigStore.instance().store("config", OmegaConf.merge(shipped, *beneath, *given))
             config = compose("config", overrides=words)
+        _translate(config)
+        if config.get("story") and not any(word.startswith("calculate_fid=") for word in words):
+            # Where a file asks for them, it means the test stories.
+            config.calculate_fid, config.evaluation.papers = False, None
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{folder / 'config.yaml'} cannot be read with {words} ({reason}); mend what it names"
         ) from error
+    _refuse_unknown(unknown_keys(values, RULES))
     _check_values(values, RULES)
     _check_files(config)
     _check_combinations(config)
+    if originals and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(
+            f"config={' and '.join(originals)}: an AR-LDM file; what it leaves open is as in its "
+            f"code (presets/arldm.yaml)"
+        )
     return config
 
 
@@ -203,14 +228,24 @@ def _read(path: str) -> DictConfig:
     """A file of `config=`, its keys checked first: what they miss must not look like a merge."""
     try:
         content = read_config_file(path)
+        _refuse_unknown(unknown_keys(OmegaConf.to_container(content), RULES), path)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    try:
-        for key in content:
-            _check_key([str(key)], RULES)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
     return content
+
+
+def _translate(config: DictConfig) -> None:
+    """Values as AR-LDM's forks and older Lightning write them, into ours."""
+    if config.get("gpu_ids") == [] and config.get("accelerator") in ("auto", "cpu"):
+        config.gpu_ids, config.accelerator = 1, "cpu"
+    elif config.get("gpu_ids") == -1:
+        config.gpu_ids = "auto"
+    written = {"16": "16-mixed", "bf16": "bf16-mixed", "32": 32}
+    config.precision = written.get(str(config.get("precision")), config.get("precision"))
+    for name in DATASETS:
+        section = config.get(name)
+        if isinstance(section, DictConfig) and section.get("new_tokens", ()) is None:
+            section.new_tokens = []
 
 
 def checkpoint_folder(config: DictConfig) -> Path:
@@ -218,40 +253,40 @@ def checkpoint_folder(config: DictConfig) -> Path:
     return Path(config.ckpt_dir) / config.run_name
 
 
-def _check_word(word: str) -> None:
-    """A word of the command line: a known key, one value."""
-    key, equals, _ = word.partition("=")
-    if not equals:
-        raise ConfigError(f"{word!r} is not of the form key=value, such as mode=sample")
-    _check_key(key.split("."), RULES)
-    try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise ConfigError(
-            f"{word!r} cannot be understood; put a value with special characters in two pairs of "
-            f"quotes: '{key}=\"...\"'"
-        ) from error
-    if override.is_sweep_override():
-        raise ConfigError(
-            f"{word!r} gives {key} several values; give one, a list as {key}=[a,b], or a text with "
-            f"commas in two pairs of quotes"
-        )
+def _check_words(words: Sequence[str]) -> None:
+    """Words of the command line: known keys, one value each."""
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"{word!r} is not of the form key=value, such as mode=sample")
+    keys = [word.partition("=")[0] for word in words]
+    _refuse_unknown([found for key in keys if (found := unknown_key(key.split("."), RULES))])
+    for key, word in zip(keys, words, strict=True):
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException as error:
+            raise ConfigError(
+                f"{word!r} cannot be understood; put a value with special characters in two pairs "
+                f"of quotes: '{key}=\"...\"'"
+            ) from error
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"{word!r} gives {key} several values; give one, a list as {key}=[a,b], or a text "
+                f"with commas in two pairs of quotes"
+            )
 
 
-def _check_key(path: Sequence[str], rules: Any, prefix: str = "") -> None:
-    """`path` leads through sections to a key: ["tiny", "image_size"]."""
-    head, *rest = path
-    if not isinstance(rules, dict) or head not in rules:
-        near = get_close_matches(head, rules, n=1) if isinstance(rules, dict) else []
-        hint = f"did you mean {prefix}{near[0]}?" if near else "see config.yaml for all keys"
-        raise ConfigError(f"{prefix + head!r} is not a key of the configuration; {hint}")
-    if rest:
-        _check_key(rest, rules[head], f"{prefix}{head}.")
+def _refuse_unknown(keys: Sequence[tuple[str, str]], path: str | None = None) -> None:
+    where = f"{path}: " if path else ""
+    if len(keys) == 1:
+        ((key, remedy),) = keys
+        raise ConfigError(f"{where}{key!r} is not a key of the configuration; {remedy}")
+    if keys:
+        told = ", ".join(f"{key!r} ({remedy})" for key, remedy in keys)
+        raise ConfigError(f"{where}{len(keys)} keys are not of the configuration: {told}")
 
 
 def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
     for key, value in values.items():
-        _check_key([str(key)], rules, prefix)
         rule = rules[key]
         if isinstance(rule, dict) and isinstance(value, dict):
             _check_values(value, rule, f"{prefix}{key}.")
@@ -343,7 +378,8 @@ def _check_combinations(config: DictConfig) -> None:
             f"metrics is {list(config.metrics)}, but a story of your own has neither real pictures "
             f"nor labels; choose among {', '.join(sorted(own))}"
         )
-    if config.max_steps == -1 and config.warmup_epochs >= config.max_epochs:
+    endless = config.warmup_steps is None and config.warmup_epochs >= config.max_epochs
+    if config.max_steps == -1 and endless:
         raise ConfigError(
             f"warmup_epochs is {config.warmup_epochs} and max_epochs {config.max_epochs}: the "
             f"warm-up would never end; lower warmup_epochs"

@@ -7,7 +7,7 @@ import warnings
 from datetime import timedelta
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import (
     Callback,
     LearningRateMonitor,
@@ -103,9 +103,9 @@ def _callbacks(config: DictConfig) -> list[Callback]:
 
 def build_trainer(config: DictConfig, **how) -> pl.Trainer:
     """A trainer on the machine's devices that the configuration asks for."""
-    devices = config.gpu_ids if config.gpu_ids == "auto" else list(config.gpu_ids)
-    if config.accelerator == "cpu" and devices != "auto":
-        devices = len(devices)  # processes, which have no numbers
+    devices = config.gpu_ids
+    if OmegaConf.is_list(devices):  # on the CPU so many processes, which have no numbers
+        devices = len(devices) if config.accelerator == "cpu" else list(devices)
     try:
         return pl.Trainer(
             accelerator=config.accelerator,

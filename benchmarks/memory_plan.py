@@ -38,10 +38,8 @@ from building import HALF, add_add_ons, build_model
 from config import DATASETS, load_config
 
 GIB = 2**30
-PUBLISHED = (  # what the original trains with, whatever config.yaml says
-    "backbone=sd15", "dataset=pororo", "batch_size=1", "precision=32", "optimizer=adamw",
-    "freeze_clip=false", "freeze_blip=false", "freeze_resnet=false", "stochastic_depth=0.1",
-)  # fmt: skip
+EPOCH = 1000  # optimiser steps; they change nothing here, but some warm-ups need many
+PUBLISHED = "config=presets/arldm-pororo-visualization.yaml"  # config= words come on top of it
 SMALL = "precision=bf16-mixed optimizer=adamw8bit frames_per_micro_batch=1"
 FROZEN = "freeze_clip=true freeze_blip=true freeze_resnet=true"
 TUNED = "half_frozen_weights=true gradient_checkpointing=true"
@@ -74,8 +72,7 @@ def read_config(words: list[str]) -> DictConfig:
     """The configuration of a plan: neither Pororo's stories nor a tuning's base need be there."""
     there = [f"{name}.hdf5_file={__file__}" for name in DATASETS]
     there.append(f"base_model_file={__file__}")
-    words = [*PUBLISHED, *there, *words]
-    config = load_config(words)
+    config = load_config([PUBLISHED, *there, *words])
     if config.backbone != "sd15":
         raise ValueError(f"backbone is {config.backbone}; a plan is made for sd15")
     return config
@@ -91,7 +88,7 @@ def plan(config: DictConfig, sizes: Sizes = SIZES["sd15"]) -> Counter[str]:
         # peft moves what it adds to where it is already, which fake tensors cannot do.
         with patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
             add_add_ons(parts, config, load=False)
-        model = build_model(config, parts, 1).train()
+        model = build_model(config, parts, EPOCH).train()
         batch = random_batch(parts, config)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = PlannedAdam(trained, 8 if config.optimizer == "adamw8bit" else 32)
@@ -119,7 +116,7 @@ def measure(config: DictConfig, sizes: Sizes) -> int:
 def _two_steps(config: DictConfig, sizes: Sizes) -> None:
     data = config[config.dataset]
     parts = random_parts(sizes, data.max_length, len(data.new_tokens))
-    model = build_model(config, parts, 1).train()
+    model = build_model(config, parts, EPOCH).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, fused=True)
     for _ in range(2):

@@ -30,6 +30,7 @@ from data_script.story_builder import (
     build_stories,
     caption,
     load_json,
+    preset_command,
     run,
 )
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -119,7 +120,7 @@ def main() -> None:
     run(
         build_flintstones_file,
         args,
-        f"python main.py dataset=flintstones flintstones.hdf5_file={args.save_path} backbone=sd15",
+        preset_command("arldm-flintstones-continuation", "flintstones.hdf5_file", args.save_path),
     )
 
 

@@ -41,8 +41,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
 
 from data_script.raw_pictures import SIZE, load_picture, opened
-from data_script.story_builder import in_order
+from data_script.story_builder import in_order, setting
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
+
+STEPS, BATCH = 1000, 5  # what the tiny backbone wants at least, of config.yaml's batch_size
 
 
 @dataclass
@@ -216,7 +218,17 @@ def main() -> None:
         sys.exit(f"error: {error}")
     megabytes = os.path.getsize(args.save_path) / 1e6
     print(", ".join(f"{n} {s}" for s, n in counts.items()), f"stories, {megabytes:.1f} MB")
-    print(f"next: python main.py dataset=folder folder.hdf5_file={args.save_path} run_name=...")
+    print(f"next: {next_command(args.save_path, args.size, counts['train'])}")
+
+
+def next_command(save_path: str, size: int, stories: int) -> str:
+    """How to train on the file: the tiny backbone for pictures as small as it draws, or SD 1.5."""
+    file = setting("folder.hdf5_file", save_path)
+    if size > 128:
+        layers = "config=presets/arldm.yaml config=presets/fits-24gb.yaml"
+        return f"python main.py {layers} dataset=folder {file}"
+    epochs = max(1, -(-STEPS * BATCH // max(1, stories)))
+    return f"python main.py dataset=folder {file} run_name=mine max_epochs={epochs}"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from data_script.story_builder import (
     argument_parser,
     build_stories,
     caption,
+    preset_command,
     run,
 )
 from datasets.story_hdf5 import SPLITS
@@ -136,7 +137,7 @@ def main() -> None:
     run(
         build_pororo_file,
         args,
-        f"python main.py dataset=pororo pororo.hdf5_file={args.save_path} backbone=sd15",
+        preset_command("arldm-pororo-visualization", "pororo.hdf5_file", args.save_path),
     )
 
 

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -215,6 +216,22 @@ def argument_parser(doc: str, example: str) -> argparse.ArgumentParser:
         "--num_process", type=int, help="processes that encode pictures (one a processor core)"
     )
     return parser
+
+
+def setting(key: str, path: str | os.PathLike) -> str:
+    """`key=path` as main.py takes it from a shell, whatever characters the path has."""
+    plain = re.fullmatch(r"[\w./~:@%+ -]+", str(path))
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f"{key}={path}" if plain else f'{key}="{escaped}"')
+
+
+def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
+    """The command that trains as published on a story file, and how to make it fit."""
+    return (
+        f"python main.py config=presets/{preset}.yaml {setting(key, path)}\n"
+        "(for a GPU of 48 GB or more; after the preset, config=presets/fits-40gb.yaml, fits-24gb "
+        "or fits-12gb makes it smaller)"
+    )
 
 
 def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) -> None:

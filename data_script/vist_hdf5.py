@@ -28,6 +28,7 @@ from data_script.story_builder import (
     build_stories,
     caption,
     load_json,
+    preset_command,
     run,
 )
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -109,8 +110,8 @@ def main() -> None:
     run(
         build_vist_file,
         args,
-        f"python main.py dataset=vistsis vistsis.hdf5_file={args.save_path} backbone=sd15 "
-        "(or vistdii)",
+        preset_command("arldm-vistsis-continuation", "vistsis.hdf5_file", args.save_path)
+        + "\n(or, by the other captions, arldm-vistdii-continuation.yaml with vistdii.hdf5_file)",
     )
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -264,7 +265,11 @@ def main(words: Iterable[str] | None = None) -> None:
     print(f"{counts['known to be gone']} known to be gone, {counts['failed']} failed for now")
     if counts["gone"] or counts["failed"]:
         print(f"why is in {args.img_dir / LOG}; run again to retry what failed")
-    print("next: python data_script/vist_hdf5.py --help")
+    print(
+        f"next: python data_script/vist_hdf5.py --dii_json_dir {quote(str(args.json_dir))} "
+        f"--img_dir {quote(str(args.img_dir))} --save_path data/vist.h5 --sis_json_dir FOLDER "
+        "(that of story-in-sequence.json)"
+    )
 
 
 if __name__ == "__main__":

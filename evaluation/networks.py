@@ -15,6 +15,7 @@ from evaluation.lpips_adjacent import lpips_encoder
 from evaluation.material import Material
 from evaluation.metrics import GROUPS, METRICS, SET_METRICS, Tools
 from evaluation.options import Options, check
+from evaluation.paper_table import check_column
 from evaluation.report import clip_name
 from evaluation.samples import Samples
 from evaluation.weights import INCEPTION, LPIPS_BACKBONES, file_hash, find_weights
@@ -23,6 +24,7 @@ from evaluation.weights import INCEPTION, LPIPS_BACKBONES, file_hash, find_weigh
 def preflight(options: Options) -> None:
     """Before stories are drawn: ValueError or FileNotFoundError for metrics and files that later
     could not be used."""
+    check_column(options.papers)
     names = choose(options, None)
     if classified := [name for name in names if name in GROUPS["classifier"]]:
         _require(options.classifier, classified[0], "classifier", "evaluation.classifier makes one")

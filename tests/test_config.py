@@ -154,6 +154,38 @@ def test_unknown_keys(word, key, remedy):
     assert sentence(caught) == f"{key} is not a key of the configuration; {remedy}"
 
 
+def test_all_unknown_keys_are_named_at_once_by_the_names_that_forks_gave_them():
+    with pytest.raises(ConfigError) as caught:
+        load_config(["freeze_clip_text=true", "seed=1", "sed=2", "tiny.size=3"])
+    assert sentence(caught) == (
+        "3 keys are not of the configuration: 'freeze_clip_text' (here it is freeze_clip), 'sed' "
+        "(did you mean seed?), 'tiny.size' (see config.yaml for all keys)"
+    )
+
+
+VALUES = {  # as AR-LDM's forks and older Lightning write them
+    "gpu_ids=1": {"gpu_ids": 1, "accelerator": "auto"},
+    "gpu_ids=[]": {"gpu_ids": 1, "accelerator": "cpu"},
+    "gpu_ids=-1": {"gpu_ids": "auto", "accelerator": "auto"},
+    "precision=16": {"precision": "16-mixed"},
+    "precision=bf16": {"precision": "bf16-mixed"},
+    "precision='32'": {"precision": 32},
+    "pororo.new_tokens=null": {"pororo.new_tokens": []},
+}
+
+
+@pytest.mark.parametrize("word", VALUES)
+def test_values_of_forks_mean_what_they_meant(composed_once, word):
+    config = load_config([word])
+    for key, value in VALUES[word].items():
+        assert OmegaConf.select(config, key) == value, key
+
+
+def test_no_gpu_and_a_gpu_is_refused(composed_once):
+    with pytest.raises(ConfigError, match=r"^gpu_ids is \[\]; it must be auto"):
+        load_config(["gpu_ids=[]", "accelerator=gpu"])
+
+
 FORM = [
     ("mode", "not of the form key=value, such as mode=sample"),
     ("mode:sample", "not of the form key=value"),
@@ -179,6 +211,7 @@ def test_words_of_another_form(word, says):
 
 WHOLE = "a whole number of at least 1"
 ON_OFF = "true or false"
+GPUS = "auto, a number of devices, or a list of their numbers such as [0]"
 BAD = [  # word, the value as shown, the remedy
     ("mode=samble", '"samble"', "one of train, sample"),
     ("task=story", '"story"', "one of visualization, continuation"),
@@ -194,12 +227,12 @@ BAD = [  # word, the value as shown, the remedy
     ("run_name=", '""', "a text"),
     ("run_name=5", "5", "a text"),
     ("accelerator=cuda", '"cuda"', "one of auto, cpu, gpu, mps"),
-    ("gpu_ids=0", "0", "auto or a list of device numbers"),
-    ("gpu_ids=[]", "[]", "auto or a list of device numbers"),
-    ("gpu_ids=[a]", '["a"]', "auto or a list of device numbers"),
+    ("gpu_ids=0", "0", GPUS),
+    ("gpu_ids=true", "true", GPUS),
+    ("gpu_ids=[a]", '["a"]', GPUS),
     ("num_nodes=0", "0", WHOLE),
     ("strategy=null", "null", "a text"),
-    ("precision=16", "16", "one of 32, bf16-mixed, 16-mixed"),
+    ("precision=64", "64", "one of 32, bf16-mixed, 16-mixed"),
     ("num_workers=-1", "-1", "a whole number from 0 to 256"),
     ("num_cpu_cores=0", "0", "a whole number above 0, or -1 or null for PyTorch's own choice"),
     ("cache_frames=1", "1", ON_OFF),
@@ -214,6 +247,7 @@ BAD = [  # word, the value as shown, the remedy
     ("weight_decay=-0.1", "-0.1", "a number of at least 0"),
     ("weight_decay=inf", "Infinity", "a number of at least 0"),
     ("warmup_epochs=-1", "-1", "a number of at least 0"),
+    ("warmup_steps=0.5", "0.5", WHOLE.replace("1", "0") + " or null"),
     ("max_epochs=0", "0", WHOLE),
     ("max_epochs=1x", '"1x"', WHOLE),
     ("max_steps=0", "0", "a whole number above 0, or -1 for no limit"),
@@ -284,7 +318,8 @@ def test_every_rule_refuses_something(composed_once):
     top = {key for key in RULES if not isinstance(RULES[key], dict)}
     files = {"train_model_file", "test_model_file", "base_model_file"}
     assert top - tried <= files
-    for key in sorted(files | {"evaluation.judge", "evaluation.inception_weights"}):
+    nested = {"judge", "inception_weights", "papers"}
+    for key in sorted(files | {f"evaluation.{key}" for key in nested}):
         with pytest.raises(ConfigError, match=f"^{key} is 3; it must be a text or null$"):
             load_config([f"{key}=3"])
 
@@ -323,6 +358,7 @@ def test_impossible_combinations(words, names, remedy):
     [
         ["classifier_free_rate=0", "guidance_scale=1"],
         ["warmup_epochs=2", "max_steps=10"],
+        ["warmup_epochs=2", "warmup_steps=1"],
         ["scheduler=unipc"],
         ["precision=bf16-mixed", "accelerator=cpu"],
         ["precision=bf16-mixed", "half_frozen_weights=true"],

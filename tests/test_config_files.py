@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from config import DATASETS, ConfigError, load_config
+from config_file import FORK_KEYS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "config.yaml").read_text(encoding="utf-8")
@@ -40,6 +44,17 @@ def sentence(caught) -> str:
     message = str(caught.value)
     assert "\n" not in message and message == message.strip() and not message.endswith(".")
     return message
+
+
+def leaves(config, prefix: str = "") -> dict:
+    """Dotted key -> what stands there."""
+    if not isinstance(config, dict):
+        config = OmegaConf.to_container(config, resolve=True)
+    found = {}
+    for key, value in config.items():
+        below = isinstance(value, dict)
+        found |= leaves(value, f"{prefix}{key}.") if below else {f"{prefix}{key}": value}
+    return found
 
 
 # Every key of the original's own file, with values as people have them there.
@@ -96,6 +111,178 @@ def test_the_originals_file_works_as_it_did(given):
     assert config.gradient_clip_val is None and config.num_stories == -1
     assert config.stochastic_depth == 0.1 and config.classifier_free_rate == 0.1
     assert config.weight_decay == 1e-4 and config.precision == 32 and config.eta == 0
+
+
+OURS = """
+backbone: sd15
+precision: bf16-mixed
+optimizer: adamw8bit
+logger: csv
+sample_every_n_epochs: 5
+ema_decay: 0.999
+sd15:
+  image_size: 256
+causal_story:
+  history_weights: true
+"""
+SECTION = ORIGINAL[ORIGINAL.index("pororo:") : ORIGINAL.index("hydra:")]
+ITS_FILES = {  # original files and forks' as people have them: each means what its code made of it
+    "as it came": ORIGINAL,
+    "the backbone said": ORIGINAL + "backbone: sd15\n",
+    "a dozen keys of ours": ORIGINAL + OURS,
+    "no hydra section": ORIGINAL[: ORIGINAL.index("hydra:")],
+    "its logging on": ORIGINAL.replace("disabled", "enabled"),
+    "keys commented out": re.sub("^(train|test)_model_file.*\n|^seed.*\n|^freeze.*\n", "",
+                                 ORIGINAL, flags=re.MULTILINE),
+    "another set": ORIGINAL.replace("dataset: pororo", "dataset: vistdii").replace(
+        SECTION, "vistdii:\n  hdf5_file: THERE\n  max_length: 65\n  clip_embedding_tokens: 49408\n"
+    ),
+    "a set of one's own": ORIGINAL.replace("dataset: pororo", "dataset: folder").replace(
+        SECTION, "folder:\n  hdf5_file: THERE\n  max_length: 197\n  new_tokens: null\n"
+    ),
+}  # fmt: skip
+ITS_CODE = {  # what its code decides, where config.yaml has it otherwise
+    "backbone": "sd15", "cache_frames": False, "eta": 0, "first_frame_inference_steps": None,
+    "gradient_clip_val": None, "num_stories": -1, "stochastic_depth": 0.1,
+    "accumulate_grad_batches": 1, "classifier_free_rate": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ITS_FILES.values(), ids=ITS_FILES)
+def test_a_file_of_ar_ldm_means_what_it_meant(given, capsys, text):
+    word = given(text.replace("THERE", __file__).replace("model.ckpt", "null"))
+    config = load_config([word])
+    assert {key: config[key] for key in ITS_CODE} == ITS_CODE
+    assert (config.guidance_scale, config.num_inference_steps) == (6, 250)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{word}: an AR-LDM file; ") and said.count("\n") == 1
+    named = yaml.safe_load(text)
+    for key in ("precision", "optimizer", "ema_decay", "freeze_blip", "gpu_ids"):
+        if key in named:
+            assert config[key] == named[key], key
+    for key, value in {"eta": 0.5, "num_stories": 7}.items():  # what is said is said
+        assert load_config([word, f"{key}={value}"])[key] == value
+
+
+def test_what_it_leaves_open_is_another_files_to_say(given):
+    theirs = given(ORIGINAL.replace("THERE", __file__))
+    config = load_config(["config=presets/fits-24gb.yaml", theirs])
+    assert (config.precision, config.optimizer, config.eta) == ("bf16-mixed", "adamw8bit", 0)
+
+
+def changed(words) -> dict:
+    """Dotted key -> value, of what differs from config.yaml."""
+    before, after = (leaves(load_config(these)) for these in ([], words))
+    return {key: value for key, value in after.items() if value != before[key]}
+
+
+def trimmed(*sections) -> str:
+    """config.yaml without some sections, as people cut it down."""
+    values = yaml.safe_load(SHIPPED)
+    return yaml.safe_dump({key: value for key, value in values.items() if key not in sections})
+
+
+def dumped(*words) -> str:
+    return OmegaConf.to_yaml(load_config(words), resolve=True)
+
+
+OTHER_FILES = {  # everyone else's -> what they change: what they name, nothing more
+    "three lines": ("run_name: mine\nbatch_size: 8\nmax_epochs: 3\n",
+                    {"run_name": "mine", "batch_size": 8, "max_epochs": 3}),
+    "other three lines": ("mode: train\ntask: continuation\ncartoon:\n  max_length: 24\n",
+                          {"task": "continuation", "cartoon.max_length": 24}),
+    "real pictures": (f"dataset: pororo\nbackbone: sd15\npororo: {{hdf5_file: {__file__}}}\n",
+                      {"dataset": "pororo", "backbone": "sd15", "pororo.hdf5_file": __file__}),
+    "a set without a backbone": (f"dataset: pororo\npororo:\n  hdf5_file: {__file__}\n",
+                                 {"dataset": "pororo", "pororo.hdf5_file": __file__}),
+    "many of its keys, none of its sets": (
+        "gpu_ids: auto\nnum_cpu_cores: null\nseed: 1\nckpt_dir: outputs/checkpoints\n"
+        "dataset: cartoon\ntask: visualization\ninit_lr: 8e-4\nwarmup_epochs: 0.1\n"
+        "max_epochs: 2\ntrain_model_file: null\nfreeze_clip: false\nfreeze_blip: true\n"
+        "freeze_resnet: false\ntest_model_file: null\ncalculate_fid: false\nscheduler: ddim\n",
+        {"seed": 1, "max_epochs": 2}),
+    "all of config.yaml": (SHIPPED, {}),
+    "all of it, edited": (SHIPPED.replace("seed: 0", "seed: 5"), {"seed": 5}),
+    "cut down": (trimmed("cartoon", "tiny", "causal_story", "evaluation", "folder"), {}),
+    "nothing": ("# not yet\n", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, changes", OTHER_FILES.values(), ids=OTHER_FILES)
+def test_any_other_file_changes_what_it_names(given, capsys, text, changes):
+    assert changed([given(text)]) == changes
+    assert capsys.readouterr().out == ""
+
+
+def test_a_saved_configuration_comes_back_as_it_was(given, capsys):
+    words = ["config=presets/arldm.yaml", "config=presets/fits-24gb.yaml", "eta=0.5"]
+    words += ["dataset=pororo", f"pororo.hdf5_file={__file__}", "sd15.image_size=256"]
+    saved = given(dumped(*words))
+    assert leaves(load_config([saved])) == leaves(load_config(words))
+    assert capsys.readouterr().out == ""
+
+
+FORK = """
+freeze_clip_text: True
+grad_accumulation_steps: 4
+resolution: 256
+save_freq: 5
+distillation: 1
+vwp:
+  hdf5_file: vwp.h5
+  max_length: 100
+pororo:
+  clip_tokens: 3
+"""
+
+
+def test_all_keys_of_a_fork_are_answered_at_once(given):
+    word = given(ORIGINAL.replace(SECTION, "").replace("dataset: pororo", "dataset: vwp") + FORK)
+    with pytest.raises(ConfigError) as caught:
+        load_config([word])
+    assert sentence(caught) == (
+        f"{word.removeprefix('config=')}: 7 keys are not of the configuration: "
+        "'freeze_clip_text' (here it is freeze_clip), "
+        "'grad_accumulation_steps' (here it is accumulate_grad_batches), "
+        "'resolution' (here it is sd15.image_size), "
+        "'save_freq' (here it is save_every_minutes, which counts minutes), "
+        "'distillation' (see config.yaml for all keys), "
+        "'vwp' (for your own data set take dataset=folder, section folder), "
+        "'pororo.clip_tokens' (did you mean pororo.clip_embedding_tokens?)"
+    )
+
+
+def test_names_of_forks_lead_to_keys_that_exist():
+    keys = leaves(OmegaConf.to_container(load_config()))
+    for theirs, ours in FORK_KEYS.items():
+        assert theirs not in keys and re.split("[=,]", ours)[0] in keys, theirs
+
+
+def test_a_story_of_ones_own_leaves_out_what_a_file_wants_measured(tmp_path, given):
+    for name in ("model.ckpt", "story.yaml"):
+        (tmp_path / name).touch()
+    words = [given("calculate_fid: true\nevaluation: {papers: vist-sis}\n"), "mode=sample"]
+    words += [f"test_model_file={tmp_path / 'model.ckpt'}"]
+    assert load_config(words).calculate_fid
+    config = load_config([*words, f"story={tmp_path / 'story.yaml'}"])
+    assert not config.calculate_fid and config.evaluation.papers is None
+
+
+def test_files_beneath_a_file(tmp_path):
+    (tmp_path / "base.yaml").write_text("seed: 3\nbatch_size: 2\ncartoon: {max_length: 24}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "defaults: [base, _self_, override hydra/job_logging: disabled]\n"
+        "batch_size: 4\ncartoon: {data_dir: a}\n"
+    )
+    config = load_config([f"config={tmp_path / 'mine.yaml'}"])
+    assert (config.seed, config.batch_size) == (3, 4)
+    assert (config.cartoon.max_length, config.cartoon.data_dir) == (24, "a")
+    (tmp_path / "base.yaml").write_text("defaults: [mine]\n")
+    with pytest.raises(ConfigError, match="cannot be read .it names itself in defaults.; mend it$"):
+        load_config([f"config={tmp_path / 'mine.yaml'}"])
+    (tmp_path / "base.yaml").unlink()
+    with pytest.raises(ConfigError, match="base.yaml cannot be read"):
+        load_config([f"config={tmp_path / 'mine.yaml'}"])
 
 
 def test_a_file_goes_over_the_shipped_one_and_under_the_command_line(given):

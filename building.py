@@ -5,6 +5,8 @@ What only these parts can find wrong with a configuration is said here, before l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -67,15 +69,13 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
 def build_parts(config: DictConfig) -> Components:
     """The parts of the backbone, fitted to the data set's captions, with the add-ons asked for."""
     data, backbone = config[config.dataset], config[config.backbone]
-    try:
+    with _naming_section(config.backbone):
         parts = load_components(
             **backbone,
             max_length=data.max_length,
             new_tokens=data.new_tokens,
             history_slots=HISTORY_SLOTS,
         )
-    except FileNotFoundError as error:  # which begins with the key's name in its section
-        raise FileNotFoundError(f"{config.backbone}.{error}") from error
     for name in ("clip", "blip"):
         key = f"{name}_embedding_tokens"
         if data[key] is not None and data[key] != (
@@ -113,8 +113,18 @@ def add_add_ons(parts: Components, config: DictConfig, load: bool = True) -> Non
 
 def check_scheduler(config: DictConfig) -> None:
     """Refuse a sampler that cannot use what the diffusion model predicts."""
-    model = config[config.backbone].diffusion_model
-    sampling_scheduler(config.scheduler, load_scheduler_config(model))
+    with _naming_section(config.backbone):
+        settings = load_scheduler_config(config[config.backbone].diffusion_model)
+    sampling_scheduler(config.scheduler, settings)
+
+
+@contextmanager
+def _naming_section(section: str) -> Iterator[None]:
+    """Messages about missing files begin with a key of `section`; put the section before it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{section}.{error}") from error
 
 
 def build_data(

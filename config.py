@@ -79,6 +79,8 @@ COUNT_OR_ALL: Rule = (
 
 DATASETS = ("cartoon", "folder", "pororo", "flintstones", "vistsis", "vistdii")
 BACKBONES = ("tiny", "sd15")
+_COUNT = number(1, whole=True, none=True)
+WINDOW: Rule = (lambda v: v == "all" or _COUNT[0](v), f"all, or {_COUNT[1]}")
 _DATASET_RULES = {
     "hdf5_file": TEXT,
     "max_length": number(4, 512, whole=True),
@@ -122,7 +124,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "accumulate_grad_batches": number(1, whole=True),
     "classifier_free_rate": number(0, 1),
     "causal_story": {
-        "spatial_window": number(1, whole=True, none=True),
+        "spatial_window": WINDOW,
         "spatial_variant": one_of("window", "released"),
         "adapter_width": number(1, whole=True, none=True),
         "blocks": WORDS,
@@ -155,9 +157,11 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "inception_weights": TEXT_OR_NULL,
         "clip_model": TEXT,
         "clip_weights": TEXT,
+        "lpips_net": one_of("alex", "vgg", "squeeze"),
         "lpips_weights": TEXT_OR_NULL,
         "allow_other_weights": BOOL,
         "papers": TEXT_OR_NULL,
+        "cache": TEXT,
     },
     "sample_output_dir": TEXT,
     "story": TEXT_OR_NULL,
@@ -350,6 +354,11 @@ def _check_combinations(config: DictConfig) -> None:
         raise ConfigError(
             f"causal_story.spatial_variant is {added.spatial_variant}, but spatial_window is null, "
             f"so that there is no mask; set causal_story.spatial_window=32"
+        )
+    if added.spatial_variant == "released" and added.spatial_window == "all":
+        raise ConfigError(
+            "causal_story.spatial_variant is released, whose mask depends on a window, but "
+            "spatial_window is all; set causal_story.spatial_window=32, as in the released code"
         )
     if not added.blocks or len(set(added.blocks)) < len(added.blocks):
         raise ConfigError(

@@ -33,7 +33,7 @@ from config import checkpoint_folder, load_config
 from datasets.story_dataset import collate
 from datasets.story_file import read_story_file
 from evaluation.networks import preflight
-from evaluation.options import Options
+from evaluation.options import Options, option_prefix
 from evaluation.run import evaluate
 from evaluation.storyboard import draw_storyboard
 from evaluation.storyboard_html import write_storyboard_html
@@ -80,7 +80,10 @@ def draw_stories(config: DictConfig) -> list[str] | None:
         "checkpoint": checkpoint_hash(checkpoint),
         "sampler": {key: config[key] for key in SAMPLER_KEYS},
     }
-    folder = SamplesFolder(config.sample_output_dir, settings, vocabulary, asked)
+    try:
+        folder = SamplesFolder(config.sample_output_dir, settings, vocabulary, asked)
+    except ValueError as error:
+        raise ValueError(f"sample_output_dir: {error}") from error
     remaining = [i for i, name in enumerate(names) if name not in folder.done]
     if remaining:
         callbacks = [SamplesWriter(folder), ProgressBar()]
@@ -112,14 +115,16 @@ def sample(config: DictConfig) -> Path:
     metrics = ["fid@64"] * config.calculate_fid + list(config.metrics)  # the original's FID
     options = Options(str(folder), metrics, pictures=False, **config.evaluation)
     if metrics:
-        preflight(options)  # a missing file is said before hours of drawing
+        with option_prefix("evaluation."):
+            preflight(options)  # a missing file is said before hours of drawing
     names = draw_stories(config)
     if names is not None:
         draw_storyboard(folder, folder / "storyboard.png", names[: config.storyboard_stories])
         write_storyboard_html(folder, folder / "storyboard.html", names)
         print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
         if metrics:
-            evaluate(options)
+            with option_prefix("evaluation."):
+                evaluate(options)
     return folder
 
 

@@ -120,4 +120,7 @@ def build_trainer(config: DictConfig, **how) -> pl.Trainer:
         keys = ("accelerator", "gpu_ids", "num_nodes", "strategy", "precision")
         asked = " ".join(f"{key}={config[key]}" for key in keys)
         reason = " ".join(str(error).split())
-        raise ConfigError(f"this machine cannot do {asked} ({reason}); set them to auto") from error
+        raise ConfigError(
+            f"this machine cannot do {asked} ({reason}); change what that names, or set "
+            f"accelerator, gpu_ids and strategy to auto"
+        ) from error

@@ -129,7 +129,7 @@ class StoryDataset(Dataset):
                 raise ValueError(
                     f"{self.stories.path}: image{k} of story {index} of {self.stories.split!r} is "
                     f"{width}x{height}, of which a random part is shown each time, so its latents "
-                    f"cannot be cached; set cache_latents=false"
+                    f"cannot be cached; train without that cache, cache_latents=false"
                 )
 
     def _words(self, index: int) -> dict:

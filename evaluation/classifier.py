@@ -32,7 +32,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 from tqdm import tqdm
 
 from evaluation.features import Encoder
-from evaluation.options import parse
+from evaluation.options import option, parse
 from evaluation.samples import Samples, read_picture, read_samples, replacing
 from evaluation.weights import file_hash, load_weights
 
@@ -171,7 +171,8 @@ def _save(network: nn.Module, about: dict, path: str) -> None:
 def classifier_file(path: str | os.PathLike) -> Path:
     """FileNotFoundError when there is none."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"classifier={path} does not exist: train one, or name its file")
+        key = option("classifier")
+        raise FileNotFoundError(f"{key}={path} does not exist: train one, or name its file")
     return Path(path)
 
 
@@ -183,8 +184,8 @@ def classifier_encoder(
     A file that `train` wrote says its own names; another state dict of torchvision's Inception v3
     takes those of the samples, in order.
     """
-    path = classifier_file(path)
-    weights = load_weights(path, "classifier")
+    key, path = option("classifier"), classifier_file(path)
+    weights = load_weights(path, key)
     about = {"known_error": None, "image_size": SIDE}
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
@@ -194,7 +195,7 @@ def classifier_encoder(
     characters, places = (len(about.get(key) or ()) for key in ("characters", "places"))
     if not characters or rows not in (characters, characters + places):
         raise ValueError(
-            f"classifier={path} has {rows} outputs for {characters} characters and {places} "
+            f"{key}={path} has {rows} outputs for {characters} characters and {places} "
             "backgrounds: give the label_vocabulary.json it was trained with"
         )
     about["places"] = about["places"] if rows > characters else []
@@ -202,11 +203,10 @@ def classifier_encoder(
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"classifier={path} does not fit Inception v3 ({error})") from error
-    key = f"classifier {file_hash(path)}"
+        raise ValueError(f"{key}={path} does not fit Inception v3 ({error})") from error
     load = partial(prepare, side=about["image_size"])
     network.eval().to(device, memory_format=torch.channels_last)
-    return Encoder(key, rows, network, load), about
+    return Encoder(f"classifier {file_hash(path)}", rows, network, load), about
 
 
 def _loss(logits: Tensor, there: Tensor, place: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from evaluation.features import Encoder
+from evaluation.options import option
 from evaluation.samples import read_picture
 from evaluation.weights import file_hash
 
@@ -46,10 +47,11 @@ def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encod
         sha256 = _hash(model, tag)
     except Exception as error:  # open_clip and the hub client raise many kinds
         said = str(error).partition("\n")[0]
+        model_key, weights_key = option("clip_model"), option("clip_weights")
         raise ValueError(
-            f"clip_model={model} with clip_weights={weights} cannot be loaded ({said}): without "
-            f"a network give clip_weights=FILE{_source(model, weights)}, or "
-            "clip_model=local-dir:FOLDER"
+            f"{model_key}={model} with {weights_key}={weights} cannot be loaded ({said}): without "
+            f"a network give {weights_key}=FILE{_source(model, weights)}, or "
+            f"{model_key}=local-dir:FOLDER"
         ) from error
     clip.eval()
     with torch.inference_mode():

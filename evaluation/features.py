@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from evaluation.options import option
+
 Item = Path | str | tuple[Path, Path]  # a picture, a text, two pictures
 CHUNK = 512  # rows, or cache keys, held at once
 
@@ -69,7 +71,8 @@ class FeatureCache:
             )
         except sqlite3.Error as error:
             raise ValueError(
-                f"cache={path} is no feature cache ({error}): delete it, or name another file"
+                f"{option('cache')}={path} is no feature cache ({error}): name another file, or "
+                f"delete this one"
             ) from error
 
     def key(self, encoder: Encoder, item: Item) -> bytes:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from evaluation.features import Encoder
+from evaluation.options import option
 from evaluation.samples import check_vocabulary, read_picture, replacing
 
 SIDE = 64  # pixels the network sees; frames are averaged down to it
@@ -94,8 +95,8 @@ class Judge:
     def load(cls, path: str | os.PathLike) -> Judge:
         """Read what `save` wrote; FileNotFoundError or ValueError otherwise."""
         if not Path(path).is_file():
-            raise FileNotFoundError(f"judge={path} does not exist: give the file that training a "
-                                    "judge saved (make demo leaves one)")
+            raise FileNotFoundError(f"{option('judge')}={path} does not exist: give the file that "
+                                    "training a judge saved (make demo leaves one)")
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -105,8 +106,8 @@ class Judge:
             network = JudgeNetwork(vocabulary)
             network.load_state_dict(weights)
         except (SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"judge={path} is not a judge's file ({error}): train and save it "
-                             "again") from error
+            raise ValueError(f"{option('judge')}={path} is not a judge's file ({error}): train and "
+                             "save it again") from error
         return cls(network, vocabulary, json.loads(metadata.get("known_error", "null")))
 
 

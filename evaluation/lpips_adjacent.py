@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 
 from evaluation.features import Encoder
+from evaluation.options import option
 from evaluation.samples import read_picture
 from evaluation.weights import file_hash, load_weights
 
@@ -35,7 +36,8 @@ def lpips_encoder(net: str, path: Path, key: str, device: str) -> Encoder:
     try:
         network = _Lpips(net, load_weights(path, key))
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{key}={path} does not fit lpips_net={net} ({error})") from error
+        net_key = option("lpips_net")
+        raise ValueError(f"{key}={path} does not fit {net_key}={net} ({error})") from error
     return Encoder(f"lpips {net} {file_hash(path)}", 1, network.eval().to(device), _load)
 
 

@@ -14,11 +14,13 @@ from evaluation.judge import Judge, judge_encoders
 from evaluation.lpips_adjacent import lpips_encoder
 from evaluation.material import Material
 from evaluation.metrics import GROUPS, METRICS, SET_METRICS, Tools
-from evaluation.options import Options, check
+from evaluation.options import Options, check, option
 from evaluation.paper_table import check_column
 from evaluation.report import clip_name
-from evaluation.samples import Samples
+from evaluation.samples import MANIFEST, Samples
 from evaluation.weights import INCEPTION, LPIPS_BACKBONES, file_hash, find_weights
+
+CLASSIFIER_MAKER = "python -m evaluation.classifier train makes one"
 
 
 def preflight(options: Options) -> None:
@@ -27,7 +29,7 @@ def preflight(options: Options) -> None:
     check_column(options.papers)
     names = choose(options, None)
     if classified := [name for name in names if name in GROUPS["classifier"]]:
-        _require(options.classifier, classified[0], "classifier", "evaluation.classifier makes one")
+        _require(options.classifier, classified[0], "classifier", CLASSIFIER_MAKER)
         classifier_file(options.classifier)
     build_tools(check(replace(options)), [n for n in names if n not in classified], None)
 
@@ -59,10 +61,12 @@ def choose(options: Options, samples: Samples | None) -> list[str]:
 
 def check_material(names: Sequence[str], material: Material) -> None:
     """ValueError when a metric needs what the samples do not have."""
+    plain = not Path(material.folder, MANIFEST).is_file()  # then options may bring the rest
+    real, captions = (": give reference=DIR", ": give captions=FILE") if plain else ("", "")
     missing = {
-        "references": (material.references is None, "real frames: give reference=DIR"),
+        "references": (material.references is None, f"real frames{real}"),
         "neighbours": (not material.drawn[:, 1:].any(), "two frames a story"),
-        "captions": (not material.captions.all(), "a caption for every frame: give captions=FILE"),
+        "captions": (not material.captions.all(), f"a caption for every frame{captions}"),
         "labels": (not all(one.labels for one in material.stories), "labels for every story"),
     }
     for name in names:
@@ -87,7 +91,7 @@ def build_tools(
 
     wanted = {SET_METRICS[name].encoder for name in names if name in SET_METRICS}
     if wanted & {"inception64", "inception"}:
-        key = "inception_weights"
+        key = option("inception_weights")
         path = find_weights(INCEPTION, options.inception_weights, key, options.allow_other_weights)
         for name, side in (("inception64", 64), ("inception", None)):
             if name in wanted:
@@ -98,13 +102,13 @@ def build_tools(
         tools.encoders |= {"clip image": picture, "clip text": text}
         note(GROUPS["clip"], clip_name(options), sha256)
     if "lpips_adjacent" in names:
-        net, key = options.lpips_net, "lpips_weights"
+        net, key = options.lpips_net, option("lpips_weights")
         published = LPIPS_BACKBONES[net]
         path = find_weights(published, options.lpips_weights, key, options.allow_other_weights)
         tools.encoders["lpips"] = lpips_encoder(net, path, key, device)
         note(["lpips_adjacent"], path)
     if classified := [name for name in GROUPS["classifier"] if name in names]:
-        _require(options.classifier, classified[0], "classifier", "evaluation.classifier makes one")
+        _require(options.classifier, classified[0], "classifier", CLASSIFIER_MAKER)
         encoder, about = classifier_encoder(options.classifier, samples.vocabulary, device)
         tools.encoders["classifier"], tools.vocabulary = encoder, about
         note(classified, options.classifier)
@@ -114,7 +118,7 @@ def build_tools(
         tools.judge = Judge.load(options.judge)
         if samples and samples.vocabulary not in (None, tools.judge.vocabulary):
             raise ValueError(
-                f"judge={options.judge}: its label vocabulary is not that of {samples.folder}: "
+                f"{option('judge')}={options.judge}: its label vocabulary is not that of {samples.folder}: "
                 "train the judge on the world these stories come from"
             )
         tools.encoders |= judge_encoders(tools.judge, file_hash(options.judge))
@@ -124,7 +128,7 @@ def build_tools(
 
 def _require(path: str | None, metric: str, key: str, hint: str) -> None:
     if not path:
-        raise ValueError(f"{metric} needs {key}=FILE ({hint})")
+        raise ValueError(f"{metric} needs {option(key)}=FILE ({hint})")
 
 
 def _check_classifier(names: Sequence[str], samples: Samples, about: dict) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
@@ -11,6 +13,22 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 T = TypeVar("T")
+_PREFIX = ContextVar("prefix", default="")
+
+
+@contextmanager
+def option_prefix(prefix: str) -> Iterator[None]:
+    """Within it messages call an option by `prefix` and its name: main.py has a section of them."""
+    token = _PREFIX.set(prefix)
+    try:
+        yield
+    finally:
+        _PREFIX.reset(token)
+
+
+def option(name: str) -> str:
+    """What whoever reads a message has to type for the option `name`."""
+    return _PREFIX.get() + name
 
 
 @dataclass
@@ -67,9 +85,9 @@ def check(options: T) -> T:
     for field in fields(options):
         value = getattr(options, field.name)
         if field.type in ("int", int) and field.name != "seed" and value < 1:
-            raise ValueError(f"{field.name}={value} is not a count: give 1 or more")
+            raise ValueError(f"{option(field.name)}={value} is not a count: give 1 or more")
     if getattr(options, "lpips_net", "alex") not in ("alex", "vgg", "squeeze"):
-        raise ValueError(f"lpips_net={options.lpips_net} is none of alex, vgg, squeeze")
+        raise ValueError(f"{option('lpips_net')}={options.lpips_net} is not alex, vgg or squeeze")
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     return options

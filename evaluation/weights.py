@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
+from evaluation.options import option
+
 
 @dataclass(frozen=True)
 class Published:
@@ -66,7 +68,8 @@ def find_weights(
     if not found.startswith(published.sha256) and not allow_other:
         raise ValueError(
             f"{key}={path} has SHA-256 {found[:16]}…, but {published.name} from {published.url} "
-            f"begins with {published.sha256}: give that file, or allow_other_weights=true"
+            f"begins with {published.sha256}: give that file, or set "
+            f"{option('allow_other_weights')}=true"
         )
     return path
 
@@ -86,5 +89,6 @@ def load_weights(path: str | os.PathLike, key: str) -> dict[str, torch.Tensor]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{key}={path} cannot be read as weights ({error})") from error
-    except Exception as error:  # torch.load has an error of its own for what it will not unpickle
-        raise ValueError(f"{key}={path} is not a plain file of weights ({error})") from error
+    except Exception as error:  # torch.load's own, for what it will not unpickle, is a page long
+        reason = type(error).__name__
+        raise ValueError(f"{key}={path} is not a plain file of weights ({reason})") from error

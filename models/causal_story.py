@@ -1,4 +1,8 @@
-"""Puts Causal-Story's add-ons on stock parts: where each sits, and how wide it is."""
+"""Puts Causal-Story's add-ons on stock parts: where each sits, and how wide it is.
+
+The paper's figure shows a mid block whose transformer has causal self-attention, an adapter and an
+MLP, but no cross-attention. Here the block keeps the cross-attention that it was pretrained with.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ VARIANTS = {"window": LocalCausalAttnProcessor, "released": ReleasedMaskAttnProc
 def add_causal_story(
     unet: UNet2DConditionModel,
     conditioner: nn.Module,
-    spatial_window: int | None = None,
+    spatial_window: int | str | None = None,
     spatial_variant: str = "window",
     adapter_width: int | None = None,
     blocks: Sequence[str] = ("mid",),
@@ -31,10 +35,11 @@ def add_causal_story(
 
     Args:
         spatial_window: positions a position sees in the self-attention of `blocks`, itself
-            included (the paper's figure: 32 in the mid block); spatial_variant: `window`, or
-            `released` for the released code's mask.
+            included; `all`: every one up to itself, the mask of the paper's figure.
+        spatial_variant: `window`, or `released` for the released code's mask, whose window is 32
+            by default.
         adapter_width: bottleneck of the adapters in `blocks`.
-        blocks: `mid`, `down.N`, `up.N`.
+        blocks: `mid`, as in the figure, `down.N`, `up.N`.
         history_window: how many frames back a frame sees; history_weights: learn how much each
             (frame, caption) pair in sight matters.
     """
@@ -47,7 +52,8 @@ def add_causal_story(
     for name in blocks if spatial_window or adapter_width else ():
         for block in transformer_blocks(unet, name):
             if spatial_window:
-                block.attn1.set_processor(VARIANTS[spatial_variant](spatial_window))
+                window = None if spatial_window == "all" else spatial_window
+                block.attn1.set_processor(VARIANTS[spatial_variant](window))
             if adapter_width:
                 add_adapter(block, adapter_width)
 

@@ -144,8 +144,8 @@ def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
         hub = f" from https://huggingface.co/{source}" if source.count("/") == 1 else ""
         raise FileNotFoundError(
             f"{key}: {source!r}{part} is neither a whole model folder on this machine nor to be "
-            f"had from the Hugging Face hub now; download it{hub} where there is a network and set "
-            f"{key} to its folder ({str(error).splitlines()[0]})"
+            f"had from the Hugging Face hub now; download it{hub} where there is a network and "
+            f"give its folder instead ({str(error).splitlines()[0]})"
         ) from error
 
 

@@ -82,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         tokenizers = load_tokenizers(given.diffusion_model, given.blip_model, given.new_tokens)
+    except FileNotFoundError as error:  # it begins with the argument's name
+        sys.exit(f"--{error}")
+    try:
         count = export_upstream(given.checkpoint, given.out, tokenizers, given.max_length)
     except (OSError, ValueError) as error:
         sys.exit(str(error))

@@ -152,7 +152,8 @@ class LatentCache:
         except (OSError, RuntimeError) as error:  # the HDF5 library raises either
             reason = str(error).splitlines()[0]
             raise OSError(
-                f"cannot write {self.path}: free some space or set cache_latents=false ({reason})"
+                f"cannot write {self.path}: free some space, or train without this cache, "
+                f"cache_latents=false ({reason})"
             ) from error
 
     def check(self, splits: Iterable[str]) -> None:
@@ -168,7 +169,7 @@ class LatentCache:
                 return
             problem = f"was made with another {stale[0]}" if stale else f"lacks {missing[0]!r}"
         raise ValueError(
-            f"{self.path} {problem}; delete it, and training makes it anew, or set "
+            f"{self.path} {problem}; delete it, and training makes it anew, or train without it, "
             f"cache_latents=false"
         )
 

@@ -1,7 +1,8 @@
 """Causal-Story's local causal attention over space, for the self-attention of stock U-Net blocks.
 
-Positions are flattened in raster order; query i sees the keys j with i - window < j <= i. The
-released code had another mask, which its U-Net never ran; `ReleasedMaskAttnProcessor` does run it.
+Positions are flattened in raster order. The paper's figure draws a plain causal mask: query i sees
+the keys j <= i. "Local" is a window: i - window < j <= i. The released code has a third mask (its
+window is 32), in a class that its U-Net never uses; `ReleasedMaskAttnProcessor` does run it.
 """
 
 from __future__ import annotations
@@ -41,12 +42,17 @@ def local_causal_attention(query: Tensor, key: Tensor, value: Tensor, window: in
 
 
 class LocalCausalAttnProcessor:
-    """Runs a stock `Attention` module as local causal self-attention."""
+    """Runs a stock `Attention` module as causal self-attention.
 
-    def __init__(self, window: int = 32) -> None:
+    window: how many positions a position sees, itself included; None: all up to itself.
+    """
+
+    def __init__(self, window: int | None) -> None:
         self.window = window
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if self.window is None:
+            return F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return local_causal_attention(query, key, value, self.window)
 
     def __call__(

@@ -64,15 +64,14 @@ class SamplesFolder:
                 story_id, frames = entry["story_id"], entry["frames"] + entry["reference_frames"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"sample_output_dir: {self.manifest}, line {number} is not a story ({error}); "
-                    f"delete this line to have the story drawn again"
+                    f"{self.manifest}, line {number} is not a story ({error}); delete this line "
+                    f"to have the story drawn again"
                 ) from error
             for key, value in self.settings.items():
                 if entry.get(key) != value:
                     raise ValueError(
-                        f"sample_output_dir: {self.path} holds stories drawn with {key} "
-                        f"{entry.get(key)!r}, now it is {value!r}; choose another folder or "
-                        f"delete this one"
+                        f"{self.path} holds stories drawn with {key} {entry.get(key)!r}, now it "
+                        f"is {value!r}; choose another folder or delete this one"
                     )
             asked = self.asked.get(story_id, {})
             same = all(entry.get(key) == value for key, value in asked.items())

@@ -222,7 +222,7 @@ def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):
     refused("frame_accuracy needs classifier=FILE", metrics=["frame_accuracy"])
     refused("papers=pororo is not known", papers="pororo")
     refused("draws=0 is not a count", draws=0)
-    refused("lpips_net=net is none of", lpips_net="net")
+    refused("lpips_net=net is not alex, vgg or squeeze", lpips_net="net")
     refused("inception_weights=gone does not exist", metrics="fid", inception_weights="gone")
     write_stories(tmp_path / "t", reference_frames=[])
     folder = tmp_path / "t"

@@ -94,6 +94,19 @@ def test_the_spatial_mask_acts_where_it_was_put():
     assert kinds["down_blocks"] == kinds["up_blocks"] == "AttnProcessor2_0"
 
 
+@torch.no_grad()
+def test_the_figures_mask_shows_every_position_up_to_itself():
+    """8x8 latents are 4x4 positions in the mid block."""
+    windows = ("all", 16, 15)
+    unets = [with_add_ons(spatial_window=w, blocks=["mid"]).unet.eval() for w in windows]
+    torch.manual_seed(0)
+    noise = torch.randn(1, unets[0].config.in_channels, 8, 8)
+    context = torch.randn(1, 3, unets[0].config.cross_attention_dim)
+    all_of_them, as_many, one_fewer = (unet(noise, 10, context).sample for unet in unets)
+    torch.testing.assert_close(all_of_them, as_many)
+    assert not torch.allclose(all_of_them, one_fewer)
+
+
 # history window
 
 

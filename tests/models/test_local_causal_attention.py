@@ -74,17 +74,18 @@ def test_a_position_reaches_only_the_window_after_it(attention):
     assert changed_outputs(attention, 9) == [9]
 
 
-def test_a_window_over_everything_equals_stock_causal_attention(attention):
+@pytest.mark.parametrize("window", [10, None])
+def test_a_window_over_everything_equals_stock_causal_attention(attention, window):
     states = torch.randn(2, 10, 8)
     with torch.no_grad():
         causal = torch.full((10, 10), -torch.inf).triu(1).expand(2, 10, 10)
         expected = attention(states, attention_mask=causal)
-        attention.set_processor(LocalCausalAttnProcessor(window=10))
+        attention.set_processor(LocalCausalAttnProcessor(window))
         torch.testing.assert_close(attention(states), expected)
 
 
 def test_cross_attention_is_refused(attention):
-    attention.set_processor(LocalCausalAttnProcessor())
+    attention.set_processor(LocalCausalAttnProcessor(3))
     with pytest.raises(ValueError, match="self-attention"):
         attention(torch.randn(1, 4, 8), torch.randn(1, 3, 8))
 

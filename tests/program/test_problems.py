@@ -18,8 +18,8 @@ from pretraining.autoencoder import build_autoencoder
     "word, says",
     [
         ("tiny.image_size=66", "^tiny.image_size is 66, which .*; set it to a multiple of 4$"),
-        ("tiny.diffusion_model=no/where", "^tiny.diffusion_model: 'no/where'.*set diffusion"),
-        ("tiny.blip_model=no/where", "^tiny.blip_model: 'no/where'.*set blip_model to its folder"),
+        ("tiny.diffusion_model=no/where", "^tiny.diffusion_model: 'no/where'.*give its folder"),
+        ("tiny.blip_model=no/where", "^tiny.blip_model: 'no/where'.*give its folder"),
     ],
 )
 def test_backbones_that_do_not_fit(shrunk, word, says):
@@ -47,7 +47,7 @@ def test_machines_that_cannot_do_it(shrunk, words, monkeypatch):
         main.train(shrunk(*words))
     message = str(caught.value)
     assert message.startswith("this machine cannot do") and words[0] in message
-    assert "\n" not in message and message.endswith("set them to auto")
+    assert "\n" not in message and message.endswith("strategy to auto")
 
 
 def test_checkpoints_that_do_not_fit(shrunk, trained, own_story, tmp_path):

@@ -158,6 +158,8 @@ def test_history_weights_are_in_the_manifest(tuned, trained, sampled):
         (["tune=lora"], "tune is lora, which starts from a trained model, but base_model_file is"),
         (["tune=adapter", f"base_model_file={__file__}"], "tune is adapter, but causal_story.ada"),
         (["causal_story.spatial_variant=released"], "spatial_window is null, so that there is no"),
+        (["causal_story.spatial_variant=released", "causal_story.spatial_window=all"],
+         "whose mask depends on a window, but spatial_window is all; set causal_story.spatial_w"),
         (["causal_story.blocks=[]"], r"causal_story.blocks is \[\]; name at least one place"),
         (["causal_story.blocks=[mid,mid]"], "name at least one place, none twice"),
         (["mode=sample", f"story={__file__}", f"test_model_file={__file__}", "metrics=[kid]"],

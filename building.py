@@ -131,6 +131,7 @@ def build_data(
     config: DictConfig, parts: Components, path: Path, predict_stories: list[int] | None = None
 ) -> StoryDataModule:
     """Loaders over a story file; `predict_stories` are the test stories to draw."""
+    data, spec = config[config.dataset], SPECS[config.dataset]
     cached = config.cache_latents and config.mode == "train"
     frozen = (parts.conditioner.vision_encoder, parts.history_transform)
     vision = frozen if config.freeze_blip or config.tune != "all" else None
@@ -139,7 +140,7 @@ def build_data(
         num_workers=config.num_workers,
         seed=config.seed,
         path=path,
-        spec=SPECS[config.dataset],
+        spec=spec,
         task=config.task,
         image_size=parts.image_size,
         history_transform=parts.history_transform,
@@ -147,8 +148,11 @@ def build_data(
         blip_tokenizer=parts.blip_tokenizer,
         max_length=parts.max_length,
         cache_frames=config.cache_frames,
+        independent_crops=data.get("independent_crops", False),
         predict_stories=predict_stories,
-        latents=LatentCache(parts.vae, path, parts.image_size, vision) if cached else None,
+        latents=LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)
+        if cached
+        else None,
     )
 
 

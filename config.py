@@ -181,6 +181,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "data_dir": TEXT,
         "stories": dict.fromkeys(("train", "val", "test"), number(1, whole=True)),
     },
+    **dict.fromkeys(("vistsis", "vistdii"), {**_DATASET_RULES, "independent_crops": BOOL}),
 }
 
 

@@ -7,6 +7,7 @@ python main.py mode=sample story=mine.yaml  draw a story of your own
 
 from __future__ import annotations
 
+import re
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from building import (
@@ -30,6 +31,7 @@ from building import (
     trainable_table,
 )
 from config import checkpoint_folder, load_config
+from datasets.damage import unreadable
 from datasets.story_dataset import collate
 from datasets.story_file import read_story_file
 from evaluation.networks import preflight
@@ -85,6 +87,13 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     except ValueError as error:
         raise ValueError(f"sample_output_dir: {error}") from error
     remaining = [i for i, name in enumerate(names) if name not in folder.done]
+    if not config.story and (broken := unreadable(stories, remaining)):
+        remaining = [i for i in remaining if i not in broken]
+        names = [name for i, name in enumerate(names) if i not in broken]
+        why = next(iter(broken.values()))
+        if not names:
+            raise ValueError(why)
+        rank_zero_warn(f"{len(broken)} of {len(asked)} stories cannot be drawn: {why}")
     if remaining:
         callbacks = [SamplesWriter(folder), ProgressBar()]
         trainer = build_trainer(config, logger=False, callbacks=callbacks)
@@ -139,7 +148,15 @@ def main(overrides: list[str]) -> None:
             torch.set_num_threads(config.num_cpu_cores)
         (train if config.mode == "train" else sample)(config)
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit("error: " + in_one_line(error))
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says; of a loader process's, which comes with a traceback, the last line."""
+    text = str(error)
+    if "\nOriginal Traceback " in text:
+        text = re.split(r"\n\w+: ", text)[-1]
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":

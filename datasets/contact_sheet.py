@@ -22,7 +22,7 @@ def draw_contact_sheet(
 ) -> None:
     """Write a PNG of stories that lie evenly over all splits; of a strip its middle frame."""
     files = [{key: StoryFile(path, split, key) for key in keys} for split in SPLITS]
-    places = [(columns, i) for columns in files for i in range(len(columns[keys[0]]))]
+    places = [(columns, number) for columns in files for number in _whole(columns)]
     chosen = np.unique(np.linspace(0, len(places) - 1, min(stories, len(places))).round())
     rows = [_row(*places[int(n)]) for n in chosen]
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
@@ -43,9 +43,16 @@ def draw_contact_sheet(
             part.unlink(missing_ok=True)
 
 
-def _row(columns: dict[str, StoryFile], index: int) -> Image.Image:
+def _whole(columns: dict[str, StoryFile]) -> list[int]:
+    """The numbers in the file of the stories that are whole under every key."""
+    return sorted(set.intersection(*(set(file.rows) for file in columns.values())))
+
+
+def _row(columns: dict[str, StoryFile], number: int) -> Image.Image:
     """One story: a title, its frames, and below each its caption under every key."""
     file = next(iter(columns.values()))
+    index = file.rows.index(number)
+    told = {key: texts.captions(texts.rows.index(number)) for key, texts in columns.items()}
     frames = file.pictures_per_story
     size = frames * (CELL + GAP) + GAP, 3 * LINE + CELL + GAP + LINE * LINES * len(columns)
     row, font = Image.new("RGB", size, "white"), ImageFont.load_default(LINE - 3)
@@ -56,8 +63,8 @@ def _row(columns: dict[str, StoryFile], index: int) -> Image.Image:
         left, top = GAP + k * (CELL + GAP), 2 * LINE
         row.paste(_cell(file.picture(index, k)), (left, top))
         top += CELL + GAP // 2
-        for texts, colour in zip(columns.values(), ("black", "dimgrey", "black"), strict=False):
-            lines = textwrap.wrap(texts.captions(index)[k], LETTERS) or ["(empty)"]
+        for captions, colour in zip(told.values(), ("black", "dimgrey", "black"), strict=False):
+            lines = textwrap.wrap(captions[k], LETTERS) or ["(empty)"]
             if len(lines) > LINES:
                 lines[LINES - 1] += " …"
             for line in lines[:LINES]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from datasets.damage import told
 from datasets.story_dataset import StoryDataset, collate
 from datasets.story_sampler import StorySampler
 
@@ -89,11 +90,21 @@ class StoryDataModule(pl.LightningDataModule):
         return DataLoader(_Views(stories), self.batch_size, **own)
 
     def setup(self, stage: str) -> None:
-        """Say once, before anything long, which captions lose their end."""
+        """Say once, before anything long, which stories are left out and which captions lose their
+        end."""
         if self.trainer and self.trainer.global_rank:
             return
         splits = FITTED if stage == "fit" else (self.predict_split,)
-        counts = {split: self.dataset(split).long_captions() for split in splits}
+        data = {split: self.dataset(split) for split in splits}
+        damaged = [told(one.stories) for one in data.values() if one.stories.left_out]
+        if damaged:
+            path = self._how["path"]
+            warnings.warn(
+                f"{path}: {' and '.join(damaged)} are damaged and left out; "
+                f"python -m datasets.inspect {path} lists them",
+                stacklevel=2,
+            )
+        counts = {split: one.long_captions() for split, one in data.items()}
         long = sum(counts.values(), Counter())
         if long:
             stories = self._how["spec"].name

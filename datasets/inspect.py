@@ -3,6 +3,10 @@
 Every picture is decoded and every caption counted; the exit status is 1, and the problems are
 listed, if anything is wrong. `--quick` decodes no pictures but the first of each split. Files of
 the original programs are read as well.
+
+Stories without as many captions as pictures are left out by every program and only counted here. A
+picture that cannot be decoded is a problem, as training would stop at it; `--leave_out` notes such
+stories in the file, and from then on they are left out too.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,17 +23,18 @@ import h5py
 from tqdm import tqdm
 
 from datasets.contact_sheet import draw_contact_sheet
+from datasets.damage import READING, decode_stories, leave_out, problem
 from datasets.story_hdf5 import SPLITS, StoryFile, validate_story_file
 
-LISTED = 20  # problems that are printed
-READING = (ValueError, OSError, IndexError, AttributeError)  # what a strange data set may raise
+LISTED = 20  # problems that are printed, and stories that are left out
 
 
 @dataclass
 class Captions:
     """The captions of one split under one text key."""
 
-    stories: int
+    stories: int  # whole ones
+    left_out: list[str] = field(default_factory=list)  # the others, and what is wrong with them
     lengths: list[int] = field(default_factory=list)  # in tokens
     empty: int = 0
 
@@ -48,6 +52,7 @@ class Findings:
     captions: dict[tuple[str, str], Captions] = field(default_factory=dict)  # by split and key
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # pictures by height, width
     problems: list[str] = field(default_factory=list)
+    unreadable: dict[tuple[str, int], str] = field(default_factory=dict)  # (split, row) -> problem
 
 
 def inspect_story_file(
@@ -67,6 +72,7 @@ def inspect_story_file(
         found = Findings(keys, str(file.attrs.get("description", "")))
     for split in SPLITS:
         problems: list[str] = []
+        decoded: set[int] = set()
         for key in keys:
             try:
                 stories = StoryFile(path, split, key)
@@ -80,9 +86,13 @@ def inspect_story_file(
                     f"{path}: {split!r} has {stories.pictures_per_story} pictures a story, other "
                     f"splits {found.frames}; build it again"
                 )
-            if not quick and key == keys[0]:
-                found.sizes += _read_pictures(stories, problems)
-        if not problems and found.captions[split, keys[0]].stories:
+            if not quick:
+                unreadable = _read_pictures(stories, decoded, found.sizes)
+                decoded.update(stories.rows)
+                found.unreadable |= unreadable
+                problems += unreadable.values()
+        first = found.captions.get((split, keys[0]))
+        if not problems and (first.stories or first.left_out):
             try:  # what neither pass sees, such as columns of different lengths
                 validate_story_file(path, (split,), keys)
             except ValueError as error:
@@ -93,13 +103,6 @@ def inspect_story_file(
     return found
 
 
-def _problem(stories: StoryFile, index: int, error: Exception) -> str:
-    if str(stories.path) in str(error):
-        return str(error)
-    story = f"story {index} of {stories.split!r}"
-    return f"{stories.path}: {story} cannot be read ({error}); build the file again"
-
-
 def _is_text(column: object) -> bool:
     return isinstance(column, h5py.Dataset) and h5py.check_string_dtype(column.dtype) is not None
 
@@ -107,37 +110,33 @@ def _is_text(column: object) -> bool:
 def _read_captions(
     stories: StoryFile, count_tokens: Callable[[str], int], problems: list[str]
 ) -> Captions:
-    captions = Captions(len(stories))
+    left_out = [f"story {i} of {stories.split!r}: {why}" for i, why in stories.left_out.items()]
+    captions = Captions(len(stories), sorted(left_out))
     for i in tqdm(range(len(stories)), f"{stories.split} {stories.text_key}", unit="story"):
         try:
             told = stories.captions(i)
         except READING as error:
-            problems.append(_problem(stories, i, error))
+            problems.append(problem(stories, i, error))
             continue
         captions.lengths += [count_tokens(text) for text in told]
         captions.empty += sum(not text.strip() for text in told)
     return captions
 
 
-def _read_pictures(stories: StoryFile, problems: list[str]) -> Counter[tuple[int, int]]:
-    """The sizes (height, width) of all pictures, each of them decoded."""
-
-    def read(i: int) -> tuple[list[tuple[int, int]], str]:
-        sizes: list[tuple[int, int]] = []
-        try:
-            for k in range(stories.pictures_per_story):
-                sizes.append(stories.picture(i, k).shape[:2])
-        except READING as error:
-            return sizes, _problem(stories, i, error)
-        return sizes, ""
-
-    sizes: Counter[tuple[int, int]] = Counter()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases Python's lock
-        done = pool.map(read, range(len(stories)))
-        for found, problem in tqdm(done, f"{stories.split} pictures", len(stories), unit="story"):
-            sizes.update(found)
-            problems += [problem] if problem else []
-    return sizes
+def _read_pictures(
+    stories: StoryFile, decoded: set[int], sizes: Counter[tuple[int, int]]
+) -> dict[tuple[str, int], str]:
+    """Decode the pictures of all stories but `decoded`, and count their sizes (height, width); what
+    is wrong with stories, by split and number in the file."""
+    unreadable: dict[tuple[str, int], str] = {}
+    indices = [i for i, row in enumerate(stories.rows) if row not in decoded]
+    done = decode_stories(stories, indices)
+    bar = tqdm(done, f"{stories.split} pictures", len(indices), unit="story", disable=not indices)
+    for i, (found, wrong) in zip(indices, bar, strict=True):
+        sizes.update(found)
+        if wrong:
+            unreadable[stories.split, stories.rows[i]] = wrong
+    return unreadable
 
 
 def token_counter(folder: str | None = None) -> tuple[Callable[[str], int], str]:
@@ -169,22 +168,26 @@ def summary(found: Findings, unit: str, max_length: int | None) -> str:
     lines = [found.description] if found.description else []
     lines += [f"{found.frames} pictures a story, captions under {', '.join(found.keys)}"]
     over = f"{f'over {max_length}':>10}" if max_length else ""
-    head = f"{'stories':>9}{'captions':>10}{'empty':>7}{'mean':>7}{'longest':>9}"
+    head = f"{'stories':>9}{'left out':>10}{'captions':>10}{'empty':>7}{'mean':>7}{'longest':>9}"
     lines += ["", f"{'split':7}{'key':6}{head}{over}  ({unit})"]
     for (split, key), captions in found.captions.items():
         n = len(captions.lengths)
         mean, longest = sum(captions.lengths) / max(n, 1), max(captions.lengths, default=0)
-        row = f"{captions.stories:9}{n:10}{captions.empty:7}{mean:7.1f}{longest:9}"
+        row = f"{captions.stories:9}{len(captions.left_out):10}"
+        row += f"{n:10}{captions.empty:7}{mean:7.1f}{longest:9}"
         over = f"{captions.longer_than(max_length):10}" if max_length else ""
         lines.append(f"{split:7}{key:6}{row}{over}")
     if found.sizes:
         lines += ["", _sizes(found.sizes)]
-    if found.problems:
-        plural = "s" * (len(found.problems) > 1)
-        lines += ["", f"{len(found.problems)} problem{plural}:", *found.problems[:LISTED]]
-        if len(found.problems) > LISTED:
-            lines.append(f"… and {len(found.problems) - LISTED} more")
+    left_out = dict.fromkeys(line for one in found.captions.values() for line in one.left_out)
+    lines += _listed(list(left_out), "left out")
+    lines += _listed(found.problems, f"problem{'s' * (len(found.problems) > 1)}")
     return "\n".join(lines)
+
+
+def _listed(what: list[str], title: str) -> list[str]:
+    more = [f"… and {len(what) - LISTED} more"] if len(what) > LISTED else []
+    return ["", f"{len(what)} {title}:", *what[:LISTED], *more] if what else []
 
 
 def _sizes(sizes: Counter[tuple[int, int]]) -> str:
@@ -208,17 +211,29 @@ def main() -> None:
     parser.add_argument("--max_length", type=int, help="count captions of more tokens than this")
     parser.add_argument("--tokenizer", help="folder of a tokenizer to count with (CLIP's own)")
     parser.add_argument("--quick", action="store_true", help="structure and captions only")
+    parser.add_argument(
+        "--leave_out", action="store_true", help="note in the file which stories cannot be read"
+    )
     parser.add_argument("--sheet", help="draw a few stories into this PNG")
     parser.add_argument("--stories", type=int, default=6, help="how many of them (6)")
     args = parser.parse_args()
     if args.sheet and not args.sheet.lower().endswith(".png"):
         parser.error(f"--sheet {args.sheet} is no PNG: give a name that ends in .png")
+    if args.leave_out and args.quick:
+        parser.error("--quick decodes no pictures, so there is nothing to --leave_out: give one")
     if args.stories < 1 or (args.max_length or 1) < 1:
         parser.error("--stories and --max_length must be 1 or more")
     try:
         count_tokens, unit = token_counter(args.tokenizer)
         found = inspect_story_file(args.file, count_tokens, args.quick)
         print(summary(found, unit, args.max_length))
+        if args.leave_out and found.unreadable:
+            rows = {split: [] for split, _ in found.unreadable}
+            for split, row in found.unreadable:
+                rows[split].append(row)
+            leave_out(args.file, rows)
+            print(f"left out from now on: {len(found.unreadable)} of the stories above")
+            found.problems = [p for p in found.problems if p not in found.unreadable.values()]
         if args.sheet and not found.problems:
             draw_contact_sheet(args.file, args.sheet, found.keys, args.stories)
             print(f"stories drawn: {args.sheet}")

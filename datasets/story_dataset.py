@@ -40,9 +40,10 @@ def to_target(frames: Tensor, size: int) -> Tensor:
 class StoryDataset(Dataset):
     """One split of a story file as items for `collate`.
 
-    Which frame of a strip is drawn, and where a picture is cropped, is random: in the training
-    split by (seed, epoch, index), where epoch * len(self) + index asks for another epoch's view, in
-    the others by (seed, index). Targets and history always show the same part of the same frame.
+    Damaged stories are left out, see `StoryFile`. Which frame of a strip is drawn, and where a
+    picture is cropped, is random: in the training split by (seed, epoch, story), where
+    epoch * len(self) + index asks for another epoch's view, in the others by (seed, story). Targets
+    and history show the same frame, and unless `independent_crops` the same part of it.
 
     history_transform: (N, 3, H, W) uint8 -> (N, 3, h, w) float, what the picture encoder expects.
     clip_tokenizer, blip_tokenizer: Hugging Face tokenizers; captions are cut at max_length = S.
@@ -51,7 +52,9 @@ class StoryDataset(Dataset):
         Only right where `refuse_random_views` is content.
     cache_frames: keep decoded pictures (of strips, their bytes) in memory, once per worker; tokens
         are kept in any case (at most 4.3 kB a story of five captions at S = 85).
-    raw_frames: items also carry the frames as they are, (K, H, W, 3) uint8.
+    independent_crops: crop targets and history each for itself in training, as the originals do.
+    raw_frames: items also carry `frames`, the K frames as history shows them before any resizing,
+        each (H, W, 3) uint8 of its own size.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class StoryDataset(Dataset):
         seed: int = 0,
         *,
         cache_frames: bool = False,
+        independent_crops: bool = False,
         raw_frames: bool = False,
         cached: Mapping[int, Mapping[str, Tensor]] | None = None,
     ) -> None:
@@ -86,6 +90,7 @@ class StoryDataset(Dataset):
         self.blip_tokenizer = blip_tokenizer
         self.max_length = max_length
         self.seed = seed
+        self.independent_crops = independent_crops
         self.raw_frames = raw_frames
         self.cached = cached
         self._cache: dict[Hashable, Any] | None = {} if cache_frames else None
@@ -99,25 +104,25 @@ class StoryDataset(Dataset):
         item = dict(self._kept(index, self._words, index))
         cached = {} if self.cached is None else dict(self.cached[index])
         seen = self.raw_frames or "picture_states" not in cached
-        frames = self._frames(index, epoch) if seen else []
+        targets, history = self._frames(index, epoch) if seen else ([], [])
         for key in ("latents_mean", "latents_std"):
             if key in cached:
                 item[key] = cached.pop(key)[self.given :]
         if "latents_mean" not in item:
             transform = partial(to_target, size=self.image_size)
-            item["target_images"] = _batched(transform, frames[self.given :])
+            item["target_images"] = _batched(transform, targets[self.given :])
         if "picture_states" not in cached:
-            item["history_images"] = _batched(self.history_transform, frames)
+            item["history_images"] = _batched(self.history_transform, history)
         item |= cached
         if self.raw_frames:
-            item["frames"] = self._raw(frames)
+            item["frames"] = history
         return item
 
     def views(self, index: int) -> tuple[Tensor, Tensor]:
         """All K frames as targets, (K, 3, size, size) in [-1, 1], and as history, (K, 3, h, w)."""
-        frames = self._frames(index)
-        targets = _batched(partial(to_target, size=self.image_size), frames)
-        return targets, _batched(self.history_transform, frames)
+        targets, history = self._frames(index)
+        transform = partial(to_target, size=self.image_size)
+        return _batched(transform, targets), _batched(self.history_transform, history)
 
     def refuse_random_views(self) -> None:
         """ValueError if a picture can be seen in more than one way: its latents are not one."""
@@ -127,7 +132,7 @@ class StoryDataset(Dataset):
             height, width = self.stories.picture_size(index, k)
             if height != width and (self.spec.strip or self.training):
                 raise ValueError(
-                    f"{self.stories.path}: image{k} of story {index} of {self.stories.split!r} is "
+                    f"{self.stories.path}: image{k} of {self.stories.name(index)} is "
                     f"{width}x{height}, of which a random part is shown each time, so its latents "
                     f"cannot be cached; train without that cache, cache_latents=false"
                 )
@@ -175,11 +180,16 @@ class StoryDataset(Dataset):
         )
         return out["input_ids"].int(), out["attention_mask"].bool()  # (N, S) each
 
-    def _frames(self, index: int, epoch: int = 0) -> list[np.ndarray]:
-        """The K frames as seen this time: (H, W, 3) uint8, square if the data set is cropped."""
-        random = np.random.default_rng((self.seed, *[epoch] * self.training, index))
-        one = self._strip_frame if self.spec.strip else self._square
-        return [one(index, k, random) for k in range(self.frames_per_story)]
+    def _frames(self, index: int, epoch: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The K frames as targets and as history show them this time, each (H, W, 3) uint8."""
+        row = self.stories.rows[index]
+        random = np.random.default_rng((self.seed, *[epoch] * self.training, row))
+        picture = partial(self._strip_frame, random=random) if self.spec.strip else self._picture
+        pictures = [picture(index, k) for k in range(self.frames_per_story)]
+        targets = [self._square(one, random) for one in pictures]
+        if not self.independent_crops:
+            return targets, targets
+        return targets, [self._square(one, random) for one in pictures]
 
     def _strip_frame(self, index: int, k: int, random: np.random.Generator) -> np.ndarray:
         """One frame of a strip; the choice comes first, as the others need no decoding."""
@@ -188,16 +198,18 @@ class StoryDataset(Dataset):
             height, width = picture_size(data)
         if height % width:
             raise ValueError(
-                f"{self.stories.path}: image{k} of story {index} is {width}x{height}, not "
-                f"a column of square frames; set dataset to what the file was built from"
+                f"{self.stories.path}: image{k} of {self.stories.name(index)} is {width}x{height}, "
+                f"not a column of square frames; set dataset to what the file was built from"
             )
         n = int(random.integers(height // width))
         with self.stories.naming(index, k):
             return decode_frame(data, n)
 
-    def _square(self, index: int, k: int, random: np.random.Generator) -> np.ndarray:
-        """A picture, or the square part of it that is shown if the data set is cropped."""
-        frame = self._kept((index, k), self.stories.picture, index, k)
+    def _picture(self, index: int, k: int) -> np.ndarray:
+        return self._kept((index, k), self.stories.picture, index, k)
+
+    def _square(self, frame: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The square part of a frame that is shown if the data set is cropped, or all of it."""
         if self.spec.crop == "squash":
             return frame
         height, width = frame.shape[:2]
@@ -213,14 +225,6 @@ class StoryDataset(Dataset):
         if key not in self._cache:
             self._cache[key] = make(*args)
         return self._cache[key]
-
-    def _raw(self, frames: list[np.ndarray]) -> np.ndarray:
-        """(K, H, W, 3) uint8; frames of different sizes are brought to the target size."""
-        if len({frame.shape for frame in frames}) == 1:
-            return np.stack(frames)
-        size = [self.image_size, self.image_size]
-        tensors = (torch.from_numpy(frame).permute(2, 0, 1) for frame in frames)
-        return np.stack([F.resize(t, size, antialias=True).permute(1, 2, 0) for t in tensors])
 
 
 def collate(items: Sequence[dict]) -> dict:

@@ -2,7 +2,8 @@
 
 Groups `train`, `val`, `test`; in each `image0` ... `image{K-1}`, (N,) variable-length uint8
 holding one PNG, and text data sets, (N,) UTF-8, with K captions joined by `|`. Optional extras the
-originals ignore: `story_id`, `labels/frames` (JSON) and file attributes.
+originals ignore: `story_id`, `labels/frames` (JSON), `left_out` (numbers of stories that cannot be
+read) and file attributes.
 
 How pictures become bytes, and which colours are swapped in them, is `datasets.pictures`' business.
 """
@@ -181,6 +182,11 @@ class StoryWriter:
 class StoryFile:
     """Reads one split. Every process opens its own handle at the first read (fork and spawn safe).
 
+    Index i is the i-th whole story, `rows[i]` its number in the file, which names it. `left_out`
+    tells by that number what is wrong with the others: they have too few or too many captions, or
+    `inspect` has found that they cannot be read. (The originals' VIST file lacks a caption wherever
+    two pictures of a story share one.)
+
     `validate_story_file` explains broken files; this class only refuses what it cannot read.
     """
 
@@ -191,26 +197,29 @@ class StoryFile:
         self._handle: tuple[int, dict[str, h5py.Dataset | StoredBytes]] | None = None
         with _open(self.path) as file:
             columns = _columns(file, self.path, split, (text_key,))
-            self._length = len(columns[text_key])
-            self._keys = set(columns)
+            self.left_out = _left_out(columns, (text_key,))
+            self.rows = [i for i in range(len(columns[text_key])) if i not in self.left_out]
+            self._keys = set(columns) - {"left_out"}
             vocabulary = file.attrs.get("label_vocabulary")
             self.content_hash: str | None = file.attrs.get("content_hash")
         self.pictures_per_story = sum(key.startswith("image") for key in self._keys)
         self.label_vocabulary: dict | None = json.loads(vocabulary) if vocabulary else None
 
     def __len__(self) -> int:
-        return self._length
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        """How messages call a story."""
+        return f"story {self.rows[index]} of {self.split!r}"
 
     def captions(self, index: int) -> list[str]:
         """The K captions as stored."""
-        captions = self._read(self.text_key, index).decode("utf-8", "replace").split("|")
-        if len(captions) != self.pictures_per_story:
-            raise self._broken(index, f"{len(captions)} captions in {self.text_key!r}")
-        return captions
+        return self._read(self.text_key, index).decode("utf-8", "replace").split("|")
 
     def all_captions(self) -> list[str]:
         """The captions of all stories, one after the other."""
-        stories = (text.decode("utf-8", "replace") for text in self._column(self.text_key)[:])
+        texts = self._column(self.text_key)[:]
+        stories = (texts[row].decode("utf-8", "replace") for row in self.rows)
         return [caption for story in stories for caption in story.split("|")]
 
     def picture(self, index: int, k: int) -> np.ndarray:
@@ -238,15 +247,19 @@ class StoryFile:
     def story_id(self, index: int) -> str:
         """The stored id, or one made of split and index if there is none that can name a folder."""
         stored = self._read("story_id", index).decode() if "story_id" in self._keys else ""
-        return stored if is_story_id(stored) else f"{self.split}-{index:05d}"
+        return stored if is_story_id(stored) else f"{self.split}-{self.rows[index]:05d}"
 
     def labels(self, index: int) -> list[dict] | None:
         """The K label dicts, or None in a file without labels."""
-        known = "labels/frames" in self._keys
-        return json.loads(self._read("labels/frames", index)) if known else None
+        if "labels/frames" not in self._keys:
+            return None
+        try:
+            return json.loads(self._read("labels/frames", index))
+        except ValueError as error:
+            raise self._broken(index, f"its labels: {error}") from None
 
     def _read(self, key: str, index: int) -> bytes | np.ndarray:
-        return self._column(key)[index]
+        return self._column(key)[self.rows[index]]
 
     def _column(self, key: str) -> h5py.Dataset | StoredBytes:
         if self._handle is None or self._handle[0] != os.getpid():
@@ -257,8 +270,8 @@ class StoryFile:
         return self._handle[1][key]
 
     def _broken(self, index: int, what: str) -> ValueError:
-        story = f"story {index} of {self.split!r}"
-        return ValueError(f"{self.path}: {story} is broken ({what}); build the file again")
+        story = self.name(index)
+        return ValueError(f"{self.path}: {story} is broken ({what}); {remedy(self.path)}")
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_handle": None}
@@ -269,7 +282,8 @@ def validate_story_file(
     splits: Sequence[str] = SPLITS,
     text_keys: Sequence[str] = ("text",),
 ) -> dict[str, int]:
-    """Cheap check of structure, caption counts and each split's first picture -> stories a split.
+    """Cheap check of structure, caption counts and each split's first picture -> whole stories of
+    each split.
 
     FileNotFoundError or ValueError, one sentence naming the file, what is wrong and the remedy.
     """
@@ -278,26 +292,47 @@ def validate_story_file(
     with _open(path) as file:
         for split in splits:
             columns = _columns(file, path, split, text_keys)
-            lengths = {key: len(column) for key, column in columns.items()}
-            counts[split] = lengths[text_keys[0]]
+            lengths = {key: len(columns[key]) for key in columns if key != "left_out"}
+            stories = lengths[text_keys[0]]
             if len(set(lengths.values())) != 1:
                 raise ValueError(f"{path}: lengths in {split!r} differ {lengths}; build it again")
-            if not counts[split]:
+            if not stories:
                 raise ValueError(f"{path}: split {split!r} holds no story; build it with some")
-            pictures = sum(key.startswith("image") for key in columns)
-            for key in text_keys:
-                captions = np.array([text.count(b"|") + 1 for text in columns[key][:]])
-                wrong = np.flatnonzero(captions != pictures)
-                if len(wrong):
-                    raise ValueError(
-                        f"{path}: {len(wrong)} stories of {split!r} have not {pictures} captions "
-                        f"in {key!r} (story {wrong[0]}: {captions[wrong[0]]}); build it again"
-                    )
+            left_out = _left_out(columns, text_keys)
+            counts[split] = stories - len(left_out)
+            if not counts[split]:
+                raise ValueError(
+                    f"{path}: none of the {stories} stories of {split!r} is whole (story 0: "
+                    f"{left_out[0]}); build it again"
+                )
+            first = next(i for i in range(stories) if i not in left_out)
             try:
-                decode_picture(columns["image0"][0])
+                decode_picture(columns["image0"][first])
             except ValueError as error:
-                raise ValueError(f"{path}: story 0 of {split!r}: {error}; build it again") from None
+                raise ValueError(
+                    f"{path}: story {first} of {split!r}: {error}; {remedy(path)}"
+                ) from None
     return counts
+
+
+def remedy(path: Path) -> str:
+    """What to do about a story that cannot be read."""
+    return (
+        "build the file again, or have such stories left out with "
+        f"python -m datasets.inspect {path} --leave_out"
+    )
+
+
+def _left_out(columns: Mapping[str, h5py.Dataset], text_keys: Sequence[str]) -> dict[int, str]:
+    """Number of every story that is not whole -> what is wrong with it."""
+    pictures = sum(key.startswith("image") for key in columns)
+    found = {}
+    for key in text_keys:
+        for i, text in enumerate(columns[key][:]):
+            if (captions := text.count(b"|") + 1) != pictures:
+                found[i] = f"{captions} captions in {key!r} for {pictures} pictures"
+    marked = columns["left_out"][:].tolist() if "left_out" in columns else []
+    return found | dict.fromkeys(marked, "found to be unreadable before")
 
 
 def _open(path: Path) -> h5py.File:
@@ -323,11 +358,14 @@ def _columns(
         raise ValueError(f"{path} has no group {split!r} (it has {sorted(file)}): build it again")
     pictures = next(k for k in range(len(group) + 1) if f"image{k}" not in group)
     wanted = ["image0", *(f"image{k}" for k in range(1, pictures)), *text_keys]
-    extras = [key for key in ("story_id", "labels/frames") if key in group]
+    extras = [key for key in ("story_id", "labels/frames", "left_out") if key in group]
     for key in wanted:
         if not isinstance(group.get(key), h5py.Dataset):
             raise ValueError(
                 f"{path} has no data set {key!r} in {split!r} (it has {sorted(group)}): choose "
                 "the data set that this file was built for, or build it again"
             )
+    for key in text_keys:
+        if h5py.check_string_dtype(group[key].dtype) is None:
+            raise ValueError(f"{path}: {key!r} in {split!r} is no text: build the file again")
     return {key: group[key] for key in (*wanted, *extras)}

@@ -41,6 +41,7 @@ class LatentCache:
         image_size: pixels a side, as the autoencoder is shown them.
         vision: BLIP's picture encoder and what pictures go through before, if it is frozen: the
             states (P, D_vit) are kept as well, in float16.
+        text_key: which captions are read; it decides which stories are whole, and so are numbered.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class LatentCache:
         story_file: str | os.PathLike,
         image_size: int,
         vision: tuple[nn.Module, HistoryTransform] | None = None,
+        text_key: str = "text",
     ) -> None:
         self.vae = vae.eval()
         self.vision_encoder = vision[0].eval() if vision else None
         self.history_transform = vision[1] if vision else None
         self.story_file = Path(story_file)
         self.image_size = image_size
+        self.text_key = text_key
         self.path = self.story_file.with_suffix(".latents.h5")
 
     @cached_property
@@ -64,6 +67,8 @@ class LatentCache:
             stories = hashlib.file_digest(file, "sha256").hexdigest()
         weights = _module_hash(self.vae)
         key = {"story file": stories, "autoencoder": weights, "image_size": self.image_size}
+        if self.text_key != "text":  # only VIST's file has several
+            key["captions"] = self.text_key
         if self.vision_encoder is not None:
             how = self.history_transform
             key["picture encoder"] = _module_hash(self.vision_encoder)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
@@ -69,7 +68,7 @@ class StoryPipeline(DiffusionPipeline):
     def __call__(
         self,
         captions: Sequence[Sequence[str]],
-        first_frames: Tensor | None = None,
+        first_frames: Sequence[Tensor] | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
         eta: float = 0.0,
@@ -82,7 +81,8 @@ class StoryPipeline(DiffusionPipeline):
 
         Args:
             captions: B stories of K captions.
-            first_frames: uint8 (B, 3, H, W), the given frames (continuation); None draws all.
+            first_frames: B given frames (continuation), each uint8 (3, H, W) of its own size; the
+                history sees them as they are, the result shows them at ours. None draws all.
             guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
             use_history: False hides all earlier frames and captions from every frame.
             generator: one, or one a story (then a story does not depend on its batch).
@@ -101,15 +101,19 @@ class StoryPipeline(DiffusionPipeline):
         history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
         null_states = self.conditioner.null_states()
         history = []  # BLIP states (B, S, D) of the finished frames
-        frames = [] if first_frames is None else [first_frames.to(device)]
+        frames = [] if first_frames is None else [self._fitted(first_frames).to(device)]
         window = self.conditioner.history_window or frames_per_story
         weights = None
         if self.conditioner.history_weighting is not None and use_history:
             weights = torch.zeros(stories, frames_per_story, frames_per_story)
         latents_shape = self._latents_shape(stories)
 
-        def remember(frame: Tensor, k: int) -> None:
-            images = self.history_transform(frame).to(dtype)
+        def remember(k: int) -> None:
+            given = k == 0 and first_frames is not None
+            # Given frames go from their own size to BLIP's at once, as training's pictures do.
+            pictures = [frame[None] for frame in first_frames] if given else [frames[k]]
+            images = torch.cat([self.history_transform(picture) for picture in pictures])
+            images = images.to(device, dtype)  # (B, 3, h, w)
             history.append(
                 self.conditioner.encode_history(images, history_ids[:, k], history_mask[:, k])
             )
@@ -134,7 +138,7 @@ class StoryPipeline(DiffusionPipeline):
                     )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
                 if k + 1 < frames_per_story and use_history:
-                    remember(frames[k], k)
+                    remember(k)
         return StoryPipelineOutput(torch.stack(frames, dim=1), weights)
 
     def _context(
@@ -208,13 +212,14 @@ class StoryPipeline(DiffusionPipeline):
         size = self.image_size // downscale(self.vae)
         return stories, self.unet.config.in_channels, size, size
 
-    def fit_frames(self, frames: Sequence[np.ndarray]) -> Tensor:
-        """Given frames (H, W, 3) uint8 of any sizes as one tensor (B, 3, H, W) of ours."""
+    def _fitted(self, frames: Sequence[Tensor]) -> Tensor:
+        """Frames (3, H, W) uint8 of any sizes at ours, (B, 3, size, size)."""
         size = [self.image_size, self.image_size]
-        tensors = [torch.from_numpy(frame).permute(2, 0, 1) for frame in frames]
-        return torch.stack([F.resize(t, size, antialias=True) for t in tensors])
+        return torch.stack([F.resize(frame, size, antialias=True) for frame in frames])
 
-    def _check(self, captions: Sequence[Sequence[str]], first_frames: Tensor | None) -> int:
+    def _check(
+        self, captions: Sequence[Sequence[str]], first_frames: Sequence[Tensor] | None
+    ) -> int:
         lengths = {len(story) for story in captions}
         if len(lengths) != 1:
             raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")

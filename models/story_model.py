@@ -238,7 +238,8 @@ class StoryModel(pl.LightningModule):
         pipeline.set_progress_bar_config(disable=True)  # the trainer shows one over batches
         seed, first_frames = how.pop("seed"), None
         if how.pop("task") == "continuation":
-            first_frames = pipeline.fit_frames([frames[0] for frames in batch["frames"]])
+            pictures = (torch.from_numpy(frames[0]) for frames in batch["frames"])
+            first_frames = [picture.permute(2, 0, 1) for picture in pictures]
         generators = [story_generator(seed, story_id) for story_id in batch["story_id"]]
         return pipeline(batch["captions"], first_frames, generator=generators, **how)
 

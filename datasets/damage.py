@@ -1,0 +1,73 @@
+"""Stories whose pictures cannot be decoded: finding them, and having them left out from then on.
+
+Too many or too few captions are seen when a file is opened. Pictures are only decoded when they are
+read, as doing so for all of a large set takes minutes; so what is found is kept in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+
+from datasets.story_hdf5 import StoryFile
+
+READING = (ValueError, OSError, IndexError, AttributeError)  # what a strange data set may raise
+
+
+def decode_stories(
+    stories: StoryFile, indices: Sequence[int]
+) -> Iterator[tuple[list[tuple[int, int]], str]]:
+    """Of every story the sizes (height, width) of its pictures, and what is wrong with it, if it
+    is: each picture is decoded."""
+
+    def decode(index: int) -> tuple[list[tuple[int, int]], str]:
+        sizes: list[tuple[int, int]] = []
+        try:
+            for k in range(stories.pictures_per_story):
+                sizes.append(stories.picture(index, k).shape[:2])
+        except READING as error:
+            return sizes, problem(stories, index, error)
+        return sizes, ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases Python's lock
+        yield from pool.map(decode, indices)
+
+
+def unreadable(stories: StoryFile, indices: Sequence[int]) -> dict[int, str]:
+    """Index -> what is wrong, of those stories whose pictures cannot all be decoded."""
+    tried = zip(indices, decode_stories(stories, indices), strict=True)
+    return {index: wrong for index, (_, wrong) in tried if wrong}
+
+
+def problem(stories: StoryFile, index: int, error: Exception) -> str:
+    """One sentence about a story that cannot be read."""
+    if str(stories.path) in str(error):
+        return str(error)
+    return f"{stories.path}: {stories.name(index)} cannot be read ({error}); build the file again"
+
+
+def leave_out(path: str | os.PathLike, rows: Mapping[str, Sequence[int]]) -> None:
+    """Note in a story file, by split, the numbers of stories that `StoryFile` is to leave out."""
+    path = Path(path)
+    try:
+        with h5py.File(path, "r+") as file:
+            for split, found in rows.items():
+                group = file[split]
+                known = group["left_out"][:].tolist() if "left_out" in group else []
+                group.pop("left_out", None)
+                group["left_out"] = sorted({*known, *found})
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise OSError(f"cannot write {path}: make it writable, or copy it ({reason})") from None
+
+
+def told(stories: StoryFile) -> str:
+    """How many stories of a split are left out, and why the first of them is."""
+    row, why = next(iter(sorted(stories.left_out.items())))
+    count = len(stories.left_out)
+    total = count + len(stories)
+    return f"{count} of {total} stories of {stories.split!r} (story {row}: {why})"

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from config import ConfigError
+from config import ConfigError, checkpoint_folder
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.data_module import StoryDataModule
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
+from models.caption_tokenizer import LEGACY
 from models.causal_story import add_causal_story, in_use
-from models.checkpoint import load_base, read_weights
+from models.checkpoint import check_add_ons, load_base, read_tokenization, read_weights
 from models.components import Components, load_components, load_scheduler_config
 from models.frames import downscale
 from models.latent_cache import LatentCache
@@ -72,9 +73,8 @@ def build_parts(config: DictConfig) -> Components:
     with _naming_section(config.backbone):
         parts = load_components(
             **backbone,
-            max_length=data.max_length,
-            new_tokens=data.new_tokens,
             history_slots=HISTORY_SLOTS,
+            **choose_tokenization(config),
         )
     for name in ("clip", "blip"):
         key = f"{name}_embedding_tokens"
@@ -96,6 +96,43 @@ def build_parts(config: DictConfig) -> Components:
         )
     add_add_ons(parts, config)
     return parts
+
+
+def choose_tokenization(config: DictConfig) -> dict:
+    """How captions become tokens, by the names that `load_components` takes.
+
+    As the configuration says; only for a checkpoint that does not say how its new words were
+    matched, as they were at that time.
+
+    Raises:
+        ValueError: the checkpoint to go on from was trained with other words.
+    """
+    data = OmegaConf.to_container(config[config.dataset])
+    chosen = {key: data[key] for key in ("new_tokens", "new_tokens_match", "max_length")}
+    goes_on = config.train_model_file
+    if config.mode == "sample":
+        goes_on = config.test_model_file or checkpoint_folder(config) / "last.ckpt"
+    path = goes_on or config.base_model_file
+    if not path:
+        return chosen
+    theirs = read_tokenization(path)
+    if theirs["new_tokens_match"] == LEGACY:
+        chosen["new_tokens_match"] = LEGACY
+        if chosen["new_tokens"]:
+            print(
+                f"{path} is from before {config.dataset}.new_tokens_match: its new words are "
+                f"found as they were then, in any case and inside other words too"
+            )
+    if not chosen["new_tokens"]:
+        theirs.pop("new_tokens_match")  # there is nothing to match
+    if not goes_on:
+        theirs.pop("max_length", None)  # what is tuned may read longer captions
+    check_add_ons(
+        {f"{config.dataset}.{key}": value for key, value in theirs.items()},
+        {f"{config.dataset}.{key}": chosen[key] for key in theirs},
+        path,
+    )
+    return chosen
 
 
 def add_add_ons(parts: Components, config: DictConfig, load: bool = True) -> None:

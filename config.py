@@ -85,6 +85,7 @@ _DATASET_RULES = {
     "hdf5_file": TEXT,
     "max_length": number(4, 512, whole=True),
     "new_tokens": WORDS,
+    "new_tokens_match": one_of("exact", "whole_word"),
     "clip_embedding_tokens": number(1, whole=True, none=True),
     "blip_embedding_tokens": number(1, whole=True, none=True),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from models.caption_tokenizer import EXACT, LEGACY
 from models.components import Components
 from models.safe_loading import read_content
 from models.tuning import is_add_on, tuned_names
@@ -14,11 +15,13 @@ from models.upstream_checkpoint import adapt, from_upstream, is_upstream
 from models.weights_hash import weights_hash
 
 __all__ = [
+    "check_add_ons",
     "check_weights",
     "checkpoint_hash",
     "load_base",
     "load_weights",
     "read_checkpoint",
+    "read_tokenization",
     "read_weights",
 ]
 
@@ -44,6 +47,19 @@ def read_checkpoint(path: str | Path) -> dict:
             f"{path} is not a Lightning checkpoint ({reason}); give a .ckpt"
         ) from error
     return {**content, "state_dict": state, "upstream": upstream}
+
+
+def read_tokenization(path: str | Path) -> dict:
+    """How a checkpoint's captions became tokens: `Components.tokenization`, or what is known of it.
+
+    The original's do not say, but there is one way; ours did not say when there was one way.
+
+    Raises:
+        ValueError: not a checkpoint.
+    """
+    content = read_checkpoint(path)
+    way = EXACT if content["upstream"] else LEGACY
+    return dict(content.get("tokenization") or {"new_tokens_match": way})
 
 
 def load_base(parts: Components, path: str | Path) -> None:

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from models.blip import load_blip, require_configuration, tokenizer_source
+from models.caption_tokenizer import EXACT, CaptionTokenizer, read_blip, read_clip
 from models.conditioning import HistoryConditioner
 from models.frames import HistoryTransform
 
@@ -41,20 +42,22 @@ class Components:
     """Everything a story model is made of.
 
     add_ons: configuration key -> value of what goes beyond AR-LDM; base: the hash of the weights
-    that tuning started from, if it keeps them.
+    that tuning started from, if it keeps them; tokenization: how captions become tokens, as
+    checkpoints say it (`new_tokens`, `new_tokens_match`, `max_length`).
     """
 
     conditioner: HistoryConditioner
     vae: torch.nn.Module
     unet: UNet2DConditionModel
     scheduler_config: dict
-    clip_tokenizer: CLIPTokenizer
-    blip_tokenizer: BertTokenizer
+    clip_tokenizer: CaptionTokenizer
+    blip_tokenizer: CaptionTokenizer
     history_transform: HistoryTransform
     max_length: int
     image_size: int
     add_ons: dict = field(default_factory=dict)
     base: str | None = None
+    tokenization: dict = field(default_factory=dict)
 
     def modules(self) -> torch.nn.ModuleDict:
         """The networks under the names that checkpoints give them."""
@@ -68,18 +71,23 @@ def load_components(
     image_size: int,
     max_length: int,
     new_tokens: Sequence[str] = (),
+    new_tokens_match: str = EXACT,
     history_slots: int = 5,
 ) -> Components:
     """Load all parts in float32, ready for captions of `max_length` tokens with `new_tokens`.
 
+    new_tokens_match: how captions are searched for these, as `read_clip` takes it.
+
     Raises:
         FileNotFoundError: a part is neither on disk nor to be had from the hub, or is broken.
     """
-    clip_tokenizer, blip_tokenizer = load_tokenizers(diffusion_model, blip_model, new_tokens)
+    clip_tokenizer, blip_tokenizer = load_tokenizers(
+        diffusion_model, blip_model, new_tokens, new_tokens_match
+    )
     text_encoder = _load(_load_clip, diffusion_model, "diffusion_model", "text_encoder")
     vision_encoder, multimodal_encoder, transform = _load(load_blip, blip_model, "blip_model")
-    _grow_tokens(text_encoder, len(clip_tokenizer))
-    _grow_tokens(multimodal_encoder, len(blip_tokenizer))
+    _grow_tokens(text_encoder, clip_tokenizer)
+    _grow_tokens(multimodal_encoder, blip_tokenizer)
     _extend_positions(text_encoder, "position_embedding", max_length)
     _extend_positions(multimodal_encoder, "position_embeddings", max_length)
     empty = {
@@ -92,7 +100,7 @@ def load_components(
         multimodal_encoder,
         empty["clip"].input_ids,
         empty["blip"].input_ids,
-        blip_tokenizer.convert_tokens_to_ids("[ENC]"),
+        blip_tokenizer.tokenizer.convert_tokens_to_ids("[ENC]"),
         transform,
         history_slots,
     )
@@ -110,6 +118,11 @@ def load_components(
         history_transform=transform,
         max_length=max_length,
         image_size=image_size,
+        tokenization={
+            "new_tokens": list(new_tokens),
+            "new_tokens_match": new_tokens_match,
+            "max_length": max_length,
+        },
     )
 
 
@@ -119,15 +132,16 @@ def load_scheduler_config(diffusion_model: str) -> dict:
 
 
 def load_tokenizers(
-    diffusion_model: str, blip_model: str, new_tokens: Sequence[str] = ()
-) -> tuple[CLIPTokenizer, BertTokenizer]:
-    """CLIP's and BLIP's tokenizers with the data set's new words added to both."""
+    diffusion_model: str, blip_model: str, new_tokens: Sequence[str] = (), match: str = EXACT
+) -> tuple[CaptionTokenizer, CaptionTokenizer]:
+    """CLIP's and BLIP's tokenizers with the data set's new words added to both.
+
+    match: how captions are searched for these words, as `read_clip` takes it.
+    """
     clip = _load(CLIPTokenizer.from_pretrained, diffusion_model, "diffusion_model", "tokenizer")
     blip = _load(BertTokenizer.from_pretrained, tokenizer_source(blip_model), "blip_model")
     blip.add_special_tokens(BLIP_SPECIAL_TOKENS)
-    for tokenizer in (clip, blip):
-        tokenizer.add_tokens(list(new_tokens))
-    return clip, blip
+    return read_clip(clip, new_tokens, match), read_blip(blip, new_tokens, match)
 
 
 def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
@@ -154,10 +168,17 @@ def _load_clip(source: str, subfolder: str) -> CLIPTextModel:
     return CLIPTextModel.from_pretrained(source, subfolder=subfolder)
 
 
-def _grow_tokens(encoder, size: int) -> None:
-    """Grow the token table to `size` rows; new rows start near the mean of the trained ones."""
-    if encoder.get_input_embeddings().num_embeddings < size:
-        encoder.resize_token_embeddings(size, mean_resizing=True)
+@torch.no_grad()
+def _grow_tokens(encoder, tokenizer: CaptionTokenizer) -> None:
+    """Give the token table the tokenizer's size.
+
+    A new row starts as that of the token its word was before, else near the mean of the trained.
+    """
+    if encoder.get_input_embeddings().num_embeddings < len(tokenizer):
+        encoder.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    table = encoder.get_input_embeddings().weight
+    for row, known in tokenizer.starts.items():
+        table[row] = table[known]
 
 
 @torch.no_grad()

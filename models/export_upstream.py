@@ -20,7 +20,8 @@ import pytorch_lightning as pl
 import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from models.checkpoint import read_checkpoint
+from models.caption_tokenizer import EXACT
+from models.checkpoint import read_checkpoint, read_tokenization
 from models.components import load_tokenizers
 from models.frames import HistoryTransform
 from models.upstream_checkpoint import to_upstream
@@ -37,7 +38,8 @@ def export_upstream(
 
     Args:
         tokenizers: CLIP's and BLIP's, with the data set's new tokens.
-        max_length: of a caption in tokens; None: as many as CLIP has positions for.
+        max_length: of a caption in tokens; None: as the checkpoint says, or as many as CLIP has
+            positions for.
 
     Raises:
         ValueError: `checkpoint` is none, or what it holds goes beyond AR-LDM.
@@ -54,7 +56,8 @@ def export_upstream(
         patch = state[f"{_VISION}.patch_embedding.weight"].shape[-1]
     except KeyError as error:
         raise ValueError(f"{checkpoint} is no story model's: it lacks {error}") from error
-    length = {"padding": "max_length", "max_length": max_length or rows, "return_tensors": "pt"}
+    max_length = max_length or (content.get("tokenization") or {}).get("max_length", rows)
+    length = {"padding": "max_length", "max_length": max_length, "return_tensors": "pt"}
     nulls = [tokenizer("", **length).input_ids for tokenizer in tokenizers]
     picture = HistoryTransform(round(patches**0.5) * patch, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
     theirs = to_upstream(state, *nulls, picture.black())
@@ -78,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--diffusion_model", required=True, help="for CLIP's tokenizer")
     parser.add_argument("--blip_model", required=True, help="for BLIP's tokenizer")
     parser.add_argument("--new_tokens", nargs="*", default=[], help="the data set's new tokens")
-    parser.add_argument("--max_length", type=int, help="tokens a caption (as many as there are)")
+    parser.add_argument("--max_length", type=int, help="tokens a caption (as in training)")
     given = parser.parse_args(arguments)
     try:
         tokenizers = load_tokenizers(given.diffusion_model, given.blip_model, given.new_tokens)
@@ -89,6 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     print(f"{given.out}: {count} tensors under the original's names")
+    words = read_tokenization(given.checkpoint)
+    if words["new_tokens_match"] != EXACT and words.get("new_tokens", given.new_tokens):
+        print(
+            f"warning: {given.checkpoint} was trained with new_tokens_match="
+            f"{words['new_tokens_match']}; the original's code finds new words as exact does, so "
+            f"captions with these words ask it for other rows than were trained",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -147,6 +147,7 @@ class StoryModel(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["add_ons"] = self.parts.add_ons
+        checkpoint["tokenization"] = self.parts.tokenization
         if self.tune != "all":
             checkpoint["base"] = self.parts.base
             for key in _STATES & checkpoint.keys():

@@ -14,6 +14,7 @@ from tests.golden.forward import compare_forward
 from tests.golden.keys import compare_keys
 from tests.golden.model import TASKS
 from tests.golden.sampling import compare_sampling, compare_sampling64
+from tests.golden.tokens import compare_tokens
 from tests.golden.training import compare_rates, compare_train_mode, compare_training
 
 FOLDER = Path(os.environ.get("GOLDEN_FOLDER", ""))
@@ -58,3 +59,7 @@ def test_dropout_and_stochastic_depth_are_the_originals() -> None:
 
 def test_every_key_of_a_full_size_checkpoint_is_accounted_for() -> None:
     agree(compare_keys(FOLDER), 5)
+
+
+def test_every_caption_has_the_originals_ids() -> None:
+    agree(compare_tokens(FOLDER), 6)

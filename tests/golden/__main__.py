@@ -15,6 +15,7 @@ from tests.golden.forward import compare_forward
 from tests.golden.keys import compare_keys
 from tests.golden.model import TASKS, Line
 from tests.golden.sampling import compare_sampling, compare_sampling64
+from tests.golden.tokens import compare_tokens
 from tests.golden.training import TRAININGS, compare_rates, compare_train_mode, compare_training
 
 WEIGHTS = ("tiny_config.json", "state_dict.safetensors")
@@ -23,6 +24,7 @@ WEIGHTS = ("tiny_config.json", "state_dict.safetensors")
 def comparisons() -> Iterator[tuple[tuple[str, ...], Callable[[Path], list[Line]]]]:
     """The files each comparison needs, and the comparison."""
     yield ("full_keys.json", "full_keymap.json"), compare_keys
+    yield ("clip_tokens.json",), compare_tokens
     visualization = (*WEIGHTS, "batch_visualization.safetensors")
     for task in TASKS:
         needed = (*WEIGHTS, f"batch_{task}.safetensors")

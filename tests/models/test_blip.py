@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-from copy import deepcopy
-from pathlib import Path
-
-import open_clip
 import pytest
 import torch
-import yaml
 from tiny_parts import MEAN, STD, WORDS, S
 from transformers import (
-    BertTokenizer,
     BlipConfig,
     BlipForImageTextRetrieval,
     BlipImageProcessor,
     BlipTextModel,
     BlipVisionModel,
-    CLIPTokenizer,
 )
 
 from models import blip
@@ -131,46 +123,3 @@ def test_the_tokenizer_of_salesforces_file(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     assert blip.tokenizer_source(path) == str(tmp_path)
     assert blip.tokenizer_source("Salesforce/blip") == "Salesforce/blip"
-
-
-# The originals wrote the sizes of the token tables down; here they are counted.
-
-
-def new_tokens(dataset):
-    config = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text("utf-8"))
-    return config[dataset]["new_tokens"]
-
-
-@pytest.fixture(scope="module")
-def clip_tokenizer(tmp_path_factory):
-    """CLIP's own vocabulary, which open_clip ships."""
-    file = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
-    lines = gzip.open(file, "rt", encoding="utf-8").read().split("\n")
-    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
-    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
-    words = letters + [f"{letter}</w>" for letter in letters]
-    words += ["".join(pair) for pair in merges]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer({word: i for i, word in enumerate(words)}, merges)
-
-
-@pytest.mark.parametrize("dataset, size", [
-    ("pororo", 49416), ("flintstones", 49412), ("vistsis", 49408), ("vistdii", 49408),
-])  # fmt: skip
-def test_clips_table_comes_to_the_originals_size(clip_tokenizer, dataset, size):
-    tokenizer = deepcopy(clip_tokenizer)
-    assert len(tokenizer) == 49408
-    tokenizer.add_tokens(new_tokens(dataset))
-    assert len(tokenizer) == size
-
-
-def test_only_unknown_words_make_a_table_longer():
-    """BERT's vocabulary is not at hand: of Pororo's nine words it lacks six, 30530 in all."""
-    vocabulary = {
-        w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fred"])
-    }
-    tokenizer = BertTokenizer(vocabulary)
-    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
-    assert len(tokenizer) == 8 and tokenizer.convert_tokens_to_ids("[ENC]") == 7
-    tokenizer.add_tokens(["fred", "dino"])
-    assert len(tokenizer) == 9

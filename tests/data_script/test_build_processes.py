@@ -40,7 +40,7 @@ def test_the_script_in_two_processes_says_what_it_does(raw, tmp_path):
     assert (tmp_path / "two.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
     assert "two.h5 (writes it when whole)" in done.stdout
     assert "train          3         0" in done.stdout
-    assert "next: python main.py dataset=pororo pororo.hdf5_file=" in done.stdout
+    assert "next: python main.py config=presets/arldm-pororo-visualization.yaml " in done.stdout
     assert "building: 100%" in done.stderr
 
     (tmp_path / ".two.h5.7.part").write_text("")

@@ -259,6 +259,7 @@ def test_a_run_ends_with_counts_and_the_next_goes_on(server, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "7 pictures -> " in out
     assert "5 saved, 0 there, 1 gone, 0 known to be gone, 1 failed for now" in out
+    assert f"vist_hdf5.py --dii_json_dir {json_dir} --img_dir {img_dir} --save_path" in out
     (img_dir / "3.jpg").unlink()
     with open(img_dir / LOG, "a") as log:
         log.write('{"id": "1", "state": "go')  # what a kill may leave

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from config import ConfigError, checkpoint_folder
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
@@ -21,6 +22,7 @@ from models.caption_tokenizer import LEGACY
 from models.causal_story import add_causal_story, in_use
 from models.checkpoint import check_add_ons, load_base, read_tokenization, read_weights
 from models.components import Components, load_components, load_scheduler_config
+from models.file_kinds import file_kind
 from models.frames import downscale
 from models.latent_cache import LatentCache
 from models.progress import mend_progress
@@ -35,6 +37,7 @@ __all__ = [
     "build_model",
     "build_parts",
     "check_scheduler",
+    "check_weights_file",
     "open_stories",
     "resume",
     "sampling_arguments",
@@ -47,6 +50,15 @@ SAMPLER_KEYS = (
     "use_history",
 )  # fmt: skip
 HISTORY_SLOTS = 5  # earlier frames a frame can tell apart: the size of the papers' time table
+
+
+def check_weights_file(key: str, path: str | Path | None) -> None:
+    """ConfigError if `path`, the value of `key`, is no file of weights: told before long work."""
+    try:
+        if path is not None:
+            file_kind(path)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {path} {error}") from error
 
 
 def open_stories(config: DictConfig, split: str) -> StoryFile:
@@ -241,22 +253,18 @@ def sampling_arguments(config: DictConfig) -> dict:
 def resume(model: StoryModel, config: DictConfig) -> str | None:
     """Check `train_model_file` against `model`; what the trainer is to restore, or None.
 
-    The original's checkpoints give their weights only: its optimiser numbers other parameters.
+    Files that Lightning cannot take up give their weights only, such as the original's: its
+    optimiser numbers other parameters.
     """
     path = config.train_model_file
     content = read_weights(model, path)
     model.load_state_dict(content["state_dict"])  # what is cached before training depends on them
-    if content["upstream"]:
-        print(f"Training starts from the weights of {path}, an AR-LDM checkpoint, at step 0")
+    if not (content["as_saved"] and {"loops", "optimizer_states"} <= content.keys()):
+        original = content["upstream"]
+        why = "an AR-LDM checkpoint" if original else "whose training cannot be taken up"
+        rank_zero_only(print)(f"Training starts at step 0 from the weights of {path}, {why}")
         return None
-    try:
-        behind = mend_progress(content)
-    except KeyError as error:
-        raise ConfigError(
-            f"train_model_file: {path} holds weights but not how far they were trained; give "
-            f"a checkpoint that main.py wrote"
-        ) from error
-    for what, done in behind.items():
+    for what, done in mend_progress(content).items():
         limit = f"max_{what}"
         if 0 < config[limit] <= done:
             raise ConfigError(

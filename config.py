@@ -310,7 +310,9 @@ def _check_files(config: DictConfig) -> None:
     if config.mode == "train" or config.tune != "all":
         keys.append("base_model_file")
     for key in keys:
-        if config[key] is not None and not Path(config[key]).is_file():
+        path = None if config[key] is None else Path(config[key])
+        # A checkpoint may be a folder, which is told what it is when it is read.
+        if path and not (path.is_file() or (path.is_dir() and key != "story")):
             raise ConfigError(f"{key}: there is no file {config[key]}; give a path that exists")
     for key in ("ckpt_dir", "sample_output_dir"):
         if Path(config[key]).is_file():
@@ -324,7 +326,7 @@ def _check_files(config: DictConfig) -> None:
         )
     if config.mode == "sample" and config.test_model_file is None:
         last = checkpoint_folder(config) / "last.ckpt"
-        if not last.is_file():
+        if not last.exists():
             raise ConfigError(
                 f"test_model_file is null and run {config.run_name!r} has no checkpoint {last}; "
                 f"train first with python main.py, or set test_model_file"

@@ -25,6 +25,7 @@ from building import (
     build_model,
     build_parts,
     check_scheduler,
+    check_weights_file,
     open_stories,
     resume,
     sampling_arguments,
@@ -47,6 +48,8 @@ from trainers import ProgressBar, build_fit_trainer, build_trainer
 
 def train(config: DictConfig) -> Path:
     """Train and return the path of the last checkpoint."""
+    for key in ("train_model_file", "base_model_file"):
+        check_weights_file(key, config[key])
     trainer = build_fit_trainer(config)
     stories = open_stories(config, "train")
     pl.seed_everything(config.seed, workers=True)
@@ -65,6 +68,8 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     """Draw stories into `sample_output_dir`; their ids, or None in all processes but the first."""
     checkpoint = config.test_model_file or checkpoint_folder(config) / "last.ckpt"
     continuation = config.task == "continuation"
+    check_weights_file("test_model_file", checkpoint)
+    check_weights_file("base_model_file", config.base_model_file if config.tune != "all" else None)
     check_scheduler(config)
     if config.story:
         own = read_story_file(config.story, continuation, longest=HISTORY_SLOTS + 1)

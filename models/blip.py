@@ -1,11 +1,13 @@
-"""BLIP's picture and multimodal encoders, from the library's layout or Salesforce's `.pth` file."""
+"""BLIP's picture and multimodal encoders, from the library's layout or Salesforce's file."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import init_empty_weights
 from torch import nn
 from transformers import (
     AutoImageProcessor,
@@ -19,68 +21,101 @@ from transformers import (
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from models.checkpoint_forms import plain_names, unwrap
 from models.frames import HistoryTransform
+from models.safe_loading import read_content
 from models.upstream_checkpoint import from_upstream
 
-__all__ = ["load_blip", "require_configuration", "tokenizer_source"]
+__all__ = ["BERT", "is_blip_file", "load_blip", "require_configuration", "tokenizer_source"]
 
+MODEL_LARGE = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth"
 BERT = "google-bert/bert-base-uncased"  # BLIP's tokenizer is its
-# Of the published large model. Copies of it say other sizes of pictures and the library's epsilon,
-# and heads leave no trace in the weights: a wrong number of them would load without a word.
-WIDTH, PICTURE_SIZE, VISION_EPS, TEXT_HEADS = 1024, 224, 1e-6, 12
+FILES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+WIDTH, PICTURE_SIZE = 1024, 224  # of the published large model
+# What leaves no trace in its weights, so that a wrong value would load without a word. Copies of it
+# say the library's defaults: 8 heads for the text, another epsilon, no dropout.
+VISION_SETTINGS = {
+    "num_attention_heads": 16,
+    "layer_norm_eps": 1e-6,
+    "hidden_act": "gelu",
+    "attention_dropout": 0.0,
+}
+TEXT_SETTINGS = {
+    "num_attention_heads": 12,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
 VISION = BlipVisionConfig(
     hidden_size=WIDTH,
     intermediate_size=4096,
     num_hidden_layers=24,
-    num_attention_heads=16,
     image_size=PICTURE_SIZE,
     patch_size=16,
-    layer_norm_eps=VISION_EPS,
+    **VISION_SETTINGS,
 )
 TEXT = BlipTextConfig(
     vocab_size=30524,
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    max_position_embeddings=512,
     encoder_hidden_size=WIDTH,
-    num_attention_heads=TEXT_HEADS,
-    layer_norm_eps=1e-12,
-    hidden_dropout_prob=0.1,
-    attention_probs_dropout_prob=0.1,
     is_decoder=True,
+    **TEXT_SETTINGS,
 )
 
 
-def require_configuration(cls: type[PretrainedConfig], source: str, **where: str) -> None:
+def require_configuration(cls: type[PretrainedConfig], source: str, **where: Any) -> None:
     """OSError if there is none: the library would take sizes of its own and find nothing fits."""
     if "model_type" not in cls.get_config_dict(source, **where)[0]:
         raise OSError("it has no config.json that names a model")
 
 
+def is_blip_file(source: str) -> bool:
+    """Whether `source` names a file such as Salesforce's `model_large.pth`, not a folder."""
+    return source.endswith(FILES)
+
+
 def tokenizer_source(blip_model: str) -> str:
-    """Where the tokenizer of `blip_model` is: of a `.pth` file, beside it or else on the hub."""
-    folder = Path(blip_model).parent
-    if not blip_model.endswith(".pth"):
+    """Where the tokenizer of `blip_model` is: of a file, beside it or else on the hub.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+    """
+    if not is_blip_file(blip_model):
         return blip_model
-    beside = any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json"))
-    return str(folder) if beside else BERT
+    path = Path(blip_model)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"blip_model: there is no file {path}; download BLIP's pretrained network from "
+            f"{MODEL_LARGE} to there, and vocab.txt of https://huggingface.co/{BERT} beside it"
+        )
+    beside = any((path.parent / name).is_file() for name in ("vocab.txt", "tokenizer.json"))
+    return str(path.parent) if beside else BERT
 
 
-def load_blip(source: str) -> tuple[BlipVisionModel, BlipTextModel, HistoryTransform]:
+def load_blip(source: str, **where: Any) -> tuple[BlipVisionModel, BlipTextModel, HistoryTransform]:
     """Both encoders in float32 and what pictures go through before; large ones as published.
+
+    `where`: `local_files_only`, as the libraries take it.
 
     Raises:
         OSError: it is not there, or not whole.
     """
-    if source.endswith(".pth"):
-        vision, text = _load_pth(source)
+    if is_blip_file(source):
+        vision, text = _load_file(source)
         transform = HistoryTransform(PICTURE_SIZE, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
         return vision, text, transform
-    require_configuration(BlipConfig, source)
-    config = BlipConfig.from_pretrained(source)
+    require_configuration(BlipConfig, source, **where)
+    config = BlipConfig.from_pretrained(source, **where)
     large = config.vision_config.hidden_size == WIDTH
     if large:
-        config.vision_config.layer_norm_eps = VISION_EPS
-        config.text_config.num_attention_heads = TEXT_HEADS
+        config.vision_config.update(VISION_SETTINGS)
+        config.text_config.update(TEXT_SETTINGS)
     blip, info = BlipForImageTextRetrieval.from_pretrained(
-        source, config=config, output_loading_info=True
+        source, config=config, output_loading_info=True, **where
     )
     encoders = ("vision_model.", "text_encoder.")
     lacking = [key for key in info["missing_keys"] if key.startswith(encoders)]
@@ -88,27 +123,29 @@ def load_blip(source: str) -> tuple[BlipVisionModel, BlipTextModel, HistoryTrans
         raise OSError(f"it lacks {len(lacking)} of the encoders' tensors, such as {lacking[0]}")
     if large:
         _resize_positions(blip.vision_model, PICTURE_SIZE)
-    processor = AutoImageProcessor.from_pretrained(source)
+    processor = AutoImageProcessor.from_pretrained(source, **where)
     size = blip.vision_model.config.image_size
     transform = HistoryTransform(size, processor.image_mean, processor.image_std)
     return blip.vision_model.float(), blip.text_encoder.float(), transform
 
 
-def _load_pth(path: str) -> tuple[BlipVisionModel, BlipTextModel]:
-    vision, text = BlipVisionModel(VISION), BlipTextModel(TEXT, add_pooling_layer=False)
+def _load_file(path: str) -> tuple[BlipVisionModel, BlipTextModel]:
+    with init_empty_weights(include_buffers=False):  # the file's tensors take their place
+        vision, text = BlipVisionModel(VISION), BlipTextModel(TEXT, add_pooling_layer=False)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        state = from_upstream({f"mm_encoder.{key}": value for key, value in state.items()})
+        state = plain_names(unwrap(read_content(path))[0])
+    except ValueError as error:
+        raise OSError(f"it {error}") from error
+    state = from_upstream({f"mm_encoder.{key}": value for key, value in state.items()})
+    try:
         for name, encoder in (("vision_encoder.", vision), ("multimodal_encoder.", text)):
             own = f"conditioner.{name}"
             weights = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
-            encoder.load_state_dict(weights)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # torch.load raises many kinds
+            encoder.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise OSError(f"it is not BLIP's model_large.pth: {reason[:200]}") from error
-    return vision, text
+    return vision.float().eval(), text.float().eval()
 
 
 @torch.no_grad()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from models.caption_tokenizer import EXACT, LEGACY
+from models.checkpoint_forms import drop_averages, name_beginnings, plain_names, unwrap
 from models.components import Components
 from models.safe_loading import read_content
 from models.tuning import is_add_on, tuned_names
@@ -27,26 +30,30 @@ __all__ = [
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """A Lightning checkpoint, ours or the original's, with our names in its `state_dict`.
+    """What a file of weights holds, whatever its form, with our names in its `state_dict`.
 
-    Tensors stay on disk till they are used. `upstream` says whether it was the original's.
+    Tensors stay on disk till they are used. `upstream` says whether the names were the original's,
+    `as_saved` whether nothing had to be changed. Averages that lie beside are left out, and said.
 
     Raises:
-        ValueError: not a checkpoint.
+        ValueError: it is none, or does not say clearly what its weights are.
     """
     try:
-        content = read_content(path, mmap=True)
-        state = content["state_dict"]
-        upstream = is_upstream(state)
-        state = from_upstream(state) if upstream else state
-        if not all(isinstance(value, Tensor) for value in state.values()):
-            raise TypeError("its state_dict holds more than tensors")
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{path} is not a Lightning checkpoint ({reason}); give a .ckpt"
-        ) from error
-    return {**content, "state_dict": state, "upstream": upstream}
+        saved, beside = unwrap(read_content(path, mmap=True))
+        state, averages = drop_averages(plain_names(saved), beside)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    if averages:
+        _say(f"{path}: left out {', '.join(averages)}, averages beside the weights")
+    upstream = is_upstream(state)
+    state = from_upstream(state) if upstream else state
+    as_saved = state.keys() == saved.keys()
+    return {**beside, "state_dict": state, "upstream": upstream, "as_saved": as_saved}
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line)
 
 
 def read_tokenization(path: str | Path) -> dict:
@@ -119,10 +126,16 @@ def _word(add_ons: dict, key: str) -> str:
 def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
     """ValueError if `state`, read from `path`, is of another model; names what differs first.
 
-    Where originals differ among themselves, both are made to fit before.
+    Where checkpoints differ among themselves, both are made to fit before, and it is said.
     """
-    adapt(model, state)
+    for line in adapt(model, state):
+        _say(f"{path}: {line}")
     own = model.state_dict()
+    if not own.keys() & state.keys():
+        raise ValueError(
+            f"{path} has keys that begin with {name_beginnings(state)}, but this model's begin "
+            f"with {name_beginnings(own)}; give a checkpoint of the whole model"
+        )
     problems = {
         "lacks": sorted(own.keys() - state.keys()),
         "has, unknown here,": sorted(state.keys() - own.keys()),
@@ -157,8 +170,14 @@ def read_weights(model: nn.Module, path: str | Path) -> dict:
         own = model.state_dict()
         frozen = own.keys() - tuned_names(own, model.tune)
         content["state_dict"] = state = {**{name: own[name] for name in frozen}, **state}
+    shapes = _shapes(state)
     check_weights(model, state, path)
+    content["as_saved"] &= shapes == _shapes(state)
     return content
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

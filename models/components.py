@@ -1,13 +1,15 @@
 """The pretrained parts, loaded alike from a hub id or a local folder.
 
 `diffusion_model` has Stable Diffusion's layout (tokenizer, text_encoder, unet, vae, scheduler),
-`blip_model` that of transformers' `BlipForImageTextRetrieval`, or it is Salesforce's `.pth` file.
+`blip_model` that of transformers' `BlipForImageTextRetrieval`, or it is Salesforce's file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -21,10 +23,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from models.blip import load_blip, require_configuration, tokenizer_source
+from models.blip import BERT, is_blip_file, load_blip, require_configuration, tokenizer_source
 from models.caption_tokenizer import EXACT, CaptionTokenizer, read_blip, read_clip
 from models.conditioning import HistoryConditioner
 from models.frames import HistoryTransform
+from models.hub import out_of_reach
 
 __all__ = [
     "BLIP_SPECIAL_TOKENS",
@@ -146,26 +149,40 @@ def load_tokenizers(
 
 def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
     """`load(source)`, such as a class's `from_pretrained` or `load_config`."""
+    here = Path(source).exists()
+    unreachable = None if here else out_of_reach(source)
+    where = {"local_files_only": here or unreachable is not None}
+    if subfolder:
+        where["subfolder"] = subfolder
     try:
-        part = load(source, **({"subfolder": subfolder} if subfolder else {}))
+        part = load(source, **where)
         if isinstance(part, torch.nn.Module):
             return part.float()  # may be stored in half precision
         if isinstance(part, PreTrainedTokenizerBase) and len(part) <= len(part.all_special_ids):
             raise OSError("its tokenizer has no vocabulary")  # its files are not there
         return part
     except (OSError, SafetensorError) as error:
+        reason = unreachable or str(error).splitlines()[0]
+        if is_blip_file(source):
+            raise FileNotFoundError(f"{key}: {source!r} cannot be used: {reason}") from error
+        if source == BERT:
+            raise FileNotFoundError(
+                f"{key}: BLIP's tokenizer is neither beside its file nor to be had from the "
+                f"Hugging Face hub now; put vocab.txt of https://huggingface.co/{BERT} beside the "
+                f"file ({reason})"
+            ) from error
         part = f" ({subfolder})" if subfolder else ""
         hub = f" from https://huggingface.co/{source}" if source.count("/") == 1 else ""
         raise FileNotFoundError(
             f"{key}: {source!r}{part} is neither a whole model folder on this machine nor to be "
             f"had from the Hugging Face hub now; download it{hub} where there is a network and "
-            f"give its folder instead ({str(error).splitlines()[0]})"
+            f"give its folder instead ({reason})"
         ) from error
 
 
-def _load_clip(source: str, subfolder: str) -> CLIPTextModel:
-    require_configuration(CLIPTextConfig, source, subfolder=subfolder)
-    return CLIPTextModel.from_pretrained(source, subfolder=subfolder)
+def _load_clip(source: str, **where: Any) -> CLIPTextModel:
+    require_configuration(CLIPTextConfig, source, **where)
+    return CLIPTextModel.from_pretrained(source, **where)
 
 
 @torch.no_grad()

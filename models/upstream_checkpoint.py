@@ -1,4 +1,4 @@
-"""Names of the original AR-LDM's Lightning checkpoint, translated to ours and back.
+"""Names of the original AR-LDM's checkpoint, translated to ours and back.
 
 Upstream kept copies of older diffusers and BLIP code; the same tensors live in today's stock
 classes under other names, with the same shapes and the same order inside fused projections.
@@ -19,6 +19,7 @@ __all__ = ["adapt", "from_upstream", "is_upstream", "to_upstream"]
 
 # What is no weight: derived from sizes and tokenizers, or FID's network saved along.
 _DROPPED = re.compile(r".*position_ids|(clip_text|blip_text|blip_image)_null_token|inception\..*")
+_TEXT_MODEL = re.compile(r"^(text_encoder\.)(?:text_model\.)?")
 _POSITIONS = "conditioner.text_encoder.embeddings.position_embedding.weight"
 # Our prefix, theirs.
 _PARTS = (
@@ -59,20 +60,41 @@ def is_upstream(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The original's `state_dict` under our names; a key it should not have keeps its own."""
-    return {_rename(k, 1): v for k, v in state.items() if not _DROPPED.fullmatch(k)}
+    """The original's `state_dict` under our names; a key it should not have keeps its own.
+
+    CLIP's names may have the level `text_model`, which came and went with transformers' versions.
+    """
+    names = {k: _TEXT_MODEL.sub(r"\1text_model.", k) for k in state if not _DROPPED.fullmatch(k)}
+    return {_rename(name, 1): state[key] for key, name in names.items()}
 
 
-def adapt(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Make `model` and `state`, in our names, fit where originals differ among themselves.
+def adapt(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Make `model` and `state`, in our names, fit where checkpoints differ among themselves.
 
     Some forks' tables go through a LayerNorm. Upstream cuts CLIP's positions to the length of the
-    data set's captions; ours keep the rest, which nothing reads.
+    data set's captions; ours keep the rest, which nothing reads. A LoRA that the model has no place
+    for is left out. The autoencoder is never trained: the model's own takes a missing one's place.
+
+    Returns:
+        What was left out or filled in, a sentence each.
     """
+    said, own = [], model.state_dict()
+    lora = [key for key in state if _is_lora(key)]
+    if lora and len(lora) < len(state) and not any(map(_is_lora, own)):
+        for key in lora:
+            del state[key]
+        for key in [key for key in state if ".base_layer." in key]:
+            state[key.replace(".base_layer.", ".")] = state.pop(key)
+        said.append(f"left out {len(lora)} tensors of a LoRA, such as {lora[0]}")
+    vae = {key: tensor for key, tensor in own.items() if key.startswith("vae.")}
+    if vae and not any(key.startswith("vae.") for key in state) and own.keys() & state.keys():
+        state.update(vae)
+        said.append("it has no VAE; the backbone's is taken")
     adopt_stable_embeddings(model, state)
-    theirs, own = state.get(_POSITIONS), model.state_dict().get(_POSITIONS)
-    if theirs is not None and own is not None and len(theirs) < len(own):
-        state[_POSITIONS] = torch.cat([theirs, own[len(theirs) :].to(theirs)])
+    theirs = state.get(_POSITIONS)
+    if theirs is not None and _POSITIONS in own and len(theirs) < len(own[_POSITIONS]):
+        state[_POSITIONS] = torch.cat([theirs, own[_POSITIONS][len(theirs) :].to(theirs)])
+    return said
 
 
 def to_upstream(
@@ -110,6 +132,10 @@ def to_upstream(
         rows = len(theirs[f"{encoder}.embeddings.{table}.weight"])
         theirs[f"{encoder}.embeddings.position_ids"] = torch.arange(rows)[None]
     return theirs
+
+
+def _is_lora(key: str) -> bool:
+    return "lora_" in key or "_lora." in key
 
 
 def _rename(key: str, source: int) -> str:

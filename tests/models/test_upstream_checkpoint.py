@@ -84,7 +84,7 @@ def test_what_the_original_cannot_hold_is_named(model, original):
 
 
 @pytest.mark.parametrize("extra", ["unet.conv_in.scale", "mm_encoder.visual_encoder.blocks.9.norm1"
-                                   ".bias", "ema.decay"])  # fmt: skip
+                                   ".bias", "head.bias"])  # fmt: skip
 def test_a_key_left_over_is_named(model, original, tmp_path, extra):
     path = saved(tmp_path / "a.ckpt", {**original, extra: torch.zeros(1)})
     name = next(iter(from_upstream({extra: None})))
@@ -103,18 +103,6 @@ def test_fids_network_and_configuration_may_be_along(original, tmp_path):
         other.unet.conv_in.weight.zero_()
     load_weights(other, saved(tmp_path / "a.ckpt", state, hyper_parameters=config))
     assert torch.equal(other.unet.conv_in.weight, original["unet.conv_in.weight"])
-
-
-class Evil:
-    def __reduce__(self):
-        return print, ("this must never run",)
-
-
-def test_code_beside_the_configuration_is_refused_by_name(model, original, tmp_path, capsys):
-    content = {"hyper_parameters": OmegaConf.create({"a": 1}), "callbacks": Evil()}
-    with pytest.raises(ValueError, match=r"objects of .*print.*weights_only=False"):
-        load_weights(model, saved(tmp_path / "a.ckpt", original, **content))
-    assert "must never run" not in capsys.readouterr().out
 
 
 @torch.no_grad()

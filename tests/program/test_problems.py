@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from outcomes import read
 
 import building
 import main
@@ -53,15 +52,11 @@ def test_machines_that_cannot_do_it(shrunk, words, monkeypatch):
 def test_checkpoints_that_do_not_fit(shrunk, trained, own_story, tmp_path):
     other = tmp_path / "other.ckpt"
     other.write_text("not a checkpoint")
-    bare = tmp_path / "bare.ckpt"
-    torch.save({"state_dict": read(trained)["state_dict"]}, bare)
     sampling = ["mode=sample", f"sample_output_dir={tmp_path / 'out'}", own_story()]
-    with pytest.raises(ValueError, match="other.ckpt is not a Lightning checkpoint"):
+    with pytest.raises(ValueError, match="^test_model_file: .*other.ckpt is a text file that beg"):
         main.sample(shrunk(*sampling, f"test_model_file={other}"))
-    with pytest.raises(ValueError, match="other.ckpt is not a Lightning checkpoint"):
+    with pytest.raises(ValueError, match="^train_model_file: .*other.ckpt is a text file that be"):
         main.train(shrunk(f"train_model_file={other}"))
-    with pytest.raises(ValueError, match="holds weights but not how far they were trained"):
-        main.train(shrunk(f"train_model_file={bare}"))
     with pytest.raises(ValueError, match="use the dataset and backbone it was trained with"):
         main.train(shrunk(f"train_model_file={trained}", "cartoon.new_tokens=[zorg]"))
 

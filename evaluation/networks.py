@@ -118,8 +118,8 @@ def build_tools(
         tools.judge = Judge.load(options.judge)
         if samples and samples.vocabulary not in (None, tools.judge.vocabulary):
             raise ValueError(
-                f"{option('judge')}={options.judge}: its label vocabulary is not that of {samples.folder}: "
-                "train the judge on the world these stories come from"
+                f"{option('judge')}={options.judge}: its label vocabulary is not that of "
+                f"{samples.folder}: train the judge on the world these stories come from"
             )
         tools.encoders |= judge_encoders(tools.judge, file_hash(options.judge))
         note(judged, options.judge)

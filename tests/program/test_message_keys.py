@@ -7,7 +7,6 @@ from dataclasses import fields
 
 import pytest
 
-import main
 from config import RULES
 from evaluation.__main__ import main as evaluation_main
 from evaluation.options import Options
@@ -66,10 +65,11 @@ def test_main_names_keys_of_its_configuration(sampled, text_file, words, says):
 
 @pytest.mark.parametrize("words, says", PROBLEMS)
 def test_the_evaluation_names_its_own_options(sampled, text_file, words, says):
-    words = [word.replace("FILE", str(text_file)).removeprefix("evaluation.") for word in words]
+    words = [re.sub(r"^evaluation\.|[][]", "", word) for word in words]
+    words = [word.replace("FILE", str(text_file)) for word in words]
     folder, _ = sampled()
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        evaluation_main([f"samples={folder}", *(w.replace("[", "").replace("]", "") for w in words)])
+        evaluation_main([f"samples={folder}", *words])
     message = str(caught.value)
     assert says.removeprefix("evaluation.") in message.replace(str(text_file), "FILE")
     assert named(message) and named(message) <= OPTIONS

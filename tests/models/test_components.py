@@ -74,31 +74,43 @@ def test_the_history_transform_is_the_picture_encoders_own(base):
     assert transform.std.flatten().tolist() == pytest.approx(STD)
 
 
-def test_new_words_become_one_token_each_with_trained_looking_rows(base):
-    old_clip, old_blip = load_tokenizers(str(base[0]), str(base[0] / "blip"))
-    pieces = sorted(old_clip.get_vocab().keys() - old_blip.get_vocab().keys())
-    known = next(piece for piece in pieces if piece.isascii() and piece.isalpha() and piece[1:])
-    parts = load(base, new_tokens=["pororo", "luna", known])  # CLIP has known, BLIP has luna
-    old = base[1]["text_encoder"].get_input_embeddings().weight.float()
+def test_new_words_get_trained_looking_rows(base):
+    old = load_tokenizers(str(base[0]), str(base[0] / "blip"))
+    parts = load(base, new_tokens=["pororo", "luna", "waves"])  # BLIP has the last two
     text, _, multimodal = encoders(parts)
-    for tokenizer, before, encoder in (
-        (parts.clip_tokenizer, old_clip, text), (parts.blip_tokenizer, old_blip, multimodal),
+    for tokenizer, before, encoder, more in (
+        (parts.clip_tokenizer, old[0], text, 3), (parts.blip_tokenizer, old[1], multimodal, 1),
     ):  # fmt: skip
-        assert len(tokenizer) == len(before) + 2
-        words = tokenizer.tokenize("pororo waves")
-        assert len(words) == 2 and len(before.tokenize("pororo waves")) > 2
-        assert tokenizer("Pip waves.").input_ids == before("Pip waves.").input_ids
+        assert len(tokenizer) == len(before) + more
+        assert tokenizer("Pip runs.").input_ids == before("Pip runs.").input_ids
         ids = tokenizer("pororo luna").input_ids
+        assert len(ids) == 4
         table = encoder.get_input_embeddings()
         assert max(ids) < table.num_embeddings == len(tokenizer)
         rows = table.weight.detach()
         trained = rows[: len(before)]
-        assert ((rows[-1] - trained.mean(0)).abs() < 6 * trained.std(0)).all()
+        assert ((rows[len(before) :] - trained.mean(0)).abs() < 6 * trained.std(0)).all()
         states = encoder(torch.tensor([ids]), **({} if encoder is text else {
             "encoder_hidden_states": torch.zeros(1, 5, 24), "is_decoder": False,
         })).last_hidden_state  # fmt: skip
         assert states.shape == (1, len(ids), D)
-    assert torch.equal(text.get_input_embeddings().weight[: len(old)], old)
+    saved = base[1]["text_encoder"].get_input_embeddings().weight.float()
+    assert torch.equal(text.get_input_embeddings().weight[: len(saved)], saved)
+    words = {"new_tokens": ["pororo", "luna", "waves"], "new_tokens_match": "exact"}
+    assert parts.tokenization == {**words, "max_length": S}
+
+
+def test_whole_words_that_were_a_token_start_as_it_was(base):
+    parts = load(base, new_tokens=["pororo", "Luna"], new_tokens_match="whole_word")
+    old = load_tokenizers(str(base[0]), str(base[0] / "blip"))
+    for tokenizer, before, encoder in zip(
+        (parts.clip_tokenizer, parts.blip_tokenizer), old, encoders(parts)[::2], strict=True
+    ):
+        assert len(tokenizer) == len(before) + 2
+        (known,), (new,) = (t("Luna").input_ids[1:-1] for t in (before, tokenizer))
+        table = encoder.get_input_embeddings().weight
+        assert new == len(before) + 1 and torch.equal(table[new], table[known])
+        assert not torch.equal(table[new - 1], table[known])
 
 
 def test_positions_are_extended_for_longer_captions(base):

@@ -191,13 +191,13 @@ def test_a_run_killed_while_validating_goes_on_after_it(shrunk, tmp_path, four_b
 
 
 def test_the_checkpoint_is_read_once_in_full(trained, shrunk, monkeypatch):
-    """Checking it before maps the file and leaves its tensors where they are."""
+    """Checks before map the file and leave its tensors where they are."""
     reads, load = [], torch.load
     monkeypatch.setattr(
         torch, "load", lambda *a, **k: reads.append(k.get("mmap", False)) or load(*a, **k)
     )
     main.train(shrunk(f"train_model_file={trained}", "run_name=once", "max_epochs=2"))
-    assert sorted(map(bool, reads)) == [False, True]
+    assert reads.count(True) == len(reads) - 1 == 2
 
 
 @pytest.fixture(scope="module")

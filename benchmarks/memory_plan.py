@@ -1,6 +1,6 @@
 """The memory a full-size training step takes on a GPU, counted without one.
 
-    python -m benchmarks.memory_plan [key=value …]     a configuration's peak, kind by kind
+    python -m benchmarks.memory_plan [key=value …]     a configuration's peak and its checkpoints
     python -m benchmarks.memory_plan --table           the README's table
     python -m benchmarks.memory_plan --calibrate       counted against what processes really took
 
@@ -36,6 +36,7 @@ from benchmarks.storages import KINDS, StorageTracker
 from benchmarks.training_step import PlannedAdam, training_step
 from building import HALF, add_add_ons, build_model
 from config import DATASETS, load_config
+from models.tuning import tuned_names
 
 GIB = 2**30
 EPOCH = 1000  # optimiser steps; they change nothing here, but some warm-ups need many
@@ -101,6 +102,20 @@ def plan(config: DictConfig, sizes: Sizes = SIZES["sd15"]) -> Counter[str]:
         with GpuAutocast(half) if half else nullcontext(), tracker:
             training_step(model, batch, optimizer, config)
         return tracker.peak
+
+
+def checkpoint_size(config: DictConfig, sizes: Sizes = SIZES["sd15"]) -> int:
+    """Bytes of weights and moments in a checkpoint of the full-size model."""
+    with torch.device("meta"):
+        data = config[config.dataset]
+        parts = random_parts(sizes, data.max_length, len(data.new_tokens))
+        add_add_ons(parts, config, load=False)
+        model = build_model(config, parts, EPOCH)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        moments = PlannedAdam(trained, 8 if config.optimizer == "adamw8bit" else 32).state
+    weights = model.state_dict()
+    names = weights if config.tune == "all" else tuned_names(weights, config.tune)
+    return sum(tensor.nbytes for tensor in [*(weights[name] for name in names), *moments])
 
 
 def measure(config: DictConfig, sizes: Sizes) -> int:
@@ -177,6 +192,7 @@ def main() -> None:
     for kind in KINDS:
         print(f"{kind:16} {peak[kind] / GIB:6.2f} GiB")
     print(f"{'peak':16} {peak.total() / GIB:6.2f} GiB")
+    print(f"{'a checkpoint':16} {checkpoint_size(config) / 1e9:6.2f} GB on disk")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.utils import logging
 
 from benchmarks.gpu_autocast import GpuAutocast
-from benchmarks.memory_plan import plan, read_config
+from benchmarks.memory_plan import checkpoint_size, plan, read_config
 from benchmarks.random_parts import SIZES, Sizes, random_batch, random_parts
 from benchmarks.storages import StorageTracker
 from benchmarks.training_step import PlannedAdam, training_step
@@ -110,6 +110,26 @@ def test_pretended_tensors_take_what_real_ones_do(words):
     for kind in ("parameters", "gradients", "optimiser state"):
         assert planned[kind] == tracker.peak[kind], kind
     assert planned.total() == pytest.approx(tracker.peak.total(), rel=0.02)
+
+
+@pytest.mark.parametrize("words", [[], ["tune=lora", "lora_rank=2"]], ids=str)
+def test_a_checkpoint_holds_weights_and_moments(words):
+    """As large as what AdamW and the model really give to save."""
+    config = read_config([*WORDS, *words])
+    parts = random_parts(MINUTE, 8)
+    add_add_ons(parts, config, load=False)
+    model = build_model(config, parts, 1000)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    content = {"state_dict": dict(model.state_dict())}
+    model.on_save_checkpoint(content)
+    saved = list(content["state_dict"].values())
+    for state in optimizer.state.values():
+        saved += [state["exp_avg"], state["exp_avg_sq"]]
+    assert checkpoint_size(config, MINUTE) == sum(tensor.nbytes for tensor in saved)
 
 
 @pytest.mark.parametrize("freeze, trained", [(False, 1427.9), (True, 328.7)])

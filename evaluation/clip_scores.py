@@ -38,8 +38,7 @@ def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encod
     """
     tag = None if model.startswith(("local-dir:", "hf-hub:")) else weights
     try:
-        if tag:
-            _ask_for(model, tag)
+        _ask_for(model, tag)
         clip, _, transform = open_clip.create_model_and_transforms(
             model, pretrained=tag, device=device, require_pretrained=True
         )
@@ -48,10 +47,10 @@ def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encod
     except Exception as error:  # open_clip and the hub client raise many kinds
         said = str(error).partition("\n")[0]
         model_key, weights_key = option("clip_model"), option("clip_weights")
+        file = f"{weights_key}=FILE{_source(model, weights)}, or " if tag else ""
         raise ValueError(
             f"{model_key}={model} with {weights_key}={weights} cannot be loaded ({said}): without "
-            f"a network give {weights_key}=FILE{_source(model, weights)}, or "
-            f"{model_key}=local-dir:FOLDER"
+            f"a network give {file}{model_key}=local-dir:FOLDER"
         ) from error
     clip.eval()
     with torch.inference_mode():
@@ -86,11 +85,14 @@ def _hash(model: str, weights: str | None) -> str:
     return file_hash(weights)
 
 
-def _ask_for(model: str, tag: str) -> None:
+def _ask_for(model: str, tag: str | None) -> None:
     """Fail at once where a download will: the hub's client would retry for half a minute."""
-    name = (open_clip.get_pretrained_cfg(model, tag) or {}).get("hf_hub", "").rstrip("/")
-    kept = (try_to_load_from_cache(name, file) for file in FILES) if name else ()
-    if name and not Path(tag).is_file() and not any(isinstance(path, str) for path in kept):
+    name, files = model.removeprefix("hf-hub:"), ("open_clip_config.json",)
+    if not model.startswith("hf-hub:"):
+        known = open_clip.get_pretrained_cfg(model, tag) if tag and not Path(tag).is_file() else {}
+        name, files = ((known or {}).get("hf_hub") or "").rstrip("/"), FILES
+    kept = (try_to_load_from_cache(name, file) for file in files) if name else ()
+    if name and not any(isinstance(path, str) for path in kept):
         model_info(name, timeout=10)
 
 

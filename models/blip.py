@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate import init_empty_weights
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from transformers import (
     AutoImageProcessor,
@@ -28,7 +29,9 @@ from models.upstream_checkpoint import from_upstream
 
 __all__ = ["BERT", "is_blip_file", "load_blip", "require_configuration", "tokenizer_source"]
 
-MODEL_LARGE = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth"
+MODEL_LARGE = (
+    "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth"
+)
 BERT = "google-bert/bert-base-uncased"  # BLIP's tokenizer is its
 FILES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 WIDTH, PICTURE_SIZE = 1024, 224  # of the published large model
@@ -92,8 +95,10 @@ def tokenizer_source(blip_model: str) -> str:
             f"blip_model: there is no file {path}; download BLIP's pretrained network from "
             f"{MODEL_LARGE} to there, and vocab.txt of https://huggingface.co/{BERT} beside it"
         )
-    beside = any((path.parent / name).is_file() for name in ("vocab.txt", "tokenizer.json"))
-    return str(path.parent) if beside else BERT
+    if any((path.parent / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
+        return str(path.parent)
+    rank_zero_only(print)(f"No vocab.txt is beside {path}: BLIP's tokenizer is the hub's {BERT}")
+    return BERT
 
 
 def load_blip(source: str, **where: Any) -> tuple[BlipVisionModel, BlipTextModel, HistoryTransform]:

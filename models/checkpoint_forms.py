@@ -26,7 +26,7 @@ def unwrap(content: Any) -> tuple[dict[str, Tensor], dict]:
         ValueError: there is none; the sentence goes on from the file's name.
     """
     state, beside = content, {}
-    while wrapper := next((k for k in _WRAPPERS if isinstance(_get(state, k), Mapping)), None):
+    while wrapper := next((key for key in _WRAPPERS if _holds_more(state, key)), None):
         beside = {**{key: state[key] for key in state if key != wrapper}, **beside}
         state = state[wrapper]
     if not isinstance(state, Mapping):
@@ -88,5 +88,8 @@ def name_beginnings(names: Iterable[str]) -> str:
     return f"{shown} …" if len(counts) > 5 else shown
 
 
-def _get(content: Any, key: str) -> Any:
-    return content.get(key) if isinstance(content, Mapping) else None
+def _holds_more(content: Any, key: str) -> bool:
+    """Whether there are tensors, or other wrappers, below `key`."""
+    inner = content.get(key) if isinstance(content, Mapping) else None
+    inside = inner.values() if isinstance(inner, Mapping) else ()
+    return any(isinstance(value, Tensor | Mapping) for value in inside)

@@ -150,6 +150,8 @@ def load_tokenizers(
 def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
     """`load(source)`, such as a class's `from_pretrained` or `load_config`."""
     here = Path(source).exists()
+    if subfolder and Path(source).is_file():
+        raise FileNotFoundError(f"{key}: {source!r} is a file; give a folder in diffusers' layout")
     unreachable = None if here else out_of_reach(source)
     where = {"local_files_only": here or unreachable is not None}
     if subfolder:

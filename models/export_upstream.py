@@ -2,7 +2,7 @@
 
     python -m models.export_upstream outputs/run/last.ckpt arldm.ckpt \\
         --diffusion_model stable-diffusion-v1-5/stable-diffusion-v1-5 \\
-        --blip_model Salesforce/blip-itm-large-coco --new_tokens pororo loopy eddy harry
+        --blip_model weights/blip/model_large.pth --new_tokens pororo loopy eddy harry
 
 The tokenizers are those the checkpoint was trained with: the original saves what they make of an
 empty caption.

@@ -68,11 +68,14 @@ def test_clip_without_weights_names_file_and_key(tmp_path, monkeypatch):
     monkeypatch.setattr("evaluation.clip_scores.model_info", no_network)
     monkeypatch.setattr("evaluation.clip_scores.try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr("open_clip.factory.download_pretrained", no_retries)
+    monkeypatch.setattr("open_clip.factory.download_pretrained_from_hf", no_retries)
     with pytest.raises(ValueError, match="offline") as caught:
         clip_encoders("ViT-B-32-quickgelu", "openai", "cpu")
     assert "huggingface.co/timm/vit_base_patch32_clip_224.openai" in str(caught.value)
     assert "clip_weights=FILE" in str(caught.value)
     assert "ViT-B-32.pt, SHA-256 40d365715913c9da" in str(caught.value)
+    with pytest.raises(ValueError, match=r"hf-hub:a/b .*\(offline\).* give clip_model=local-dir"):
+        clip_encoders("hf-hub:a/b", "openai", "cpu")
     with pytest.raises(ValueError, match="clip_model=no-such-model"):
         clip_encoders("no-such-model", "openai", "cpu")
 

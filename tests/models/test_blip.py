@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_parts import MEAN, STD, WORDS, S
 from transformers import (
     BlipConfig,
@@ -27,11 +28,10 @@ CONFIG = BlipConfig(
 
 @pytest.fixture
 def large_is_small(monkeypatch):
-    """Takes the minute model for the large one: 8x8 pictures, 4 heads, its own epsilon."""
+    """Takes the minute model for the large one, of 8x8 pictures."""
     vision, text = CONFIG.vision_config.to_dict(), CONFIG.text_config.to_dict()
     monkeypatch.setattr(blip, "WIDTH", 16)
     monkeypatch.setattr(blip, "PICTURE_SIZE", 8)
-    monkeypatch.setattr(blip, "TEXT_HEADS", 4)
     monkeypatch.setattr(blip, "VISION", type(CONFIG.vision_config)(**{**vision, "image_size": 8}))
     monkeypatch.setattr(blip, "TEXT", type(CONFIG.text_config)(**text))
 
@@ -55,7 +55,7 @@ def test_a_copy_of_the_large_model_becomes_the_published_one(copy, large_is_smal
     norms = [m for m in vision.modules() if isinstance(m, torch.nn.LayerNorm)]
     assert {norm.eps for norm in norms} == {1e-6} and len(norms) == 5
     attention = text.encoder.layer[0].attention.self
-    assert (attention.num_attention_heads, attention.attention_head_size) == (4, 6)
+    assert (attention.num_attention_heads, attention.attention_head_size) == (12, 2)
     assert transform.size == 8 and vision.embeddings.position_embedding.shape == (1, 5, 16)
     # As the library would stretch the table for pictures of that size.
     whole = copy[1].vision_model.embeddings
@@ -100,26 +100,63 @@ def pth(path, vision, text, **changes):
     return str(path)
 
 
-def test_salesforces_file_is_read(tmp_path, large_is_small):
+@pytest.fixture
+def encoders(large_is_small):
     torch.manual_seed(1)
-    vision, text = BlipVisionModel(blip.VISION), BlipTextModel(blip.TEXT, add_pooling_layer=False)
-    loaded = blip.load_blip(pth(tmp_path / "model_large.pth", vision, text))
-    for part, expected in zip(loaded, (vision, text), strict=False):
+    return BlipVisionModel(blip.VISION), BlipTextModel(blip.TEXT, add_pooling_layer=False)
+
+
+WRAPPED = {
+    "as published": lambda model: {"model": model},
+    "bare": lambda model: model,
+    "Lightning": lambda model: {"state_dict": {f"model.{k}": v for k, v in model.items()}},
+    "parallel": lambda model: {"model": {f"module.{k}": v for k, v in model.items()}, "epoch": 1},
+    "half": lambda model: {"model": {k: v.to(torch.float16) for k, v in model.items()}},
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_salesforces_file_is_read(form, tmp_path, encoders):
+    path = pth(tmp_path / "model_large.pth", *encoders)
+    torch.save(WRAPPED[form](torch.load(path)["model"]), path)
+    loaded = blip.load_blip(path)
+    for part, expected in zip(loaded, encoders, strict=False):
         state = part.state_dict()
         assert state.keys() == expected.state_dict().keys()
         for key, value in expected.state_dict().items():
-            assert torch.equal(state[key], value), key
+            value = value.half().float() if form == "half" else value
+            assert state[key].dtype == torch.float32 and torch.equal(state[key], value), key
     assert loaded[2].size == 8
     assert loaded[2].mean.flatten().tolist() == pytest.approx([0.4815, 0.4578, 0.4082], abs=1e-4)
-    other = pth(tmp_path / "other.pth", vision, text, **{"visual_encoder.cls_token": torch.ones(2)})
-    for path in (other, __file__.replace("test_blip.py", "test_frames.py")):
-        with pytest.raises(OSError, match="it is not BLIP's model_large.pth"):
-            blip._load_pth(path)
+
+
+def test_salesforces_file_as_safetensors(tmp_path, encoders):
+    path = pth(tmp_path / "model_large.pth", *encoders)
+    save_file(torch.load(path)["model"], tmp_path / "model_large.safetensors")
+    vision, *_ = blip.load_blip(str(tmp_path / "model_large.safetensors"))
+    expected = encoders[0].post_layernorm.weight
+    assert torch.equal(vision.post_layernorm.weight, expected)
+
+
+def test_another_file_is_refused(tmp_path, encoders):
+    changed = {"visual_encoder.cls_token": torch.ones(2)}
+    other = pth(tmp_path / "other.pth", *encoders, **changed)
+    with pytest.raises(OSError, match="^it is not BLIP's model_large.pth: .*class_embedding"):
+        blip.load_blip(other)
+    (tmp_path / "page.pth").write_text("<html>")
+    with pytest.raises(OSError, match="^it is a web page saved under that name; download the"):
+        blip.load_blip(str(tmp_path / "page.pth"))
 
 
 def test_the_tokenizer_of_salesforces_file(tmp_path):
-    path = str(tmp_path / "model_large.pth")
-    assert blip.tokenizer_source(path) == "google-bert/bert-base-uncased"
+    path = tmp_path / "model_large.pth"
+    with pytest.raises(FileNotFoundError) as caught:
+        blip.tokenizer_source(str(path))
+    message = str(caught.value)
+    assert message.startswith(f"blip_model: there is no file {path}; download BLIP's pretrained")
+    assert "/BLIP/models/model_large.pth to there, and vocab.txt of " in message
+    path.touch()
+    assert blip.tokenizer_source(str(path)) == "google-bert/bert-base-uncased"
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
-    assert blip.tokenizer_source(path) == str(tmp_path)
+    assert blip.tokenizer_source(str(path)) == str(tmp_path)
     assert blip.tokenizer_source("Salesforce/blip") == "Salesforce/blip"

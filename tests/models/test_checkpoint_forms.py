@@ -89,7 +89,7 @@ FORMS = {  # what is saved, of a state dict, and what is said of it besides
         None,
     ),
     "bare": (lambda s: s, None),
-    "bare with a number": (lambda s: {**s, "epoch": 3}, None),
+    "bare with settings": (lambda s: {**s, "epoch": 3, "model": {"name": "arldm"}}, None),
     "model": (lambda s: {"model": s}, None),
     "wrapped twice": (lambda s: {"model": {"state_dict": s}, "step": 1}, None),
     "DeepSpeed's model": (lambda s: {"module": prefixed("_forward_module.", s)}, None),

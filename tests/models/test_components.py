@@ -165,6 +165,12 @@ def test_a_model_that_is_nowhere_is_named(base, key, source):
     assert "\n" not in str(error.value)
 
 
+def test_a_single_file_is_no_diffusion_model(base, tmp_path):
+    (tmp_path / "v1-5-pruned.ckpt").touch()
+    with pytest.raises(FileNotFoundError, match="^diffusion_model: .* is a file; give a folder"):
+        load((tmp_path / "v1-5-pruned.ckpt",), blip_model=str(base[0] / "blip"))
+
+
 @pytest.mark.parametrize("file, key", [
     ("tokenizer", "diffusion_model"), ("tokenizer/tokenizer.json", "diffusion_model"),
     ("text_encoder", "diffusion_model"), ("unet/diffusion_pytorch_model.safetensors",

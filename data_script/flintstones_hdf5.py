@@ -6,6 +6,8 @@ The folder holds what the set's authors published:
     following_cache4.pkl                  id -> the ids that follow it; stories have exactly four
     flintstones_annotations_v1-0.json     [{"globalID": id, "description": caption}, ...]
     video_frames_sampled/ID.npy           (frames, 128, 128, 3) uint8 RGB, one shot
+    labels.pkl                            id -> seven zeros and ones, who is there; may be missing
+    labels_bg.pkl                         {"label": id -> 323 zeros and ones}, backgrounds; likewise
 
 The .pkl and .npy files are read as plain data: nothing in them can run.
 """
@@ -21,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
+from data_script.picture_labels import REMEDY, Marks, add_labels, read_marks
 from data_script.safe_pickle import load_npy, load_pickle, text
 from data_script.story_builder import (
     FRAMES,
@@ -34,6 +37,9 @@ from data_script.story_builder import (
     run,
 )
 from datasets.story_hdf5 import SPLITS, is_story_id
+
+CHARACTERS = ("wilma", "fred", "betty", "barney", "dino", "pebbles", "mr slate")
+BACKGROUNDS = tuple(f"background_{number:03d}" for number in range(323))  # they have no names
 
 
 def load_shot(path: Path) -> np.ndarray:
@@ -92,6 +98,20 @@ def _captions(path: Path) -> dict[str, str]:
         ) from None
 
 
+def _labels(data_dir: Path) -> tuple[Marks | None, Marks | None]:
+    """Who is there, and where, as far as the folder has labels."""
+    cast, place = data_dir / "labels.pkl", data_dir / "labels_bg.pkl"
+    found: list[Marks | None] = [None, None]
+    if cast.is_file():
+        found[0] = Marks(cast, CHARACTERS, read_marks(cast, load_pickle(cast)))
+    if place.is_file():
+        content = load_pickle(place)
+        if not isinstance(content, dict) or "label" not in content:
+            raise ValueError(f"{place} is not a dict with labels under 'label': {REMEDY}")
+        found[1] = Marks(place, BACKGROUNDS, read_marks(place, content["label"]))
+    return found[0], found[1]
+
+
 def build_flintstones_file(
     data_dir: str | os.PathLike,
     save_path: str | os.PathLike,
@@ -100,10 +120,19 @@ def build_flintstones_file(
 ) -> Report:
     """Build the story file from the raw folder."""
     stories, left_out = read_stories(Path(data_dir))
+    cast, place = _labels(Path(data_dir))
+    notes, vocabulary = [], None
+    if cast or place:
+        stories, notes = add_labels(stories, lambda path: path.stem, cast, place)
+        vocabulary = {"characters": CHARACTERS}  # evaluation asks for them in any case
+        if place:
+            vocabulary["places"] = BACKGROUNDS
     description = f"FlintstonesSV, built by flintstones_hdf5.py from {Path(data_dir).name}"
-    return build_stories(
-        save_path, stories, load_shot, description, left_out, skip_broken, num_process
+    report = build_stories(
+        save_path, stories, load_shot, description, left_out, skip_broken, num_process, vocabulary
     )
+    report.notes += notes
+    return report
 
 
 def main() -> None:

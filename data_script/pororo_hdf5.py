@@ -7,20 +7,29 @@ The folder holds what the set's authors published:
     following_cache4.npy        the four pictures that follow it
     train_seen_unseen_ids.npy   which stories are for training, validation, testing
     .../N.png                   pictures, each a column of the frames of one shot
+    labels.npy                  picture -> nine zeros and ones, who is there; it may be missing
 
-The four .npy files are read as plain data: nothing in them can run.
+The .npy files are read as plain data: nothing in them can run.
+
+Nobody has published who the nine columns of labels.npy are. The captions tell: a column takes the
+name it agrees with beyond doubt, the others are called character_0 to character_8. See
+pororo_labels.py, and give all nine with --characters to name them yourself.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
+from data_script.column_names import agreement, name_columns
+from data_script.picture_labels import Marks, add_labels, read_marks
 from data_script.raw_pictures import load_strip
 from data_script.safe_pickle import load_npy, text
 from data_script.story_builder import (
@@ -34,6 +43,8 @@ from data_script.story_builder import (
     run,
 )
 from datasets.story_hdf5 import SPLITS
+
+CHARACTERS = ("pororo", "loopy", "eddy", "harry", "poby", "tongtong", "crong", "rody", "petty")
 
 
 def read_stories(data_dir: Path) -> list[RawStory]:
@@ -90,6 +101,43 @@ def _ids(path: Path, count: int) -> list[list[int]]:
     return checked
 
 
+def compare_labels(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Who is shown, (N, 9) bool, in the N pictures that have both a caption and labels; how far the
+    nine columns agree with the mention of CHARACTERS, (9, 9)."""
+    shown = _labels(data_dir / "labels.npy")
+    captions = _captions(data_dir / "descriptions.npy")
+    both = [picture for picture in shown if captions.get(picture)]
+    columns = np.array([shown[picture] for picture in both]).reshape(-1, len(CHARACTERS))
+    return columns, agreement(columns, [captions[picture] for picture in both], CHARACTERS)
+
+
+def _labels(path: Path) -> dict[str, np.ndarray]:
+    content = load_npy(path)
+    content = content.item() if content.size == 1 else content
+    return Marks(path, CHARACTERS, read_marks(path, content)).pictures
+
+
+def _marks(data_dir: Path, characters: Sequence[str] | None) -> tuple[Marks | None, list[str]]:
+    """The labels with names for their columns, if there are any, and how they were named."""
+    path = data_dir / "labels.npy"
+    if characters is not None and len({*characters} - {""}) != len(CHARACTERS):
+        raise ValueError(
+            f"--characters is {' '.join(characters)}: give {len(CHARACTERS)} different names"
+        )
+    if not path.is_file():
+        if characters is not None:
+            raise FileNotFoundError(f"{path}, which --characters names, does not exist: add it")
+        return None, []
+    if characters is not None:
+        return Marks(path, characters, _labels(path)), []
+    names = name_columns(compare_labels(data_dir)[1], CHARACTERS)
+    note = (
+        f"columns of labels.npy: {' '.join(names)}, as captions tell; "
+        f"python data_script/pororo_labels.py --data_dir {data_dir} shows why"
+    )
+    return Marks(path, names, _labels(path)), [note]
+
+
 def _picture_name(value: object, data_dir: Path) -> str:
     try:
         name = text(value)
@@ -110,18 +158,31 @@ def build_pororo_file(
     save_path: str | os.PathLike,
     skip_broken: bool = False,
     num_process: int | None = None,
+    characters: Sequence[str] | None = None,
 ) -> Report:
-    """Build the story file from the raw folder."""
-    stories = read_stories(Path(data_dir))
-    description = f"PororoSV, built by pororo_hdf5.py from {Path(data_dir).name}"
-    return build_stories(
+    """Build the story file from the raw folder; `characters` names the columns of its labels."""
+    folder = Path(data_dir)
+    cast, notes = _marks(folder, characters)
+    stories, vocabulary = read_stories(folder), None
+    if cast is not None:
+        stories, missing = add_labels(stories, partial(_picture_id, folder), cast)
+        notes, vocabulary = notes + missing, {"characters": list(cast.names)}
+    description = f"PororoSV, built by pororo_hdf5.py from {folder.name}"
+    report = build_stories(
         save_path,
         stories,
         load_strip,
         description,
         skip_broken=skip_broken,
         num_process=num_process,
+        label_vocabulary=vocabulary,
     )
+    report.notes += notes
+    return report
+
+
+def _picture_id(folder: Path, picture: Path) -> str:
+    return picture.relative_to(folder).as_posix().removesuffix(".png")
 
 
 def main() -> None:
@@ -132,6 +193,12 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True, help="folder of the raw download")
     parser.add_argument(
         "--skip_broken", action="store_true", help="leave out and count stories that are not whole"
+    )
+    parser.add_argument(
+        "--characters",
+        nargs=len(CHARACTERS),
+        metavar="NAME",
+        help="columns of labels.npy, in order",
     )
     args = parser.parse_args()
     run(

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -42,14 +42,17 @@ class RawStory:
     source: Path  # the file that tells it
     pictures: Sequence[Path]
     texts: Mapping[str, Sequence[str]]
+    labels: Sequence[Mapping] | None = None  # one a picture
 
 
 @dataclass
 class Report:
-    """How many stories were kept a split, and how many left out a (split, reason)."""
+    """How many stories were kept a split, and how many left out a (split, reason); and what else
+    there is to say."""
 
     kept: Counter[str]
     left_out: Counter[tuple[str, str]]
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"{'split':8}{'kept':>8}{'left out':>10}"]
@@ -59,7 +62,7 @@ class Report:
         for split in SPLITS:
             for (s, why), n in self.left_out.most_common():
                 lines += [f"left out of {s}: {n}, {why}"] if s == split else []
-        return "\n".join(lines)
+        return "\n".join(lines + self.notes)
 
 
 def load_json(path: Path) -> object:
@@ -85,12 +88,14 @@ def build_stories(
     left_out: Mapping[tuple[str, str], int] | None = None,
     skip_broken: bool = False,
     num_process: int | None = None,
+    label_vocabulary: Mapping[str, Sequence[str]] | None = None,
 ) -> Report:
     """Check all stories, then encode and write them -> who was kept and who was not, and why.
 
     load: path -> (H, W, 3) uint8 RGB, or a ValueError that names the path; sent to the processes.
     left_out: what the set's own rules have left out before. skip_broken: leave out and count what
-    is otherwise an error. Nothing is left behind if anything fails.
+    is otherwise an error. label_vocabulary: all names in the stories' labels, if they have any.
+    Nothing is left behind if anything fails.
     """
     report = Report(Counter(), Counter(left_out or {}))
 
@@ -105,14 +110,16 @@ def build_stories(
         known.add(story.name)
         broken(story, *fault) if fault else good.append(story)
     _refuse_empty(save_path, Counter(story.split for story in good), report)
-    attributes = {"description": description}
+    attributes: dict[str, object] = {"description": description}
+    if label_vocabulary:
+        attributes["label_vocabulary"] = label_vocabulary
     with StoryWriter(save_path, FRAMES, tuple(good[0].texts), attributes) as writer:
         with closing(_encoded(load, good, num_process or os.cpu_count() or 1)) as pictures:
             for story, result in zip(tqdm(good, "building", unit="story"), pictures, strict=True):
                 if isinstance(result, Exception):
                     broken(story, "a picture is broken", result)
                 else:
-                    writer.add(story.split, result, story.texts, story.name)
+                    writer.add(story.split, result, story.texts, story.name, story.labels)
         report.kept.update(writer.counts)
         _refuse_empty(save_path, report.kept, report)
     return report

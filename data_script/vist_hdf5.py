@@ -5,9 +5,9 @@
     images/ID.jpg                                          fetch with vist_img_download.py
 
 Kept are the stories of five pictures that are all there and whole, each with a caption in
-isolation; of several such captions the longest is taken. Links to pictures rot, so stories that
-lack something are left out and counted, never an error. Pictures are shrunk to a shorter side of
-512 if they are larger.
+isolation; of several such captions, in whichever of the three files, the longest is taken. Links to
+pictures rot, so stories that lack something are left out and counted, never an error. Pictures are
+shrunk to a shorter side of 512 if they are larger.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ def read_stories(
         raise FileNotFoundError(f"{img_dir} is not a folder: correct --img_dir")
     stories: list[RawStory] = []
     left_out: Counter[tuple[str, str]] = Counter()
+    isolated: dict[str, str] = {}  # of all splits: a picture's captions may be in another's file
     for split in SPLITS:
-        isolated: dict[str, str] = {}
         for _, picture, text in _annotations(
             dii_json_dir / f"{split}.description-in-isolation.json"
         ):
             isolated[picture] = max(isolated.get(picture, ""), text, key=len)
+    for split in SPLITS:
         source = sis_json_dir / f"{split}.story-in-sequence.json"
         told: dict[str, list[tuple[str, str]]] = {}
         for story, picture, text in _annotations(source):

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -33,9 +32,10 @@ from tqdm import tqdm
 
 from evaluation.features import Encoder
 from evaluation.options import option, parse
-from evaluation.samples import Samples, read_picture, read_samples, replacing
+from evaluation.samples import Samples, places_of, read_picture, read_samples, replacing
 from evaluation.weights import file_hash, load_weights
 
+UNKNOWN = -100  # a background that PyTorch's cross-entropy leaves out
 SIDE, SMALLEST = 299, 75  # of the field; of what Inception v3 can take
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -56,7 +56,11 @@ class Training:
 
 
 class LabelledFrames(Dataset):
-    """(picture (3, side, side), characters (C,) 0/1, background index) from a samples folder."""
+    """(picture (3, side, side), characters (C,) 0/1, background index) from a samples folder.
+
+    The index is -100 where not exactly one background is there, which the loss leaves out; frames
+    whose characters nobody knows are left out altogether.
+    """
 
     def __init__(self, samples: Samples, held_out: bool, side: int = SIDE) -> None:
         vocabulary, self.side = samples.vocabulary or {}, side
@@ -70,13 +74,14 @@ class LabelledFrames(Dataset):
                     raise ValueError(f"{samples.folder}: story {story.story_id!r} has no labels")
                 frames = story.reference_frames or story.frames
                 self._check(story.labels, f"{samples.folder}: story {story.story_id!r}")
-                self.frames += zip(frames, story.labels, strict=True)
+                both = zip(frames, story.labels, strict=True)
+                self.frames += [(frame, label) for frame, label in both if "cast" in label]
 
     def _check(self, labels: list[dict], where: str) -> None:
         for label in labels:
-            strange = set(label.get("cast", ["no cast"])) - set(self.characters)
-            if self.places and label.get("place") not in self.places:
-                strange.add(label.get("place", "no place"))
+            strange = set(label.get("cast", ())) - set(self.characters)
+            if self.places:
+                strange |= set(places_of(label)) - set(self.places)
             if strange:
                 raise ValueError(
                     f"{where} has label {min(map(str, strange))!r}, which is not in "
@@ -89,7 +94,8 @@ class LabelledFrames(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         path, label = self.frames[index]
         there = torch.tensor([float(name in label["cast"]) for name in self.characters])
-        place = self.places.index(label["place"]) if self.places else 0
+        places = places_of(label)
+        place = self.places.index(places[0]) if self.places and len(places) == 1 else UNKNOWN
         return prepare(path, self.side), there, place
 
 
@@ -108,6 +114,11 @@ def train(options: Training) -> dict[str, float] | None:
     training, test = (LabelledFrames(samples, part, side) for part in (False, True))
     if len(training) < 2:
         raise ValueError(f"{options.data} has {len(training)} frames to train on: give more")
+    if training.places and all(len(places_of(label)) != 1 for _, label in training.frames):
+        raise ValueError(
+            f"{options.data} has no frame with one known background: give some, or take places out "
+            "of label_vocabulary.json"
+        )
     torch.manual_seed(options.seed)
     network = _network(len(training.characters) + len(training.places), side >= SIDE)
     if options.init:
@@ -212,21 +223,27 @@ def classifier_encoder(
 def _loss(logits: Tensor, there: Tensor, place: Tensor) -> Tensor:
     characters, places = logits.split([there.shape[1], logits.shape[1] - there.shape[1]], dim=1)
     loss = F.binary_cross_entropy_with_logits(characters, there)
-    return loss + F.cross_entropy(places, place) if places.shape[1] else loss
+    if not places.shape[1] or (place == UNKNOWN).all():  # the mean of none would be no number
+        return loss
+    return loss + F.cross_entropy(places, place, ignore_index=UNKNOWN)
 
 
 @torch.inference_mode()
 def _error(network: nn.Module, frames: LabelledFrames, options: Training) -> dict | None:
-    """Share of frames with a wrong cast, and with a wrong background."""
-    wrong = []
+    """Share of frames with a wrong cast, and with a wrong background where it is known."""
+    wrong: list[Tensor] = []
     for pictures, there, place in DataLoader(frames, options.batch_size):
         logits = network(pictures.to(options.device)).cpu()
         cast = ((logits[:, : there.shape[1]] > 0) != there.bool()).any(1)
         rest = logits[:, there.shape[1] :]
-        wrong.append(np.stack([cast, rest.argmax(1) != place if rest.shape[1] else cast], 1))
+        background = (rest.argmax(1) != place).float() if rest.shape[1] else cast.float()
+        if rest.shape[1]:
+            background[place == UNKNOWN] = torch.nan
+        wrong.append(torch.stack([cast.float(), background], 1))
     if not wrong:
         return None
-    return dict(zip(("cast", "place"), np.concatenate(wrong).mean(0).tolist(), strict=True))
+    means = zip(("cast", "place"), torch.cat(wrong).nanmean(0).tolist(), strict=True)
+    return {key: mean for key, mean in means if mean == mean}  # of no known one it is no number
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from evaluation.frechet import FrechetAgainst
 from evaluation.judge import Judge
 from evaluation.kid import KernelAgainst
 from evaluation.material import Material
+from evaluation.samples import places_of
 
 
 @dataclass
@@ -119,7 +120,8 @@ def _lpips_adjacent(material: Material, tools: Tools) -> np.ndarray:
 
 
 def _classified(material: Material, tools: Tools) -> tuple[np.ndarray, ...]:
-    """Truth and reading of characters (n, C) bool and of backgrounds (n,), over drawn frames."""
+    """Of the n drawn frames: characters there and read, (n, C) bool; backgrounds there, (n, P)
+    bool, and the one read, (n,); whose cast is known, (n,) bool."""
     characters, places = (tools.vocabulary[key] for key in ("characters", "places"))
     labels = [
         label
@@ -127,29 +129,38 @@ def _classified(material: Material, tools: Tools) -> tuple[np.ndarray, ...]:
         for label, counts in zip(story.labels, drawn, strict=True)
         if counts
     ]
-    true = np.array([[name in label["cast"] for name in characters] for label in labels])
-    place = np.array([places.index(label["place"]) if places else 0 for label in labels])
+    true = np.array([[name in label.get("cast", ()) for name in characters] for label in labels])
+    place = np.array([[name in places_of(label) for name in places] for label in labels])
     logits = tools.features(material.pictures[material.drawn], "classifier")
     read = logits[:, : len(characters)] > 0  # sigmoid > 0.5
     rest = logits[:, len(characters) :]
-    return true, read, place, rest.argmax(1) if places else place
+    known = np.array(["cast" in label for label in labels])
+    return true, read, place, rest.argmax(1) if places else None, known
 
 
 def _character_f1(material: Material, tools: Tools) -> np.ndarray:
-    true, read, *_ = _classified(material, tools)
+    true, read, _, _, known = _classified(material, tools)
     counts = np.zeros((*material.drawn.shape, 2))
-    counts[material.drawn] = np.stack([2 * (true & read).sum(1), true.sum(1) + read.sum(1)], 1)
+    sizes = np.stack([2 * (true & read).sum(1), true.sum(1) + read.sum(1)], 1)
+    counts[material.drawn] = sizes * known[:, None]
     return counts
 
 
 def _frame_accuracy(material: Material, tools: Tools) -> np.ndarray:
-    true, read, *_ = _classified(material, tools)
-    return _at(material.drawn, (true == read).all(1))
+    true, read, _, _, known = _classified(material, tools)
+    return _at_known(material, known, (true == read).all(1))
 
 
 def _background_accuracy(material: Material, tools: Tools) -> np.ndarray:
-    *_, true, read = _classified(material, tools)
-    return _at(material.drawn, true == read)
+    """Of several backgrounds that are there any is right; a frame without one does not count."""
+    _, _, true, read, _ = _classified(material, tools)
+    return _at_known(material, true.any(1), true[np.arange(len(read)), read])
+
+
+def _at_known(material: Material, known: np.ndarray, right: np.ndarray) -> np.ndarray:
+    where = material.drawn.copy()
+    where[material.drawn] = known
+    return _at(where, right[known])
 
 
 def _cartoon(name: str) -> FrameMetric:

@@ -17,7 +17,7 @@ from evaluation.metrics import GROUPS, METRICS, SET_METRICS, Tools
 from evaluation.options import Options, check, option
 from evaluation.paper_table import check_column
 from evaluation.report import clip_name
-from evaluation.samples import MANIFEST, Samples
+from evaluation.samples import MANIFEST, Samples, places_of
 from evaluation.weights import INCEPTION, LPIPS_BACKBONES, file_hash, find_weights
 
 CLASSIFIER_MAKER = "python -m evaluation.classifier train makes one"
@@ -134,11 +134,17 @@ def _require(path: str | None, metric: str, key: str, hint: str) -> None:
 def _check_classifier(names: Sequence[str], samples: Samples, about: dict) -> None:
     if "background_accuracy" in names and not about["places"]:
         raise ValueError("background_accuracy needs a classifier with backgrounds: train one")
+    labels = [label for story in samples.stories for label in story.labels or ()]
+    for name in names:
+        what = "backgrounds" if name == "background_accuracy" else "characters"
+        told = places_of if what == "backgrounds" else lambda label: "cast" in label
+        if not any(map(told, labels)):
+            raise ValueError(f"{name} needs labels that say the {what}; {samples.folder} has none")
     for story in samples.stories:
         for label in story.labels or ():
             strange = set(label.get("cast", ())) - set(about["characters"])
-            if about["places"] and label.get("place") not in about["places"]:
-                strange.add(label.get("place"))
+            if about["places"]:
+                strange |= set(places_of(label)) - set(about["places"])
             if strange:
                 raise ValueError(
                     f"story {story.story_id!r} has label {min(map(str, strange))!r}, which the "

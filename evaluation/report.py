@@ -45,8 +45,8 @@ def protocol(name: str, options: Options, tools: Tools) -> str:
             words += f", at {side} instead of 299 pixels"
     if not labels:
         return words.format(**vars(options), clip=clip_name(options))
-    known = reader.get("known_error")
-    error = f"{max(known[key] for key in labels):.2%}" if known else "unknown"
+    known = reader.get("known_error") or {}
+    error = f"{max(known[key] for key in labels):.2%}" if {*labels} <= {*known} else "unknown"
     return f"{words}, own error {error}"
 
 

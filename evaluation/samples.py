@@ -107,6 +107,13 @@ def check_vocabulary(vocabulary: object, where: str, optional: Sequence[str] = (
                              f"{names!r}: build the story file again")
 
 
+def places_of(label: dict) -> list[str]:
+    """The backgrounds a label names: usually one, but FlintstonesSV knows several or none as well.
+    """
+    place = label.get("place", [])
+    return place if isinstance(place, list) else [place]
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary file beside `path` to write; it takes the name `path` when all went well."""

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
 __all__ = ["SamplesFolder", "SamplesWriter"]
 
@@ -131,7 +133,11 @@ class SamplesFolder:
 
 
 class SamplesWriter(BasePredictionWriter):
-    """Puts each predicted batch into a `SamplesFolder` as soon as it is drawn."""
+    """Puts each predicted batch into a `SamplesFolder` as soon as it is drawn.
+
+    A story's real frames keep their own size, but where they differ they are brought to the drawn
+    ones': metrics compare neighbours.
+    """
 
     def __init__(self, folder: SamplesFolder) -> None:
         super().__init__(write_interval="batch")
@@ -149,7 +155,15 @@ class SamplesWriter(BasePredictionWriter):
             captions = batch["captions"][i]
             # An own story's frames are the given one at most: nothing to compare with.
             reference = references[i] if len(references[i]) == len(captions) else ()
+            if len({picture.shape for picture in reference}) > 1:
+                reference = [_resized(picture, frames.shape[2:4]) for picture in reference]
             self.folder.add(story_id, captions, frames[i], reference, labels[i], weights[i])
+
+
+def _resized(picture: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(H, W, 3) uint8 at another height and width."""
+    resized = F.resize(torch.from_numpy(picture).permute(2, 0, 1), list(size), antialias=True)
+    return resized.permute(1, 2, 0).numpy()
 
 
 def _rounded(weights: Tensor) -> list[list[list[float]]]:

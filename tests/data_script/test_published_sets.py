@@ -180,6 +180,27 @@ def test_vist_leaves_out_broken_pictures_and_bad_captions(tmp_path):
     assert file.captions(0) == stories["train"][2][2]["sis"]
 
 
+def test_vist_captions_in_isolation_come_from_all_splits(tmp_path):
+    """The longest wins wherever it is, and a story needs none in its own split's file."""
+    stories = raw_sets.vist(tmp_path / "v")
+    files = {
+        split: tmp_path / "v" / "dii" / f"{split}.description-in-isolation.json" for split in SPLITS
+    }
+    rows = {split: json.loads(path.read_text())["annotations"] for split, path in files.items()}
+    first, second = (rows["train"][i][0]["photo_flickr_id"] for i in (0, 3))
+    moved = [row for row in rows["train"] if row[0]["photo_flickr_id"] == first]
+    rows["train"] = [row for row in rows["train"] if row not in moved]
+    rows["test"] += moved
+    rows["val"].append([{"photo_flickr_id": second, "original_text": "a dog, by far the longest"}])
+    for split, path in files.items():
+        path.write_text(json.dumps({"annotations": rows[split]}))
+    report = build("vist", tmp_path / "v", tmp_path / "v.h5")
+    assert report.kept == raw_sets.STORIES
+    told = stories["train"][0][2]["dii"]
+    captions = StoryFile(tmp_path / "v.h5", "train", "dii").captions(0)
+    assert captions == [told[0], "a dog, by far the longest", *told[2:]]
+
+
 def test_skip_broken_leaves_out_what_would_be_an_error(tmp_path):
     stories = raw_sets.pororo(tmp_path / "raw")
     names = np.load(tmp_path / "raw" / "img_cache4.npy")

@@ -14,8 +14,9 @@ from PIL import Image
 
 from datasets import inspect
 from datasets.contact_sheet import CELL, GAP, draw_contact_sheet
+from datasets.damage import leave_out
 from datasets.inspect import inspect_story_file, summary, token_counter
-from datasets.story_hdf5 import SPLITS, StoryWriter
+from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = [(250, 30, 0), (0, 200, 90)]
@@ -52,7 +53,7 @@ def test_counts(tmp_path):
     assert found.captions["test", "sis"].lengths == [4, 5]
     table = summary(found, "words", 5).splitlines()
     assert table[0] == "a small file" and table[3].split()[-3:] == ["over", "5", "(words)"]
-    assert table[4].split() == ["train", "dii", "3", "6", "1", "5.3", "12", "1"]
+    assert table[4].split() == ["train", "dii", "3", "0", "6", "1", "5.3", "12", "1"]
     assert "12 pictures decode, 1 sizes, most often 8x8 (12)" in table[-1]
 
 
@@ -103,8 +104,8 @@ def shorter(key: str, n: int):
 PROBLEMS = {
     "cut picture": (edited(cut_picture), ["story 2 of 'train' is broken (image1: the picture can"]),
     "two problems": (
-        edited(lambda f: (cut_picture(f), f["val/text"].__setitem__(1, "only one"))),
-        ["story 2 of 'train' is broken (image1", "story 1 of 'val' is broken (1 captions in 'text"],
+        edited(lambda f: (cut_picture(f), f["val/image0"].__setitem__(1, f["val/image0"][1][:9]))),
+        ["story 2 of 'train' is broken (image1", "story 1 of 'val' is broken (image0"],
     ),
     "no split": (edited(lambda f: f.pop("val")), ["has no group 'val'"]),
     "no text": (edited(lambda f: f.pop("test/text")), ["has no data set 'text' in 'test'"]),
@@ -114,7 +115,7 @@ PROBLEMS = {
     ),
     "one picture": (
         edited(lambda f: f.pop("val/image1")),
-        ["(2 captions in 'text')", "(2 captions in 'text')", "'val' has 1 pictures a story, other"],
+        ["'val' has 1 pictures a story, other"],
     ),
     "fewer pictures": (shorter("train/image1", 2), ["index 2 is out of bounds"]),
     "fewer texts": (shorter("train/text", 2), ["lengths in 'train' differ"]),
@@ -124,7 +125,7 @@ PROBLEMS = {
     ),
     "not text": (
         edited(lambda f: (f.pop("val/text"), f.create_dataset("val/text", data=[1, 2]))),
-        ["story 0 of 'val'", "story 1 of 'val'"],
+        ["'text' in 'val' is no text"],
     ),
 }
 
@@ -175,7 +176,60 @@ def test_a_listing_has_an_end(tmp_path):
         for i in range(50):
             file["train/text"][i] = "one"
     lines = summary(inspect_story_file(path, words), "words", None).splitlines()
-    assert "50 problems:" in lines and lines[-1] == "… and 30 more"
+    assert "50 left out:" in lines and lines[-1] == "… and 30 more"
+
+
+def test_stories_that_are_left_out_are_counted_and_no_problem(tmp_path):
+    path = story_file(tmp_path / "s.h5", keys=("dii", "sis"))
+    with h5py.File(path, "a") as file:
+        file["train/dii"][1] = "only one"
+        file["train/image1"][1] = file["train/image1"][1][:60]  # a story that `sis` has whole
+    found = inspect_story_file(path, words)
+    assert [found.captions["train", key].stories for key in ("dii", "sis")] == [2, 3]
+    (problem,) = found.problems
+    assert "story 1 of 'train' is broken (image1" in problem
+    shown = summary(found, "words", None)
+    assert "1 left out:\nstory 1 of 'train': 1 captions in 'dii' for 2 pictures" in shown
+    assert shown.splitlines()[4].split()[:4] == ["train", "dii", "2", "1"]
+
+
+def test_the_sheet_keeps_pictures_and_captions_of_one_story_together(tmp_path):
+    path = story_file(tmp_path / "s.h5", keys=("dii", "sis"), counts=(3, 1, 1))
+    draw_contact_sheet(path, tmp_path / "whole.png", ("dii", "sis"))
+    with h5py.File(path, "a") as file:
+        file["train/sis"][0] = "only one"
+        file["train/story_id"][0] = "left-out"
+    draw_contact_sheet(path, tmp_path / "less.png", ("dii", "sis"))
+    whole, less = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("whole", "less"))
+    # Every row but the first stays as it was, captions under both keys included.
+    np.testing.assert_array_equal(whole[-len(less) :], less)
+    assert 0 < len(less) < len(whole)
+
+
+def test_what_cannot_be_read_is_left_out_from_then_on(tmp_path, monkeypatch, capsys):
+    path = story_file(tmp_path / "s.h5", counts=(3, 2, 2))
+    with h5py.File(path, "a") as file:
+        cut_picture(file)
+        file["test/image0"][0] = np.frombuffer(b"<html>", np.uint8)
+    assert run(monkeypatch, path) == 1
+    assert run(monkeypatch, path, "--leave_out", "--quick") == 2
+    assert [len(StoryFile(path, split)) for split in SPLITS] == [3, 2, 2]
+    assert run(monkeypatch, path, "--leave_out") == 0
+    assert "left out from now on: 2 of the stories above" in capsys.readouterr().out
+    assert [len(StoryFile(path, split)) for split in SPLITS] == [2, 2, 1]
+    assert StoryFile(path, "test").story_id(0) == "test1"
+    with h5py.File(path, "a") as file:
+        file["train/image0"][0] = file["train/image0"][0][:60]
+    assert run(monkeypatch, path, "--leave_out") == 0  # in addition to the first
+    assert StoryFile(path, "train").rows == [1]
+    assert run(monkeypatch, path) == 0
+    assert "story 2 of 'train': found to be unreadable before" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_to_is_said(tmp_path):
+    path = story_file(tmp_path / "s.h5")
+    with h5py.File(path), pytest.raises(OSError, match="cannot write .*s.h5: make it writable"):
+        leave_out(path, {"train": [0]})
 
 
 @pytest.mark.parametrize("strip", [False, True])

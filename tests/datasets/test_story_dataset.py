@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -201,20 +202,34 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
     wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
     tall = wide.transpose(1, 0, 2).copy()
     path = build(tmp_path / "s.h5", [[wide, tall, noise(16, 16)]], key="dii")
-    item = dataset(path, "val", "vistdii", raw_frames=True)[0]
+    item = dataset(path, "val", "vistdii", raw_frames=True, independent_crops=True)[0]
     np.testing.assert_array_equal(uint8(item["target_images"][0])[0, :, 0], np.arange(8, 16))
     np.testing.assert_array_equal(uint8(item["target_images"][1])[:, 0, 0], np.arange(8, 16))
-    assert item["frames"].shape == (K, 8, 8, 3)  # sizes differ: all brought to image_size
+    assert [frame.shape for frame in item["frames"]] == [(8, 8, 3), (8, 8, 3), (16, 16, 3)]
     np.testing.assert_array_equal(item["frames"][0], wide[:, 8:16])
 
-    training = dataset(path, "train", "vistdii")
-    starts = set()
-    for epoch in range(200):
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_targets_and_history_are_cropped_alike_unless_asked_otherwise(tmp_path, apart):
+    """Training shows every part equally often, and apart the two know nothing of each other."""
+    wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
+    path = build(tmp_path / "s.h5", [[wide, wide.transpose(1, 0, 2).copy()]], key="dii")
+    training = dataset(path, "train", "vistdii", independent_crops=apart)
+    starts = []  # of both pictures' targets and histories
+    for epoch in range(600):
         item = training[epoch]
-        left, top = (int(uint8(target)[0, 0, 0]) for target in item["target_images"][:2])
-        assert item["history_images"][:2, 0, 0, 0].tolist() == [left + 3.5, top + 3.5]
-        starts.add(left)
-    assert starts == set(range(17))
+        shown = [int(uint8(target)[0, 0, 0]) for target in item["target_images"]]
+        starts.append([*shown, *(item["history_images"][:, 0, 0, 0] - 3.5).tolist()])
+    starts = np.array(starts)
+    for column in starts.T:
+        assert set(column) == set(range(17))
+    related = np.corrcoef(starts.T)
+    assert abs(related[0, 1]) < 0.15  # pictures of a story are cropped each for itself
+    if apart:
+        assert np.abs(related[:2, 2:]).max() < 0.15
+        assert (starts[:, :2] == starts[:, 2:]).mean() < 0.12  # 1 in 17 by chance
+    else:
+        np.testing.assert_array_equal(starts[:, :2], starts[:, 2:])
 
 
 def test_what_is_cached_stands_in_for_pictures(squares):
@@ -310,7 +325,7 @@ def test_bad_data_sets(squares, change, message):
 
 def test_bad_pictures(tmp_path):
     path = build(tmp_path / "s.h5", [[noise(9, 8), noise(8, 8)]])
-    with pytest.raises(ValueError, match="s.h5: image0 of story 0 is 8x9, not a column of square"):
+    with pytest.raises(ValueError, match="s.h5: image0 of story 0 of 'val' is 8x9, not a column"):
         dataset(path, spec="pororo")[0]
     path = build(tmp_path / "one.h5", [[noise(8, 8)]])
     with pytest.raises(ValueError, match="one.h5 has one picture a story: continuation needs two"):
@@ -375,3 +390,29 @@ def test_empty_splits(tmp_path):
     assert data.val_dataloader() == []
     with pytest.raises(ValueError, match="s.h5: split 'test' has no story: build it with some"):
         data.predict_dataloader()
+
+
+def test_damaged_stories_are_left_out_and_said_once(tmp_path):
+    path = build(tmp_path / "s.h5", [[strip(9, 40 * k) for k in range(K)] for _ in range(5)])
+    how = {"spec": SPECS["pororo"], "seed": 3}
+    whole = [chosen(dataset(path, "train", "pororo", seed=3), i) for i in range(5)]
+    with h5py.File(path, "a") as file:
+        file["train/text"][1] = "one|two"
+        file["val/text"][4] = "one|two|three|four"
+    with pytest.warns(UserWarning) as warned:
+        module(path, **how).setup("fit")
+    (message,) = (str(w.message) for w in warned)
+    assert "s.h5: 1 of 5 stories of 'train' (story 1: 2 captions in 'text' for 3 pic" in message
+    assert "and 1 of 5 stories of 'val' (story 4: 4 captions" in message
+    assert f"left out; python -m datasets.inspect {path} lists them" in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module(path, **how).setup("predict")  # the test split is whole
+        data = module(path, batch_size=1, **how)
+        names = [batch["story_id"][0] for batch in data.train_dataloader()]
+        assert sorted(names) == ["train0", "train2", "train3", "train4"]
+    left = dataset(path, "train", "pororo", seed=3)
+    # The others' frames are drawn as they were, and another epoch is as far away as there are.
+    assert [chosen(left, i) for i in range(4)] == [whole[i] for i in (0, 2, 3, 4)]
+    assert chosen(left, 4) == chosen(dataset(path, "train", "pororo", seed=3), 4)
+    assert left[4]["story_id"] == "train0" and left[5]["story_id"] == "train2"

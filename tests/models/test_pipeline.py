@@ -211,8 +211,9 @@ def test_continuation_starts_from_the_given_frame():
     drawn = predict(parts, CAPTIONS, ["a", "b"], task="continuation")
     given = random_frames(2, 2, 16)[:, 0]  # twice our size: fitted
     assert drawn.shape == (2, 2, 3, 8, 8)
-    pictures = [picture.permute(1, 2, 0).numpy() for picture in given]
-    assert torch.equal(drawn[:, 0], pipeline_of(parts).fit_frames(pictures))
+    halves = given.unflatten(-1, (8, 2)).unflatten(-3, (8, 2)).float().mean((-1, -3))
+    error = (drawn[:, 0].float() - halves).abs()  # antialiasing looks a little further than 2x2
+    assert error.mean() < 25 < (drawn[:, 0].float() - halves.flip(0)).abs().mean()
 
 
 def test_the_callback_is_called_every_step_and_may_change_the_latents():

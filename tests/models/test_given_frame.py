@@ -1,0 +1,76 @@
+"""The given frame of a continuation: BLIP sees in sampling what it saw in training, to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_parts import BLIP_SIZE, EPSILON, IMAGE_SIZE, MEAN, STD, build_parts
+from torchvision.transforms.v2 import functional as F
+
+from datasets.specs import SPECS
+from datasets.story_dataset import StoryDataset, collate
+from datasets.story_file import read_story_file
+from datasets.story_hdf5 import SPLITS, StoryWriter
+from models.story_model import StoryModel
+
+CAPTIONS = ["Luna sits.", "Pip waves."]
+WAYS = {"task": "continuation", "num_inference_steps": 1, "guidance_scale": 1.0, "seed": 0}
+# Height and width of the first pictures of two stories, neither BLIP's size nor the drawn ones'.
+SIZES = {"strip": [(40 * 5, 40), (33 * 3, 33)], "squash": [(40, 40), (50, 30)],
+         "shorter_side": [(40, 61), (57, 33)]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return build_parts(EPSILON)
+
+
+def what_blip_sees(parts, batch) -> torch.Tensor:
+    """The pictures (B, 3, h, w) that sampling's first history block is made of."""
+    seen = []
+    hook = parts.conditioner.vision_encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["pixel_values"]), with_kwargs=True
+    )
+    frames = StoryModel(parts, sampling={"scheduler": "ddim", **WAYS}).predict_step(batch, 0).frames
+    hook.remove()
+    assert frames.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE)  # the shown one is brought to this size
+    null, given = seen
+    assert len(null) == 1 and len(given) == len(batch["story_id"])
+    return given
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", SPECS)
+def test_sampling_sees_what_training_does(tmp_path, parts, name, split):
+    spec, random = SPECS[name], np.random.default_rng(0)
+    with StoryWriter(tmp_path / "s.h5", 2, (spec.text_key,)) as writer:
+        for i, size in enumerate(SIZES["strip" if spec.strip else spec.crop]):
+            pictures = [random.integers(0, 256, (*size, 3), np.uint8) for _ in range(2)]
+            pictures[1] = pictures[1][: size[1]]  # frames of a story may differ as well
+            for part in SPLITS:
+                writer.add(part, pictures, {spec.text_key: CAPTIONS}, f"{part}{i}")
+    data = StoryDataset(
+        tmp_path / "s.h5", split, spec, "continuation", IMAGE_SIZE, parts.history_transform,
+        parts.clip_tokenizer, parts.blip_tokenizer, parts.max_length, raw_frames=True,
+    )  # fmt: skip
+    batch = collate([data[0], data[1]])
+    assert batch["frames"][0][0].shape != batch["frames"][1][0].shape
+    given = what_blip_sees(parts, batch)
+    assert torch.equal(given, batch["history_images"][:, 0])
+
+
+def test_an_own_picture_of_any_size_is_resized_once(tmp_path, parts):
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 70, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "first.png")
+    (tmp_path / "mine.yaml").write_text(
+        "captions: [Luna sits., Pip waves.]\nfirst_frame: first.png"
+    )
+    batch = collate(read_story_file(tmp_path / "mine.yaml", continuation=True, longest=5))
+    given = what_blip_sees(parts, batch)
+    picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].double() / 255
+    once = F.resize(picture, [BLIP_SIZE, BLIP_SIZE], antialias=True)
+    expected = (once - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    # uint8 pictures are rounded to a grey level, which the smallest deviation makes 0.02
+    assert (given - expected).abs().max() < 0.02

@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from sample_folders import VOCABULARY, label, story
-
 from evaluation.cartoon_metrics import METRICS, chance, read_stories, score, story_note
 from evaluation.judge import Judge, JudgeNetwork
+from sample_folders import VOCABULARY, label, story
+
 from evaluation.samples import Samples
 
 

@@ -3,14 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from evaluation.bootstrap import interval, story_weights
+from evaluation.frechet import FrechetAgainst, Gaussian, frechet_distance
+from evaluation.kid import KernelAgainst
 from scipy.linalg import sqrtm
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
-
-from evaluation.bootstrap import interval, story_weights
-from evaluation.frechet import FrechetAgainst, Gaussian, frechet_distance
-from evaluation.kid import KernelAgainst
 
 
 def features(count, width, seed):

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluation.features import Encoder, FeatureCache, extract
 from PIL import Image
 from torch import nn
 
-from evaluation.features import Encoder, FeatureCache, extract
 from evaluation.samples import read_picture
 
 

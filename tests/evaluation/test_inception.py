@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
-
-from evaluation import weights
 from evaluation.features import FeatureCache
 from evaluation.inception import fid_inception, inception_encoder, prepare
 from evaluation.weights import INCEPTION, Published, file_hash, find_weights, load_weights
+from PIL import Image
+
+from evaluation import weights
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from evaluation.judge import Judge, train_judge
 from safetensors.torch import save_file
 from sample_folders import VOCABULARY, toy_frames
 
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, Scene
-from evaluation.judge import Judge, train_judge
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from evaluation.clip_scores import clip_encoders
+from evaluation.inception import fid_inception
+from evaluation.lpips_adjacent import lpips_encoder
 from PIL import Image
 from safetensors.torch import save_file
 from sample_folders import toy_frames, write_samples
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import alexnet, squeezenet1_1
 
-from evaluation.clip_scores import clip_encoders
-from evaluation.inception import fid_inception
-from evaluation.lpips_adjacent import lpips_encoder
 from evaluation.options import Options
 from evaluation.run import evaluate
 

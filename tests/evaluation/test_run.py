@@ -5,19 +5,19 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
-from sample_folders import VOCABULARY, label, toy_frames, write_manifest, write_samples
-
-from evaluation.__main__ import main
 from evaluation.cartoon_metrics import METRICS, score
 from evaluation.gallery import worst_and_best_first
 from evaluation.judge import Judge, train_judge
 from evaluation.material import Material, shuffled_rows
+from evaluation.picture_folders import open_samples
+from evaluation.plots import axis, plot_by_frame
+from PIL import Image
+from sample_folders import VOCABULARY, label, toy_frames, write_manifest, write_samples
+
+from evaluation.__main__ import main
 from evaluation.networks import choose, preflight
 from evaluation.options import Options, parse
 from evaluation.paper_table import paper_table
-from evaluation.picture_folders import open_samples
-from evaluation.plots import axis, plot_by_frame
 from evaluation.run import evaluate
 from evaluation.samples import read_samples
 

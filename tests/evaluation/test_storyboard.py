@@ -6,11 +6,10 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
-from sample_folders import write_samples
-
 from evaluation.storyboard import draw_storyboard, gather
 from evaluation.storyboard_html import write_storyboard_html
+from PIL import Image
+from sample_folders import write_samples
 
 RED, BLUE, GREY, PILL = (200, 30, 30), (30, 30, 200), (120, 120, 120), (47, 111, 222)
 

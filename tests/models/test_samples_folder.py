@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from models.samples_folder import SamplesFolder, SamplesWriter
 from PIL import Image
 
 from models.pipeline import StoryPipelineOutput
-from models.samples_folder import SamplesFolder, SamplesWriter
 
 SAMPLER = {"scheduler": "ddim", "eta": 0.0}
 SETTINGS = {"seed": 0, "given": 0, "checkpoint": "abc", "sampler": SAMPLER}

@@ -11,9 +11,9 @@ import hashlib
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,7 +22,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from evaluation.options import option
+from evaluation.command_line import spelled
+
+__all__ = ["CHUNK", "Encoder", "FeatureCache", "Features", "Item", "Network", "chunks", "device_of"]
 
 Item = Path | str | tuple[Path, Path]  # a picture, a text, two pictures
 CHUNK = 512  # rows, or cache keys, held at once
@@ -57,6 +59,29 @@ class Encoder:
         return out
 
 
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What a metric measures with, as its loader in `metrics.table` gives it.
+
+    encoders: by the name of what they give, such as "features", which distances take.
+    known_error: {label: share that it reads wrong}; vocabulary: {kind of label: names}.
+    """
+
+    title: str
+    file: str
+    sha256: str
+    encoders: Mapping[str, Encoder]
+    known_error: dict[str, float] | None = None
+    vocabulary: dict[str, list[str]] = field(default_factory=dict)
+
+
+def device_of(name: str) -> str:
+    """ "auto" as the first GPU, if there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 class FeatureCache:
     """Vectors by (item, encoder) in one SQLite file, safe to share between processes."""
 
@@ -71,8 +96,8 @@ class FeatureCache:
             )
         except sqlite3.Error as error:
             raise ValueError(
-                f"{option('cache')}={path} is no feature cache ({error}): name another file, or "
-                f"delete this one"
+                f"{spelled('cache')}={path} is no feature cache ({error}): name another file, or "
+                "delete this one"
             ) from error
 
     def key(self, encoder: Encoder, item: Item) -> bytes:
@@ -111,34 +136,37 @@ class FeatureCache:
         return self._digests[item]
 
 
-def extract(
-    items: Sequence[Item],
-    encoder: Encoder,
-    cache: FeatureCache,
-    batch_size: int = 32,
-    processes: int = 1,
-) -> np.ndarray:
-    """(len(items), encoder.width) float32, on disk; only what the cache lacks is computed."""
-    keys = [cache.key(encoder, item) for item in items]
-    known = cache.known(keys)
-    missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-    batches = list(chunks(list(missing), batch_size))
-    work = ([missing[key] for key in batch] for batch in batches)
-    if processes > 1 and len(batches) > 1 and not isinstance(items[0], str):
-        vectors = _in_processes(encoder, work, processes)
-    else:
-        vectors = map(encoder, work)
-    title = encoder.key.split(" ")[0]
-    bar = tqdm(total=len(missing), desc=title, unit="picture", disable=not missing, leave=False)
-    for batch, rows in zip(batches, vectors, strict=True):
-        cache.put(batch, rows)
-        bar.update(len(batch))
-    bar.close()
-    shape = (len(items), encoder.width)
-    out = np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
-    for start in range(0, len(keys), CHUNK):
-        out[start : start + CHUNK] = cache.get(keys[start : start + CHUNK], encoder.width)
-    return out
+@dataclass(eq=False)
+class Features:
+    """`features(items, encoder)`; only what the cache lacks is computed."""
+
+    cache: FeatureCache
+    batch_size: int = 32
+    processes: int = 1
+
+    def __call__(self, items: Iterable[Item], encoder: Encoder) -> np.ndarray:
+        """(n, encoder.width) float32, on disk."""
+        items = list(items)
+        keys = [self.cache.key(encoder, item) for item in items]
+        known = self.cache.known(keys)
+        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
+        batches = list(chunks(list(missing), self.batch_size))
+        work = ([missing[key] for key in batch] for batch in batches)
+        if self.processes > 1 and len(batches) > 1 and not isinstance(items[0], str):
+            vectors = _in_processes(encoder, work, self.processes)
+        else:
+            vectors = map(encoder, work)
+        title = encoder.key.split(" ")[0]
+        bar = tqdm(total=len(missing), desc=title, unit="picture", disable=not missing, leave=False)
+        for batch, rows in zip(batches, vectors, strict=True):
+            self.cache.put(batch, rows)
+            bar.update(len(batch))
+        bar.close()
+        shape = (len(items), encoder.width)
+        out = np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+        for start in range(0, len(keys), CHUNK):
+            out[start : start + CHUNK] = self.cache.get(keys[start : start + CHUNK], encoder.width)
+        return out
 
 
 def chunks(items: Sequence, size: int = CHUNK) -> Iterator[Sequence]:

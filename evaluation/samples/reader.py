@@ -1,20 +1,22 @@
-"""Reads a samples folder: one sub-folder of PNG frames per story and one `manifest.jsonl`.
-
-Everything is checked here, before pictures are read, so that metrics and storyboards can trust it.
-"""
+"""Reads a samples folder; everything is checked before pictures are read, so that metrics and
+storyboards can trust it."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
+
+__all__ = [
+    "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "read_frames",
+    "read_picture", "read_samples",
+]  # fmt: skip
 
 MANIFEST = "manifest.jsonl"
 VOCABULARY = "label_vocabulary.json"
@@ -50,11 +52,14 @@ def read_samples(folder: str | os.PathLike) -> Samples:
     folder = Path(folder)
     manifest = folder / MANIFEST
     if not folder.is_dir():
-        raise FileNotFoundError(f"samples folder {folder} does not exist: give the folder that "
-                                "mode=sample wrote")
+        raise FileNotFoundError(
+            f"samples folder {folder} does not exist: give the folder that mode=sample wrote"
+        )
     if not manifest.is_file():
-        raise FileNotFoundError(f"samples folder {folder} has no {MANIFEST}: give the folder that "
-                                "mode=sample wrote, or sample again")
+        raise FileNotFoundError(
+            f"samples folder {folder} has no {MANIFEST}: give the folder that "
+            "mode=sample wrote, or sample again"
+        )
     stories: list[SampledStory] = []
     for number, line in enumerate(manifest.read_bytes().splitlines(), 1):
         if line.strip():
@@ -78,8 +83,9 @@ def read_picture(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three for damaged files
-        raise ValueError(f"picture {path} cannot be read ({error}): sample its story again"
-                         ) from error
+        raise ValueError(
+            f"picture {path} cannot be read ({error}): sample its story again"
+        ) from error
 
 
 def read_frames(stories: Sequence[SampledStory]) -> np.ndarray:
@@ -88,8 +94,10 @@ def read_frames(stories: Sequence[SampledStory]) -> np.ndarray:
     for path in (path for story in stories for path in story.frames):
         pictures.append(read_picture(path))
         if pictures[-1].shape != pictures[0].shape:
-            raise ValueError(f"picture {path} is {_size(pictures[-1])} but the first is "
-                             f"{_size(pictures[0])}: give frames of one size")
+            raise ValueError(
+                f"picture {path} is {_size(pictures[-1])} but the first is "
+                f"{_size(pictures[0])}: give frames of one size"
+            )
     return np.stack(pictures)
 
 
@@ -103,21 +111,10 @@ def check_vocabulary(vocabulary: object, where: str, optional: Sequence[str] = (
         if names is None and key in optional:
             continue
         if not isinstance(names, list) or not names:
-            raise ValueError(f"{where}: label vocabulary needs a non-empty list {key!r}, not "
-                             f"{names!r}: build the story file again")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file beside `path` to write; it takes the name `path` when all went well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            raise ValueError(
+                f"{where}: label vocabulary needs a non-empty list {key!r}, not "
+                f"{names!r}: build the story file again"
+            )
 
 
 def _size(picture: np.ndarray) -> str:
@@ -134,41 +131,62 @@ def _parse(text: bytes, where: str) -> object:
 def _story(folder: Path, where: str, entry: object) -> SampledStory:
     entry = entry if isinstance(entry, dict) else {}
     if not isinstance(entry.get("story_id"), str):
-        raise ValueError(f"{where}: 'story_id' is {entry.get('story_id')!r}, not a text: sample "
-                         "again")
+        raise ValueError(
+            f"{where}: 'story_id' is {entry.get('story_id')!r}, not a text: sample again"
+        )
     for key in ("captions", "frames"):
         texts = entry.get(key)
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{where}: {key!r} is {texts!r}, not a list of texts: sample again")
     references, labels = entry.get("reference_frames") or [], entry.get("labels") or None
     count = len(entry["frames"])
-    for key, values, optional in (("captions", entry["captions"], False),
-                                  ("reference_frames", references, True),
-                                  ("labels", labels or [], True)):
+    for key, values, optional in (
+        ("captions", entry["captions"], False),
+        ("reference_frames", references, True),
+        ("labels", labels or [], True),
+    ):
         if len(values) != count and not (optional and not values):
-            raise ValueError(f"{where}: story {entry['story_id']!r} has {count} frames but "
-                             f"{len(values)} {key}: give equally many")
+            raise ValueError(
+                f"{where}: story {entry['story_id']!r} has {count} frames but "
+                f"{len(values)} {key}: give equally many"
+            )
     given = entry.get("given", 0)
     if not count or not isinstance(given, int) or not 0 <= given <= count:
-        raise ValueError(f"{where}: 'given' is {given!r} for {count} frames: it counts the leading "
-                         "frames that were not drawn, and a story needs a frame")
+        raise ValueError(
+            f"{where}: 'given' is {given!r} for {count} frames: it counts the leading "
+            "frames that were not drawn, and a story needs a frame"
+        )
     weights = entry.get("history_weights")
     if weights is not None and not _are_weights(weights, count):
-        raise ValueError(f"{where}: 'history_weights' is {weights!r}, not {count} rows of {count} "
-                         "numbers from 0 to 1: sample again")
+        raise ValueError(
+            f"{where}: 'history_weights' is {weights!r}, not {count} rows of {count} "
+            "numbers from 0 to 1: sample again"
+        )
     return SampledStory(
-        entry["story_id"], entry["captions"],
+        entry["story_id"],
+        entry["captions"],
         [_picture_path(folder, name, where) for name in entry["frames"]],
         [_picture_path(folder, name, where) for name in references],
-        given, entry.get("seed"), entry.get("checkpoint") or "", entry.get("sampler") or {}, labels,
-        weights)
+        given,
+        entry.get("seed"),
+        entry.get("checkpoint") or "",
+        entry.get("sampler") or {},
+        labels,
+        weights,
+    )
 
 
 def _are_weights(value: object, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(
-        isinstance(row, list) and len(row) == count
-        and all(isinstance(w, int | float) and 0 <= w <= 1 for w in row)
-        for row in value)
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(
+            isinstance(row, list)
+            and len(row) == count
+            and all(isinstance(w, int | float) and 0 <= w <= 1 for w in row)
+            for row in value
+        )
+    )
 
 
 def _picture_path(folder: Path, name: str, where: str) -> Path:
@@ -176,6 +194,8 @@ def _picture_path(folder: Path, name: str, where: str) -> Path:
     if parts.is_absolute() or ".." in parts.parts:  # a manifest may come from somebody else
         raise ValueError(f"{where} names {name!r}, outside the samples folder: use relative paths")
     if not (folder / name).is_file():
-        raise FileNotFoundError(f"{where} names {name!r}, which is not in {folder}: sample that "
-                                "story again or remove its line")
+        raise FileNotFoundError(
+            f"{where} names {name!r}, which is not in {folder}: sample that "
+            "story again or remove its line"
+        )
     return folder / name

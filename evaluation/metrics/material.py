@@ -1,7 +1,7 @@
 """What metrics look at: the pictures, captions and labels of stories as (stories, frames) tables.
 
-Floor and ceiling are the same metrics on other material: real frames in place of drawn ones, and
-stories whose frames all come from different stories.
+The same metrics on other material tell what their values mean: on real frames in place of drawn
+ones, and on shuffled stories, whose frames all come from different stories.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 
 from evaluation.samples import SampledStory
 
+__all__ = ["Material", "shuffled_rows"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Material:
     """(S, K) tables of S stories with K frames each; `variant` tells tables of one folder apart."""
 
@@ -71,6 +73,20 @@ class Material:
             return None
         columns = np.arange(self.pictures.shape[1])
         return replace(self, pictures=self.pictures[rows, columns], variant="shuffled")
+
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where a drawn frame has one before it (S, K), the pictures there (n,), those before."""
+        where = self.drawn.copy()
+        where[:, 0] = False
+        return where, self.pictures[where], self.pictures[np.roll(where, -1, 1)]
+
+    def per_frame(
+        self, where: np.ndarray, values: np.ndarray, weights: np.ndarray | float = 1
+    ) -> np.ndarray:
+        """(S, K, 2) numerators and denominators of frames `where`; zeros of the others."""
+        counts = np.zeros((*where.shape, 2))
+        counts[where, 0], counts[where, 1] = values, weights
+        return counts
 
 
 def shuffled_rows(stories: int, frames: int) -> np.ndarray | None:

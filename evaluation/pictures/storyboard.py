@@ -2,7 +2,7 @@
 Beside stories drawn with history weights, a heat map tells which frames each one looked at.
 
 `gather` lines up the rows of each story, from one samples folder or from several of the same
-stories (with history, history masked, ...), for this file and for `storyboard_html`.
+stories (with history, history masked, ...), for this file and for `page.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation.heat_map import draw_heat_map
-from evaluation.samples import SampledStory, Samples, read_picture, read_samples, replacing
+from evaluation.files import replacing
+from evaluation.pictures.heat_map import draw_heat_map
+from evaluation.samples import SampledStory, Samples, read_picture, read_samples
+
+__all__ = ["Folders", "FrameNotes", "Notes", "Row", "Strip", "draw_storyboard", "gather"]
 
 Folder = str | os.PathLike | Samples  # by its path, or read
 Folders = Folder | Mapping[str, Folder]  # one, or {row name: folder}
@@ -52,36 +55,55 @@ class Strip:
     rows: list[Row]
 
 
-def gather(folders: Folders, stories: int | Sequence[str] | None = None,
-           notes: Notes | None = None, frame_notes: FrameNotes | None = None,
-           ) -> tuple[list[Strip], str]:
+def gather(
+    folders: Folders,
+    stories: int | Sequence[str] | None = None,
+    notes: Notes | None = None,
+    frame_notes: FrameNotes | None = None,
+) -> tuple[list[Strip], str]:
     """The first `stories` (or those ids, or all) that every folder has, and a line on how they
     were sampled."""
     if not isinstance(folders, Mapping):
         folders = {"drawn": folders}
-    read = {name: folder if isinstance(folder, Samples) else read_samples(folder)
-            for name, folder in folders.items()}
-    sets = {name: {story.story_id: story for story in samples.stories}
-            for name, samples in read.items()}
+    read = {
+        name: folder if isinstance(folder, Samples) else read_samples(folder)
+        for name, folder in folders.items()
+    }
+    sets = {
+        name: {story.story_id: story for story in samples.stories} for name, samples in read.items()
+    }
     places = ", ".join(str(samples.folder) for samples in read.values())
-    shared = [name for name in next(iter(sets.values()))
-              if all(name in found for found in sets.values())]
+    shared = [
+        name for name in next(iter(sets.values())) if all(name in found for found in sets.values())
+    ]
     wanted = shared[:stories] if stories is None or isinstance(stories, int) else list(stories)
     if missing := [name for name in wanted if name not in shared]:
-        raise ValueError(f"story {missing[0]!r} is not in every samples folder ({places}): "
-                         f"choose among {shared[:5]}")
+        raise ValueError(
+            f"story {missing[0]!r} is not in every samples folder ({places}): "
+            f"choose among {shared[:5]}"
+        )
     if not wanted:
-        raise ValueError(f"no story to show from {places}: ask for at least one, and give "
-                         "folders that share stories")
-    strips = [_strip(name, {row: found[name] for row, found in sets.items()}, notes or {},
-                     frame_notes or {})
-              for name in wanted]
+        raise ValueError(
+            f"no story to show from {places}: ask for at least one, and give "
+            "folders that share stories"
+        )
+    strips = [
+        _strip(
+            name, {row: found[name] for row, found in sets.items()}, notes or {}, frame_notes or {}
+        )
+        for name in wanted
+    ]
     return strips, f"{len(wanted)} of {len(shared)} stories{_settings(sets, wanted[0])}"
 
 
-def draw_storyboard(folders: Folders, out_png: str | os.PathLike, stories: int | Sequence[str] = 8,
-                    title: str = "Storyboard", notes: Notes | None = None,
-                    frame_notes: FrameNotes | None = None) -> Path:
+def draw_storyboard(
+    folders: Folders,
+    out_png: str | os.PathLike,
+    stories: int | Sequence[str] = 8,
+    title: str = "Storyboard",
+    notes: Notes | None = None,
+    frame_notes: FrameNotes | None = None,
+) -> Path:
     """Write the PNG and return its path; frames are 192 pixels or more while 2000 hold them."""
     strips, settings = gather(folders, stories, notes, frame_notes)
     columns = max(len(strip.captions) for strip in strips)
@@ -94,7 +116,7 @@ def draw_storyboard(folders: Folders, out_png: str | os.PathLike, stories: int |
     page = Image.new("RGB", (width, head + sum(b.height + BETWEEN for b in blocks)), PAGE)
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN, MARGIN - 8), title, INK, _font(34, title))
-    for n, line in enumerate(wrap(settings, 15, width - 2 * MARGIN)[:2]):
+    for n, line in enumerate(_wrap(settings, 15, width - 2 * MARGIN)[:2]):
         draw.text((MARGIN, MARGIN + 36 + 20 * n), line, GREY, _font(15, line))
     top = head
     for block in blocks:
@@ -105,17 +127,28 @@ def draw_storyboard(folders: Folders, out_png: str | os.PathLike, stories: int |
     return Path(out_png)
 
 
-def _strip(story_id: str, versions: dict[str, SampledStory], notes: Notes,
-           frame_notes: FrameNotes) -> Strip:
+def _strip(
+    story_id: str, versions: dict[str, SampledStory], notes: Notes, frame_notes: FrameNotes
+) -> Strip:
     first = next(iter(versions.values()))
     for name, story in versions.items():
         if story.captions != first.captions:
-            raise ValueError(f"story {story_id!r} has other captions in {name!r}: give folders "
-                             "sampled from the same stories")
+            raise ValueError(
+                f"story {story_id!r} has other captions in {name!r}: give folders "
+                "sampled from the same stories"
+            )
     rows = [Row("reference", first.reference_frames)] if first.reference_frames else []
-    rows += [Row(name, story.frames, story.given, notes.get(name, {}).get(story_id, ""),
-                 frame_notes.get(name, {}).get(story_id, ()), story.history_weights)
-             for name, story in versions.items()]
+    rows += [
+        Row(
+            name,
+            story.frames,
+            story.given,
+            notes.get(name, {}).get(story_id, ""),
+            frame_notes.get(name, {}).get(story_id, ()),
+            story.history_weights,
+        )
+        for name, story in versions.items()
+    ]
     heading = story_id if first.seed is None else f"{story_id}  ·  seed {first.seed}"
     return Strip(story_id, heading, first.captions, rows)
 
@@ -123,8 +156,11 @@ def _strip(story_id: str, versions: dict[str, SampledStory], notes: Notes,
 def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
     """What all sets have in common: sampler settings and checkpoint of this story."""
     versions = [found[story_id] for found in sets.values()]
-    parts = [f"{key.replace('_', ' ')} {value}" for key, value in versions[0].sampler.items()
-             if all(story.sampler.get(key) == value for story in versions)]
+    parts = [
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in versions[0].sampler.items()
+        if all(story.sampler.get(key) == value for story in versions)
+    ]
     if (checkpoint := versions[0].checkpoint) and len({v.checkpoint for v in versions}) == 1:
         parts.append(f"checkpoint {checkpoint.removeprefix('sha256:')[:12]}")
     return "".join(f"  ·  {part}" for part in parts)
@@ -132,7 +168,7 @@ def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
 
 def _block(strip: Strip, width: int, side: int) -> Image.Image:
     """One story: thin rule, heading, rows of frames, captions."""
-    captions = [wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
+    captions = [_wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
     top, lines = 44, max(map(len, captions))
     under = [_under(row, side) for row in strip.rows]
     deep = [18 * max(map(len, texts), default=0) for texts in under]
@@ -142,13 +178,15 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
     draw.line((MARGIN, 0, width - MARGIN, 0), RULE, 2)
     draw.text((MARGIN, 14), strip.heading, GREY, _font(15, strip.heading))
     for row, below, depth in zip(strip.rows, under, deep, strict=True):
-        label = wrap(row.name, 15, GUTTER - 12)
+        label = _wrap(row.name, 15, GUTTER - 12)
         notes = row.note.split(" · ") if row.note else []
         looked = row.history_weights and draw_heat_map(row.history_weights)
         high = looked.height + 12 if looked else 0
         y = top + (side - 21 * len(label) - 18 * len(notes) - high) // 2
-        for size, colour, step, texts in ((15, INK if notes else GREY, 21, label),
-                                          (14, GREY, 18, notes)):
+        for size, colour, step, texts in (
+            (15, INK if notes else GREY, 21, label),
+            (14, GREY, 18, notes),
+        ):
             for text in texts:
                 draw.text((MARGIN, y), text, colour, _font(size, text))
                 y += step
@@ -158,20 +196,25 @@ def _block(strip: Strip, width: int, side: int) -> Image.Image:
             _place(block, path, MARGIN + GUTTER + k * (side + GAP), top, side, k < row.given)
             for n, line in enumerate(below[k] if below else ()):
                 colour = WRONG if line.startswith("wrong") else GREY
-                draw.text((MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n), line,
-                          colour, _font(13, line))
+                draw.text(
+                    (MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n),
+                    line,
+                    colour,
+                    _font(13, line),
+                )
         top += side + GAP + depth
     for k, wrapped in enumerate(captions):
         for n, line in enumerate(wrapped):
-            draw.text((MARGIN + GUTTER + k * (side + GAP), top + 2 + 23 * n), line, INK,
-                      _font(17, line))
+            draw.text(
+                (MARGIN + GUTTER + k * (side + GAP), top + 2 + 23 * n), line, INK, _font(17, line)
+            )
     return block
 
 
 def _under(row: Row, side: int) -> list[list[str]]:
     """Lines under each frame of a row; none without notes."""
     return [
-        [line for part in note.split(" · ") for line in wrap(part, 13, side)][:MOST_LINES]
+        [line for part in note.split(" · ") for line in _wrap(part, 13, side)][:MOST_LINES]
         for note in row.frame_notes
     ]
 
@@ -184,8 +227,11 @@ def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: boo
     box = Image.new("L", (4 * size[0], 4 * size[1]), 0)  # four times as large: smooth corners
     ImageDraw.Draw(box).rounded_rectangle((0, 0, box.width - 1, box.height - 1), 32, 255)
     corner = (x + (side - size[0]) // 2, y + (side - size[1]) // 2)
-    block.paste(picture.resize(size, Image.Resampling.LANCZOS), corner,
-                box.resize(size, Image.Resampling.LANCZOS))
+    block.paste(
+        picture.resize(size, Image.Resampling.LANCZOS),
+        corner,
+        box.resize(size, Image.Resampling.LANCZOS),
+    )
     if given:
         draw = ImageDraw.Draw(block)
         draw.rounded_rectangle((x + 8, y + 8, x + 62, y + 30), 11, GIVEN)
@@ -193,11 +239,11 @@ def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: boo
 
 
 def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
-    return typeface(size, text.replace("·", "").isascii())
+    return _typeface(size, text.replace("·", "").isascii())
 
 
 @cache
-def typeface(size: int, plain: bool = True) -> ImageFont.FreeTypeFont:
+def _typeface(size: int, plain: bool = True) -> ImageFont.FreeTypeFont:
     """Pillow's own typeface; it holds plain letters only, so other text asks the system first."""
     for name in () if plain else ("DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf"):
         try:
@@ -207,7 +253,7 @@ def typeface(size: int, plain: bool = True) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-def wrap(text: str, size: int, width: int) -> list[str]:
+def _wrap(text: str, size: int, width: int) -> list[str]:
     """Break at spaces into lines of at most `width` pixels; longer words are broken too."""
     font, lines = _font(size, text), [""]
     for word in text.split():

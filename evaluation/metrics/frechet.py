@@ -15,7 +15,9 @@ from functools import cached_property
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.features import chunks
+from evaluation.networks.features import chunks
+
+__all__ = ["FrechetAgainst", "Gaussian", "frechet_distance"]
 
 
 class Gaussian:
@@ -61,6 +63,9 @@ def frechet_distance(one: Gaussian, two: Gaussian, exact: bool = True) -> float:
 
 class FrechetAgainst:
     """The distance of weighted stories to one set of real features (M, width)."""
+
+    # Repeated pictures look like lost variety, and one draw takes seconds.
+    resampling_shifts_it = True
 
     def __init__(self, real: np.ndarray) -> None:
         self.real = Gaussian(real)

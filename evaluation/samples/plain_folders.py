@@ -11,7 +11,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from evaluation.samples import MANIFEST, SampledStory, Samples, read_samples
+from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
+
+__all__ = ["PLOT", "STORYBOARD", "open_samples"]
 
 PLOT, STORYBOARD = "metrics_by_frame.png", "storyboard.png"  # what an evaluation leaves there
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -99,7 +101,8 @@ def _of(folder: Path) -> list[Path]:
 
 def _natural(path: Path) -> list:
     """frame2 before frame10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    parts = re.split(r"(\d+)", path.name)  # numbers are at odd places; ① is no number
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _count(stories: dict[str, list[Path]]) -> str:

@@ -13,10 +13,13 @@ from huggingface_hub import model_info, try_to_load_from_cache
 from PIL import Image
 from torch import Tensor, nn
 
-from evaluation.features import Encoder
-from evaluation.options import option
-from evaluation.samples import read_picture
-from evaluation.weights import file_hash
+from evaluation.command_line import spelled
+from evaluation.files import file_hash
+from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.options import Options
+from evaluation.samples import Samples, read_picture
+
+__all__ = ["clip_network"]
 
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -30,13 +33,15 @@ class _Tower(nn.Module):
         return F.normalize(getattr(self.clip, self.part)(x), dim=-1)
 
 
-def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encoder, str]:
-    """Encoders of pictures and of captions, and the SHA-256 of the weights.
+def clip_network(options: Options, samples: Samples | None = None) -> Network:
+    """Encoders of pictures and captions.
 
-    `model`: an open_clip name, or `local-dir:FOLDER` that holds open_clip_config.json and weights.
-    `weights`: one of open_clip's tags, or a file.
+    clip_model: an open_clip name, or `local-dir:FOLDER` that holds open_clip_config.json and
+    weights. clip_weights: one of open_clip's tags, or a file.
     """
-    tag = None if model.startswith(("local-dir:", "hf-hub:")) else weights
+    model, weights, device = options.clip_model, options.clip_weights, device_of(options.device)
+    own = model.startswith(("local-dir:", "hf-hub:"))  # they bring their weights
+    tag = None if own else weights
     try:
         if tag:
             _ask_for(model, tag)
@@ -47,7 +52,7 @@ def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encod
         sha256 = _hash(model, tag)
     except Exception as error:  # open_clip and the hub client raise many kinds
         said = str(error).partition("\n")[0]
-        model_key, weights_key = option("clip_model"), option("clip_weights")
+        model_key, weights_key = spelled("clip_model"), spelled("clip_weights")
         raise ValueError(
             f"{model_key}={model} with {weights_key}={weights} cannot be loaded ({said}): without "
             f"a network give {weights_key}=FILE{_source(model, weights)}, or "
@@ -56,14 +61,16 @@ def clip_encoders(model: str, weights: str, device: str) -> tuple[Encoder, Encod
     clip.eval()
     with torch.inference_mode():
         width = clip.encode_text(tokenizer(["a"]).to(device)).shape[1]
-    name = f"{model} {sha256}"
-    pictures = Encoder(
-        f"clip-image {name}", width, _Tower(clip, "encode_image"), partial(_prepare, transform)
-    )
-    captions = Encoder(
-        f"clip-text {name}", width, _Tower(clip, "encode_text"), partial(_tokenise, tokenizer)
-    )
-    return pictures, captions, sha256
+    title = model if own else f"{model} {weights}"
+    towers = {
+        "picture": ("clip-image", _Tower(clip, "encode_image"), partial(_prepare, transform)),
+        "text": ("clip-text", _Tower(clip, "encode_text"), partial(_tokenise, tokenizer)),
+    }
+    encoders = {
+        name: Encoder(f"{key} {model} {sha256}", width, tower, prepare)
+        for name, (key, tower, prepare) in towers.items()
+    }
+    return Network(title, Path(title).name, sha256, encoders)
 
 
 def _prepare(transform, path: Path) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+__all__ = ["interval", "ratio", "story_weights"]
+
 
 def story_weights(stories: int, draws: int, seed: int = 0) -> np.ndarray:
     """(1 + draws, stories): how often each story counts; in row 0 each once."""
@@ -21,3 +23,9 @@ def interval(values: np.ndarray, recentre: bool = False) -> list[float] | None:
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     shift = values[0] - np.nanmean(drawn) if recentre else 0.0
     return [float(low + shift), float(high + shift)]
+
+
+def ratio(counts: np.ndarray) -> np.ndarray:
+    """(..., 2) numerator and denominator -> (...), NaN where nothing was counted."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return counts[..., 0] / counts[..., 1]

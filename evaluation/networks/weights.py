@@ -6,10 +6,8 @@ downloaded. A hash that differs from the published one is refused unless the use
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,7 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
-from evaluation.options import option
+from evaluation.command_line import spelled
+from evaluation.files import file_hash
+
+__all__ = ["INCEPTION", "LPIPS_BACKBONES", "Published", "find_weights", "load_weights"]
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,9 @@ def find_weights(
         raise ValueError(
             f"{key}={path} has SHA-256 {found[:16]}…, but {published.name} from {published.url} "
             f"begins with {published.sha256}: give that file, or set "
-            f"{option('allow_other_weights')}=true"
+            f"{spelled('allow_other_weights')}=true"
         )
     return path
-
-
-@cache
-def file_hash(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(path: str | os.PathLike, key: str) -> dict[str, torch.Tensor]:

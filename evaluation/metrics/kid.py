@@ -12,11 +12,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+__all__ = ["KernelAgainst"]
+
 ROWS = 1024
 
 
 class KernelAgainst:
     """The distance of weighted stories to one set of real features (M, width)."""
+
+    resampling_shifts_it = False
 
     def __init__(self, real: np.ndarray) -> None:
         self.real = real

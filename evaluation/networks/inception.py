@@ -18,9 +18,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import inception as tv
 
-from evaluation.features import Encoder
-from evaluation.samples import read_picture
-from evaluation.weights import file_hash, load_weights
+from evaluation.command_line import spelled
+from evaluation.files import file_hash
+from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.networks.weights import INCEPTION, find_weights, load_weights
+from evaluation.options import Options
+from evaluation.samples import Samples, read_picture
+
+__all__ = ["fid_inception", "inception_at_64", "inception_at_native_size", "prepare"]
 
 SIDE, WIDTH = 299, 2048
 
@@ -57,8 +62,19 @@ def fid_inception() -> nn.Module:
     )
 
 
-def inception_encoder(path: Path, first_side: int | None, key: str, device: str) -> Encoder:
-    """Pool3 features of pictures, squashed to `first_side` before (64 in fid@64) or not."""
+def inception_at_64(options: Options, samples: Samples | None = None) -> Network:
+    """Pool3 features of pictures squashed to 64x64 before, as in fid@64."""
+    return _inception(options, 64)
+
+
+def inception_at_native_size(options: Options, samples: Samples | None = None) -> Network:
+    """Pool3 features of pictures as they are."""
+    return _inception(options, None)
+
+
+def _inception(options: Options, first_side: int | None) -> Network:
+    key = spelled("inception_weights")
+    path = find_weights(INCEPTION, options.inception_weights, key, options.allow_other_weights)
     network = fid_inception()
     weights = load_weights(path, key)
     try:
@@ -66,10 +82,13 @@ def inception_encoder(path: Path, first_side: int | None, key: str, device: str)
     except RuntimeError as error:
         raise ValueError(f"{key}={path} does not fit FID's Inception ({error})") from error
     network.fc = nn.Identity()
-    name = f"inception {file_hash(path)} side {first_side}"
+    network.eval().to(  # channels last is a third quicker on processors
+        device_of(options.device), memory_format=torch.channels_last
+    )
+    sha256 = file_hash(path)
     load = partial(prepare, first_side=first_side)
-    network.eval().to(device, memory_format=torch.channels_last)  # a third quicker on processors
-    return Encoder(name, WIDTH, network, load)
+    features = Encoder(f"inception {sha256} side {first_side}", WIDTH, network, load)
+    return Network("Inception", path.name, sha256, {"features": features})
 
 
 def prepare(path: Path, first_side: int | None) -> Tensor:

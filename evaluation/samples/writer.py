@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pytorch_lightning.callbacks import BasePredictionWriter
-from torch import Tensor
 
-__all__ = ["SamplesFolder", "SamplesWriter"]
+from evaluation.files import replacing
+from evaluation.samples.reader import MANIFEST, VOCABULARY
+
+__all__ = ["SamplesFolder"]
 
 
 class SamplesFolder:
@@ -41,16 +42,11 @@ class SamplesFolder:
         self.settings = settings
         self.asked = asked or {}
         self.path.mkdir(parents=True, exist_ok=True)
-        self.manifest = self.path / "manifest.jsonl"
+        self.manifest = self.path / MANIFEST
         self.done = self._resume()
         if label_vocabulary is not None:
-            path = self.path / "label_vocabulary.json"
-            self._replace(path, json.dumps(label_vocabulary).encode())
-
-    def _replace(self, path: Path, content: bytes) -> None:
-        temporary = self.path / f".{path.name}.{os.getpid()}"
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+            with replacing(self.path / VOCABULARY) as temporary:
+                temporary.write_text(json.dumps(label_vocabulary))
 
     def _resume(self) -> set[str]:
         """Ids of the stories already there; lines cut short by a kill or outdated are dropped."""
@@ -79,7 +75,8 @@ class SamplesFolder:
                 done.add(story_id)
                 kept.append(line)
         if b"".join(kept) != text:
-            self._replace(self.manifest, b"".join(kept))
+            with replacing(self.manifest) as temporary:
+                temporary.write_bytes(b"".join(kept))
         return done
 
     def add(
@@ -128,30 +125,3 @@ class SamplesFolder:
         finally:
             os.close(handle)
         self.done.add(story_id)
-
-
-class SamplesWriter(BasePredictionWriter):
-    """Puts each predicted batch into a `SamplesFolder` as soon as it is drawn."""
-
-    def __init__(self, folder: SamplesFolder) -> None:
-        super().__init__(write_interval="batch")
-        self.folder = folder
-
-    def write_on_batch_end(
-        self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx
-    ) -> None:
-        frames = prediction.frames.permute(0, 1, 3, 4, 2).cpu().numpy()
-        weights = prediction.history_weights
-        weights = [None] * len(frames) if weights is None else _rounded(weights)
-        labels = batch["labels"] or [None] * len(frames)
-        references = batch.get("frames") or [()] * len(frames)
-        for i, story_id in enumerate(batch["story_id"]):
-            captions = batch["captions"][i]
-            # An own story's frames are the given one at most: nothing to compare with.
-            reference = references[i] if len(references[i]) == len(captions) else ()
-            self.folder.add(story_id, captions, frames[i], reference, labels[i], weights[i])
-
-
-def _rounded(weights: Tensor) -> list[list[list[float]]]:
-    # To four significant digits: 0 means out of sight, not small.
-    return [[[float(f"{w:.4g}") for w in row] for row in story] for story in weights.tolist()]

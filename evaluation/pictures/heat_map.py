@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-PALE, STRONG, RING = (238, 241, 246), (31, 78, 176), (214, 92, 20)  # weights 0 and 1
+__all__ = ["draw_heat_map", "say_weights"]
+
+PALE, STRONG = (238, 241, 246), (31, 78, 176)  # weights 0 and 1
 
 
-def draw_heat_map(
-    weights: Sequence[Sequence[float]], cell: int = 18, ringed: Sequence[Set[int]] = ()
-) -> Image.Image:
+def draw_heat_map(weights: Sequence[Sequence[float]], cell: int = 18) -> Image.Image:
     """One row a frame from the second on, one column an earlier frame; the darker, the more.
 
     weights: (K, K); row n says how much frame n looked at each earlier one. The last column is
     left out, as nobody looks at the last frame, and so is the first row, which has nothing to see.
-    ringed: for every frame, earlier ones whose cells get a ring.
     """
     count = len(weights) - 1
     size = max(1, count) * cell
@@ -25,12 +24,8 @@ def draw_heat_map(
     for n in range(count):
         for u in range(n + 1):
             weight = min(1.0, max(0.0, weights[n + 1][u]))
-            colour = tuple(
-                round(p + (s - p) * weight) for p, s in zip(PALE, STRONG, strict=True)
-            )
-            box = (u * cell, n * cell, (u + 1) * cell - 3, (n + 1) * cell - 3)
-            ring = bool(ringed) and u in ringed[n + 1]
-            draw.rectangle(box, colour, RING if ring else None, max(2, cell // 9))
+            colour = tuple(round(p + (s - p) * weight) for p, s in zip(PALE, STRONG, strict=True))
+            draw.rectangle((u * cell, n * cell, (u + 1) * cell - 3, (n + 1) * cell - 3), colour)
     return picture
 
 

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-from evaluation.features import Encoder
-from evaluation.options import option
-from evaluation.samples import read_picture
-from evaluation.weights import file_hash, load_weights
+from evaluation.command_line import spelled
+from evaluation.files import file_hash
+from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.networks.weights import LPIPS_BACKBONES, find_weights, load_weights
+from evaluation.options import Options
+from evaluation.samples import Samples, read_picture
+
+__all__ = ["lpips_network"]
 
 
 class _Lpips(nn.Module):
@@ -31,14 +35,20 @@ class _Lpips(nn.Module):
         return self.network(pairs[:, 0], pairs[:, 1]).flatten(1)
 
 
-def lpips_encoder(net: str, path: Path, key: str, device: str) -> Encoder:
-    """Distances of pairs of picture paths; `net` is alex, vgg or squeeze."""
+def lpips_network(options: Options, samples: Samples | None = None) -> Network:
+    """Distances of pairs of picture paths; `lpips_net` is alex, vgg or squeeze."""
+    net, key = options.lpips_net, spelled("lpips_weights")
+    path = find_weights(
+        LPIPS_BACKBONES[net], options.lpips_weights, key, options.allow_other_weights
+    )
     try:
         network = _Lpips(net, load_weights(path, key))
     except (KeyError, RuntimeError) as error:
-        net_key = option("lpips_net")
+        net_key = spelled("lpips_net")
         raise ValueError(f"{key}={path} does not fit {net_key}={net} ({error})") from error
-    return Encoder(f"lpips {net} {file_hash(path)}", 1, network.eval().to(device), _load)
+    network, sha256 = network.eval().to(device_of(options.device)), file_hash(path)
+    distance = Encoder(f"lpips {net} {sha256}", 1, network, _load)
+    return Network(net, path.name, sha256, {"distance": distance})
 
 
 def _load(pair: tuple[Path, Path]) -> Tensor:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.cartoon_metrics import frame_verdicts, story_note
-from evaluation.material import Material
-from evaluation.metrics import METRICS, Tools
-from evaluation.picture_folders import PLOT, STORYBOARD
-from evaluation.plots import plot_by_frame
-from evaluation.samples import Samples, replacing
-from evaluation.storyboard import draw_storyboard
-from evaluation.storyboard_html import write_storyboard_html
+from evaluation.files import replacing
+from evaluation.metrics.table import METRICS
+from evaluation.pictures.page import write_storyboard_html
+from evaluation.pictures.plots import plot_by_frame, to_picture
+from evaluation.pictures.storyboard import draw_storyboard
+from evaluation.samples import PLOT, STORYBOARD, Samples
+
+__all__ = ["draw_gallery", "worst_and_best_first"]
 
 MOST = 4  # metrics under a frame
 ORDER = "cartoon/all_right"  # sorts stories where it was measured
@@ -22,19 +22,20 @@ ORDER = "cartoon/all_right"  # sorts stories where it was measured
 
 def draw_gallery(
     samples: Samples,
-    material: Material,
     counts: Mapping[str, np.ndarray],
     result: dict,
-    tools: Tools,
+    readings: Sequence[Sequence[dict]] | None,
     stories: int,
 ) -> list[Path]:
     """Write storyboard.png (`stories` of them), storyboard.html (all) and metrics_by_frame.png.
 
     Stories are ordered by `ORDER` or the first of `counts` {metric: (S, K, 2)}; returns the paths.
+    readings: what the judge read in each frame, if it was asked.
     """
     written = []
-    plot = plot_by_frame(result["metrics"])
-    if plot is not None:
+    chart = plot_by_frame(result["metrics"])
+    plot = chart and to_picture(chart)
+    if plot:
         written.append(samples.folder / PLOT)
         with replacing(written[0]) as temporary:
             plot.save(temporary, "PNG")
@@ -49,14 +50,14 @@ def draw_gallery(
         order = worst_and_best_first(sign * scores, stories)
         label = name.removeprefix("cartoon/").replace("_", " ")
         notes = {ids[s]: f"{label} {scores[s]:.2f}" for s in order if scores[s] == scores[s]}
-    judged = any(name.startswith("cartoon/") for name in counts)
+    if readings is not None:  # by a network, so that torch is there already
+        from evaluation.metrics.cartoon import frame_verdicts, story_note
     frame_notes = {}
     for s, story in enumerate(samples.stories):
         rows = _numbers(counts, s)
-        if judged:
-            readings = tools.readings(material)[s]
-            notes[story.story_id] = story_note(story, readings)
-            for k, verdict in enumerate(frame_verdicts(story, readings), story.given):
+        if readings is not None:
+            notes[story.story_id] = story_note(story, readings[s])
+            for k, verdict in enumerate(frame_verdicts(story, readings[s]), story.given):
                 rows[k].insert(0, _wrong(verdict))
         frame_notes[story.story_id] = [" · ".join(row) for row in rows]
     for place, s in enumerate(order[: min(stories, len(ids))] if counts else ()):

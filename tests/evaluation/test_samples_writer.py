@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from models.samples_folder import SamplesFolder, SamplesWriter
 from PIL import Image
 
-from models.pipeline import StoryPipelineOutput
+from evaluation.samples import SamplesFolder
 
 SAMPLER = {"scheduler": "ddim", "eta": 0.0}
 SETTINGS = {"seed": 0, "given": 0, "checkpoint": "abc", "sampler": SAMPLER}
@@ -158,18 +155,12 @@ def test_two_writers_share_a_folder(tmp_path):
     assert SamplesFolder(tmp_path, SETTINGS).done == {f"s{n}" for n in range(6)}
 
 
-# Another process draws stories and dies at a chosen moment. It needs nothing of Lightning, whose
-# import takes seconds, but the name of a class.
+# Another process draws stories and dies at a chosen moment.
 WRITER = f"""
-import os, signal, sys, types
-sys.modules["pytorch_lightning"] = types.ModuleType("pytorch_lightning")
-callbacks = types.ModuleType("pytorch_lightning.callbacks")
-callbacks.BasePredictionWriter = object
-sys.modules["pytorch_lightning.callbacks"] = callbacks
+import os, signal, sys
 import numpy as np
 from PIL import Image
-from models.pipeline import StoryPipelineOutput
-from models.samples_folder import SamplesFolder
+from evaluation.samples import SamplesFolder
 
 path, moment, *numbers = sys.argv[1:]
 die = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
@@ -215,49 +206,3 @@ def test_processes_at_once_write_whole_lines(tmp_path):
     processes = [writer(tmp_path, "never", *range(start, 60, 3)) for start in (0, 1, 2)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     check_whole(tmp_path, sorted(range(60), key=str))
-
-
-# The Lightning side
-
-
-def write(tmp_path, batch, stories=2, weights=None):
-    frames = torch.from_numpy(np.stack([pictures(i) for i in range(stories)]))
-    folder = SamplesFolder(tmp_path, SETTINGS)
-    drawn = StoryPipelineOutput(frames.permute(0, 1, 4, 2, 3), weights)
-    SamplesWriter(folder).write_on_batch_end(SimpleNamespace(), None, drawn, [0, 1], batch, 0, 0)
-    return entries(tmp_path)
-
-
-def test_a_predicted_batch_is_written_story_by_story(tmp_path):
-    labels = [[{"place": "sea"}] * 2, [{"place": "hill"}] * 2]
-    references = [pictures(10), pictures(11)]
-    batch = {"story_id": ["s0", "s1"], "captions": [["a", "b"], ["c", "d"]], "labels": labels,
-             "frames": references}  # fmt: skip
-    lines = write(tmp_path, batch)
-    assert [line["captions"] for line in lines] == batch["captions"]
-    assert [line["labels"] for line in lines] == labels
-    for line, reference in zip(lines, references, strict=True):
-        saved = [np.asarray(Image.open(tmp_path / name)) for name in line["reference_frames"]]
-        assert np.array_equal(np.stack(saved), reference)
-    check_whole(tmp_path, [0, 1])
-
-
-def test_history_weights_are_written_with_their_story(tmp_path):
-    batch = {"story_id": ["s0", "s1"], "captions": [["a", "b"]] * 2, "labels": None}
-    weights = torch.tensor([[[0, 0], [1, 0]], [[0, 0], [0.123456, 0]]])
-    lines = write(tmp_path, batch, weights=weights)
-    assert [line["history_weights"][1] for line in lines] == [[1, 0], [0.1235, 0]]
-    assert all("history_weights" not in line for line in write(tmp_path / "plain", batch))
-
-
-@pytest.mark.parametrize("given", [0, 1])
-def test_an_own_story_has_no_references(tmp_path, given):
-    """Not even in continuation, where its batch carries the one given frame."""
-    frames = [list(pictures(5, 1)[:given])] * 2
-    batch = {"story_id": ["s0", "s1"], "captions": [["a", "b"]] * 2, "labels": None,
-             "frames": frames}  # fmt: skip
-    for line in write(tmp_path, batch):
-        assert line["reference_frames"] == [] and len(line["frames"]) == 2
-        assert line["labels"] is None
-    check_whole(tmp_path, [0, 1])
-    assert not list(tmp_path.glob("*/reference*"))

@@ -15,7 +15,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##/make \1:/p' Makefile
 
 demo: $(INSTALLED)  ## draw the cartoon world, train on it, sample and judge: outputs/demo/
-	.venv/bin/python -m benchmarks.cartoon_demo
+	.venv/bin/python -m demo
 
 test: $(INSTALLED)  ## run all tests
 	.venv/bin/python -m pytest -q

@@ -25,6 +25,7 @@ from config_file import (
     unknown_key,
     unknown_keys,
 )
+from evaluation.metrics.table import own_story_metrics
 
 __all__ = ["ConfigError", "checkpoint_folder", "load_config"]
 
@@ -385,8 +386,8 @@ def _check_combinations(config: DictConfig) -> None:
             "calculate_fid is true, but there are no real pictures to compare a story of your own "
             "with; set calculate_fid=false"
         )
-    own = {"clip_t", "clip_i_adjacent", "lpips_adjacent"}
-    if config.mode == "sample" and config.story is not None and not own.issuperset(config.metrics):
+    own = own_story_metrics()
+    if config.mode == "sample" and config.story is not None and set(config.metrics) - set(own):
         raise ConfigError(
             f"metrics is {list(config.metrics)}, but a story of your own has neither real pictures "
             f"nor labels; choose among {', '.join(sorted(own))}"

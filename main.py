@@ -35,15 +35,16 @@ from config import checkpoint_folder, load_config
 from datasets.damage import unreadable
 from datasets.story_dataset import collate
 from datasets.story_file import read_story_file
-from evaluation.networks import preflight
-from evaluation.options import Options, option_prefix
+from evaluation.command_line import option_prefix
+from evaluation.metrics.choice import preflight
+from evaluation.options import Options
+from evaluation.pictures.page import write_storyboard_html
+from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.run import evaluate
-from evaluation.storyboard import draw_storyboard
-from evaluation.storyboard_html import write_storyboard_html
+from evaluation.samples import SamplesFolder
 from models.checkpoint import checkpoint_hash, load_weights
-from models.samples_folder import SamplesFolder, SamplesWriter
 from models.story_model import StoryModel
-from trainers import ProgressBar, build_fit_trainer, build_trainer
+from trainers import ProgressBar, SamplesWriter, build_fit_trainer, build_trainer
 
 
 def train(config: DictConfig) -> Path:

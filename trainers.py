@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import (
+    BasePredictionWriter,
     Callback,
     LearningRateMonitor,
     ModelCheckpoint,
@@ -17,12 +21,15 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torchvision.transforms.v2 import functional as F
 
 from config import ConfigError, checkpoint_folder
+from evaluation.samples import SamplesFolder
 from models.previews import Previews
 
-__all__ = ["ProgressBar", "build_fit_trainer", "build_trainer"]
+__all__ = ["ProgressBar", "SamplesWriter", "build_fit_trainer", "build_trainer"]
 
 # The library recommends its makers' services at every start.
 logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().startswith("💡 Tip:"))
@@ -53,6 +60,41 @@ class ProgressBar(TQDMProgressBar):
         if trainer.optimizers:
             metrics["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.1e}"
         return metrics
+
+
+class SamplesWriter(BasePredictionWriter):
+    """Puts each predicted batch into a `SamplesFolder` as soon as it is drawn."""
+
+    def __init__(self, folder: SamplesFolder) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+
+    def write_on_batch_end(
+        self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx
+    ) -> None:
+        frames = prediction.frames.permute(0, 1, 3, 4, 2).cpu().numpy()
+        weights = prediction.history_weights
+        weights = [None] * len(frames) if weights is None else _rounded(weights)
+        labels = batch["labels"] or [None] * len(frames)
+        references = batch.get("frames") or [()] * len(frames)
+        for i, story_id in enumerate(batch["story_id"]):
+            captions = batch["captions"][i]
+            # An own story's frames are the given one at most: nothing to compare with.
+            reference = references[i] if len(references[i]) == len(captions) else ()
+            if len({picture.shape for picture in reference}) > 1:  # metrics compare neighbours
+                reference = [_resized(picture, frames.shape[2:4]) for picture in reference]
+            self.folder.add(story_id, captions, frames[i], reference, labels[i], weights[i])
+
+
+def _resized(picture: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(H, W, 3) uint8 at another height and width."""
+    resized = F.resize(torch.from_numpy(picture).permute(2, 0, 1), list(size), antialias=True)
+    return resized.permute(1, 2, 0).numpy()
+
+
+def _rounded(weights: Tensor) -> list[list[list[float]]]:
+    # To four significant digits: 0 means out of sight, not small.
+    return [[[float(f"{w:.4g}") for w in row] for row in story] for story in weights.tolist()]
 
 
 def build_fit_trainer(config: DictConfig) -> pl.Trainer:

@@ -24,16 +24,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.cartoon_demo import make_judge
 from benchmarks.causal_story_cost import print_cost
 from benchmarks.history_hits import history_hits
 from building import open_stories
 from config import load_config
 from datasets.cartoon.world import LABEL_VOCABULARY
 from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
-from evaluation.cartoon_metrics import METRICS, read_stories, score
-from evaluation.judge import Judge
-from evaluation.samples import read_samples, replacing
+from demo.judge import make_judge
+from evaluation.files import replacing
+from evaluation.metrics.table import GROUPS
+from evaluation.options import Options
+from evaluation.run import evaluate
+from evaluation.samples import read_samples
 from main import draw_stories, train
 
 # The tiny U-Net's mid block has 4x4 positions, on which a window of 32 is plain causal attention;
@@ -59,6 +61,7 @@ TUNES = {
 BEFORE = "before tuning"
 NEW = {"tiko", "luna"}  # of the six characters: who comes in the second part only
 BATCH = 5  # stories a step
+METRICS = [name.removeprefix("cartoon/") for name in GROUPS["cartoon"]]
 
 
 class Ablation:
@@ -69,7 +72,6 @@ class Ablation:
         self.settings = {"steps": steps, "stories": stories, "overrides": overrides}
         self.overrides = overrides
         self.steps, self.stories = steps, stories
-        self.judge: Judge | None = None
 
     def read(self, name: str, seed: int) -> dict | None:
         """A run's result, if it is there."""
@@ -149,19 +151,21 @@ class Ablation:
                 f"sample_output_dir={folder}",
             ])  # fmt: skip
             draw_stories(config)
-            samples = read_samples(folder)
-            scores = score(samples.stories, read_stories(samples, self._judge(), progress=False))
-            result[way or "test"] = {**scores, "hits": history_hits(samples.stories)}
+            options = Options(
+                str(folder), judge=str(self._judge()), pictures=False,
+                cache=str(self.out / "features.sqlite"),
+            )  # fmt: skip
+            metrics = evaluate(options)["metrics"]
+            values = {metric: metrics[f"cartoon/{metric}"]["value"] for metric in METRICS}
+            result[way or "test"] = {**values, "hits": history_hits(read_samples(folder).stories)}
         with replacing(self._path(name, seed)) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
 
-    def _judge(self) -> Judge:
+    def _judge(self) -> Path:
         path = self.out / "judge.safetensors"
-        if self.judge is None:
-            if not path.is_file():
-                make_judge().save(path)
-            self.judge = Judge.load(path)
-        return self.judge
+        if not path.is_file():
+            make_judge(path)
+        return path
 
     def _write_parts(self) -> list[Path]:
         """The story files of the four old characters, and of all stories with a new one."""

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from datasets.cartoon.grammar import Story
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import HES, LABEL_VOCABULARY, PLACES, SHES, Scene
-from models.samples_folder import SamplesFolder
+from evaluation.samples import SamplesFolder
 
 # Of growing strength: pixels (sigma), deviation out of 255, then shares of frames or of stories.
 STRENGTHS = {

@@ -1,22 +1,19 @@
 """Do history weights find the frame that is needed? In the cartoon world the labels know which.
 
-    python -m benchmarks.history_hits SAMPLES --picture weights.png    the rate, and a look
+    python -m benchmarks.history_hits SAMPLES     (drawn with causal_story.history_weights=true)
+
+Storyboards show the weights of each story as a map.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from evaluation.heat_map import draw_heat_map
-from evaluation.samples import SampledStory, read_picture, read_samples
-from evaluation.storyboard import typeface, wrap
+from evaluation.samples import SampledStory, read_samples
 
 __all__ = ["history_hits", "needed_frames"]
 
@@ -64,46 +61,19 @@ def history_hits(stories: Sequence[SampledStory]) -> dict[str, float | int] | No
     return {**dict(zip(names, means, strict=True)), "frames": len(rows)}
 
 
-def draw_weights(stories: Sequence[SampledStory], side: int = 128, gap: int = 10) -> Image.Image:
-    """Drawn frames and captions; at the right their heat map, needed frames ringed."""
-    columns = max(len(story.frames) for story in stories)
-    width, height = (columns + 1) * (side + gap) + gap, side + 62
-    page = Image.new("RGB", (width, len(stories) * height), "#ffffff")
-    draw = ImageDraw.Draw(page)
-    for row, story in enumerate(stories):
-        top = row * height + gap
-        for k, (path, caption) in enumerate(zip(story.frames, story.captions, strict=True)):
-            left = gap + k * (side + gap)
-            page.paste(Image.fromarray(read_picture(path)).resize((side, side)), (left, top))
-            for n, line in enumerate(wrap(caption, 12, side)[:3]):
-                draw.text((left, top + side + 3 + 14 * n), line, "#1d1f23", typeface(12))
-        needed = [needed_frames(story, n) for n in range(len(story.frames))]
-        cells = draw_heat_map(story.history_weights, (side - gap) // (columns - 1), needed)
-        page.paste(cells, (width - side, top))
-    return page
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("samples", type=Path, help="drawn with causal_story.history_weights=true")
-    parser.add_argument("--picture", type=Path, help="a PNG to write")
-    parser.add_argument("--stories", type=int, default=3, help="how many it shows")
-    args = parser.parse_args()
-    try:
-        stories = read_samples(args.samples).stories
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    stories = [story for story in stories if story.labels and story.history_weights]
-    found = history_hits(stories)
+def main(folder: str) -> None:
+    stories = read_samples(folder).stories
+    found = history_hits([story for story in stories if story.labels])
     if found is None:
-        sys.exit(f"error: {args.samples} has no labelled story with history weights; sample the "
-                 "cartoon world with causal_story.history_weights=true")  # fmt: skip
+        raise ValueError(
+            f"{folder} has no labelled story with history weights; sample the cartoon world with "
+            "causal_story.history_weights=true"
+        )
     print(json.dumps(found, indent=1))
-    if args.picture:
-        draw_weights(stories[: args.stories]).quantize(256).save(args.picture, optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(*sys.argv[1:2] or [""])
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

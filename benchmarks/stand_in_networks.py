@@ -19,12 +19,13 @@ from torch import nn
 from torchvision.models import alexnet
 from tqdm import tqdm
 
-from benchmarks.cartoon_demo import make_judge
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, all_scenes
-from evaluation.classifier import Training, train
-from evaluation.inception import fid_inception
-from models.samples_folder import SamplesFolder
+from demo.judge import make_judge
+from evaluation.classifier import Training
+from evaluation.networks.classifier_training import train
+from evaluation.networks.inception import fid_inception
+from evaluation.samples import SamplesFolder
 
 CLIP = {
     "model_cfg": {
@@ -57,7 +58,7 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
     judge, clip, lpips = out / "judge.safetensors", out / "clip", out / "alexnet.safetensors"
     classifier, inception = out / "classifier.safetensors", out / "inception.safetensors"
     if not judge.is_file():
-        make_judge().save(judge)
+        make_judge(judge)
     if not (clip / "open_clip_model.safetensors").is_file():
         train_clip(clip)
     if not lpips.is_file():

@@ -9,43 +9,34 @@ first is taken.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our packages
 
 from datasets.story_hdf5 import SPLITS, StoryFile
+from evaluation.samples import MANIFEST, SamplesFolder
 
 
 def export(hdf5_file: Path, split: str, save_path: Path, text_key: str = "text") -> Path:
-    """Write DIR/<story>/0000.png …, label_vocabulary.json and, last, manifest.jsonl."""
+    """Write the split as a samples folder, in place of what was exported there before."""
     stories = StoryFile(hdf5_file, split, text_key)
-    save_path.mkdir(parents=True, exist_ok=True)
-    lines = []
+    (save_path / MANIFEST).unlink(missing_ok=True)
+    settings = {"given": 0, "sampler": {"hdf5_file": hdf5_file.name, "split": split}}
+    samples = SamplesFolder(save_path, settings, stories.label_vocabulary)
     for index in tqdm(range(len(stories)), split):
-        name, captions = stories.story_id(index), stories.captions(index)
-        (save_path / name).mkdir(exist_ok=True)
-        frames = [f"{name}/{k:04d}.png" for k in range(len(captions))]
-        for k, frame in enumerate(frames):
-            picture = stories.picture(index, k)
-            side = picture.shape[1]
-            strip = picture.shape[0] > side and picture.shape[0] % side == 0
-            Image.fromarray(picture[:side] if strip else picture).save(save_path / frame)
-        entry = {"story_id": name, "captions": captions, "frames": frames, "reference_frames": [],
-                 "labels": stories.labels(index)}  # fmt: skip
-        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
-    if stories.label_vocabulary:
-        text = json.dumps(stories.label_vocabulary)
-        (save_path / "label_vocabulary.json").write_text(text, encoding="utf-8")
-    temporary = save_path / ".manifest.jsonl"
-    temporary.write_text("".join(lines), encoding="utf-8")
-    os.replace(temporary, save_path / "manifest.jsonl")
+        captions = stories.captions(index)
+        frames = [_first_frame(stories.picture(index, k)) for k in range(len(captions))]
+        samples.add(stories.story_id(index), captions, frames, labels=stories.labels(index))
     return save_path
+
+
+def _first_frame(picture: np.ndarray) -> np.ndarray:
+    height, width, _ = picture.shape
+    return picture[:width] if height > width and height % width == 0 else picture
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Judges and shows a folder of sampled stories, whichever system drew them."""
+"""Judges and shows saved stories; see README.md."""

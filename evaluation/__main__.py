@@ -1,22 +1,27 @@
 """Judge and show a samples folder: `python -m evaluation samples=DIR [metrics=…] [judge=FILE] …`.
 
-Options are the fields of `evaluation.options.Options`; evaluation/README.md explains them.
+`--help` lists the options, evaluation/README.md explains the metrics.
 """
 
 from __future__ import annotations
 
 import sys
 
-from evaluation.options import Options, parse
-from evaluation.run import evaluate
+from evaluation.command_line import run
+from evaluation.metrics.table import named_metrics
+from evaluation.options import Options
 
 
 def main(arguments: list[str]) -> None:
-    evaluate(parse(Options, arguments))
+    run(Options, __doc__, _evaluate, arguments)
+
+
+def _evaluate(options: Options) -> None:
+    named_metrics(options.metrics)  # a mistyped name is said before seconds of imports
+    from evaluation.run import evaluate
+
+    evaluate(options)
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

@@ -1,256 +1,44 @@
-"""The classifier behind character_f1, frame_accuracy and background_accuracy, and its training.
+"""Train the classifier of characters and backgrounds: `python -m evaluation.classifier train …`.
 
-    python -m evaluation.classifier train data=DIR out=FILE.safetensors [init=FILE] [epochs=10]
-
-torchvision's Inception v3 with one output per character (sigmoid > 0.5) and one per background
-(the largest), at 299 pixels, as in the field; trained with BCE, cross-entropy for the background,
-and 0.4 of the same on the auxiliary head. `data` is a samples folder with labels: its real frames
-are used where it has them. Every tenth story is held out, and the error on it goes into the file,
-which is written anew after each epoch. A smaller `image_size` (75 at least) trains in a fraction of
-the time; it has no auxiliary head, which needs 299, and the protocol of its numbers says so.
+python -m evaluation.classifier train data=DIR out=FILE.safetensors [init=FILE] [epochs=10]
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.models.inception import Inception3, InceptionOutputs
-from torchvision.transforms.functional import normalize, to_tensor
-from tqdm import tqdm
+from evaluation.command_line import option, run
 
-from evaluation.features import Encoder
-from evaluation.options import option, parse
-from evaluation.samples import Samples, places_of, read_picture, read_samples, replacing
-from evaluation.weights import file_hash, load_weights
-
-UNKNOWN = -100  # a background that PyTorch's cross-entropy leaves out
-SIDE, SMALLEST = 299, 75  # of the field; of what Inception v3 can take
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+__all__ = ["Training"]
 
 
 @dataclass
 class Training:
     """The options of `train`."""
 
-    data: str
-    out: str
-    init: str | None = None  # torchvision's Inception v3 weights (inception_v3_google-0cc3c7bd.pth)
-    epochs: int = 10
-    batch_size: int = 32
-    init_lr: float | None = None  # the highest; 2e-4 from `init`, 1e-3 from nothing
-    image_size: int = SIDE
-    seed: int = 0
-    device: str = "auto"
-
-
-class LabelledFrames(Dataset):
-    """(picture (3, side, side), characters (C,) 0/1, background index) from a samples folder.
-
-    The index is -100 where not exactly one background is there, which the loss leaves out; frames
-    whose characters nobody knows are left out altogether.
-    """
-
-    def __init__(self, samples: Samples, held_out: bool, side: int = SIDE) -> None:
-        vocabulary, self.side = samples.vocabulary or {}, side
-        self.characters, self.places = vocabulary.get("characters"), vocabulary.get("places", [])
-        if not self.characters:
-            raise ValueError(f"{samples.folder} has no label_vocabulary.json with characters")
-        self.frames = []
-        for number, story in enumerate(samples.stories):
-            if (number % 10 == 9) == held_out:
-                if not story.labels:
-                    raise ValueError(f"{samples.folder}: story {story.story_id!r} has no labels")
-                frames = story.reference_frames or story.frames
-                self._check(story.labels, f"{samples.folder}: story {story.story_id!r}")
-                both = zip(frames, story.labels, strict=True)
-                self.frames += [(frame, label) for frame, label in both if "cast" in label]
-
-    def _check(self, labels: list[dict], where: str) -> None:
-        for label in labels:
-            strange = set(label.get("cast", ())) - set(self.characters)
-            if self.places:
-                strange |= set(places_of(label)) - set(self.places)
-            if strange:
-                raise ValueError(
-                    f"{where} has label {min(map(str, strange))!r}, which is not in "
-                    "label_vocabulary.json: add it there, or mend the label"
-                )
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        path, label = self.frames[index]
-        there = torch.tensor([float(name in label["cast"]) for name in self.characters])
-        places = places_of(label)
-        place = self.places.index(places[0]) if self.places and len(places) == 1 else UNKNOWN
-        return prepare(path, self.side), there, place
-
-
-def prepare(path: Path, side: int = SIDE) -> Tensor:
-    """(3, side, side), squashed (PIL, bilinear) and normalised as ImageNet is."""
-    picture = Image.fromarray(read_picture(path)).resize((side, side), Image.Resampling.BILINEAR)
-    return normalize(to_tensor(picture), MEAN, DEVIATION)
-
-
-def train(options: Training) -> dict[str, float] | None:
-    """Train, write `out` and return the error on held-out stories (None without ten stories)."""
-    side = options.image_size
-    if side < SMALLEST:
-        raise ValueError(f"image_size={side} is too small for Inception v3: give {SMALLEST} to 299")
-    samples = read_samples(options.data)
-    training, test = (LabelledFrames(samples, part, side) for part in (False, True))
-    if len(training) < 2:
-        raise ValueError(f"{options.data} has {len(training)} frames to train on: give more")
-    if training.places and all(len(places_of(label)) != 1 for _, label in training.frames):
-        raise ValueError(
-            f"{options.data} has no frame with one known background: give some, or take places out "
-            "of label_vocabulary.json"
-        )
-    torch.manual_seed(options.seed)
-    network = _network(len(training.characters) + len(training.places), side >= SIDE)
-    if options.init:
-        _start_from(network, options.init)
-    network.to(options.device, memory_format=torch.channels_last)  # quicker on processors
-    batch_size = min(options.batch_size, len(training))
-    loader = DataLoader(training, batch_size, shuffle=True, drop_last=True)  # no batch of one
-    rate = options.init_lr or (2e-4 if options.init else 1e-3)
-    optimiser = torch.optim.AdamW(network.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, epochs=options.epochs, steps_per_epoch=len(loader)
+    data: str = option("samples folder with labels; its real frames are used where it has them")
+    out: str = option("file to write, such as classifier.safetensors")
+    init: str | None = option("torchvision's Inception v3 weights to start from", None)
+    epochs: int = option("times that all frames are seen", 10)
+    batch_size: int = option("frames a step", 32)
+    init_lr: float | None = option(
+        "highest learning rate; null: 2e-4 from init, 1e-3 from nothing", None, least=1e-9
     )
-    about = {"characters": training.characters, "places": training.places, "image_size": side}
-    for epoch in range(options.epochs):
-        network.train()
-        bar = tqdm(loader, f"epoch {epoch + 1}/{options.epochs}")
-        for batch in bar:
-            pictures, there, place = (part.to(options.device) for part in batch)
-            outputs = network(pictures.contiguous(memory_format=torch.channels_last))
-            loss = sum(weight * _loss(logits, there, place) for weight, logits in _answers(outputs))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-        error = _error(network.eval(), test, options)
-        tqdm.write(f"epoch {epoch + 1}: error on held-out stories {error}")
-        _save(network, {**about, "known_error": error}, options.out)
-    return error
+    image_size: int = option("pixels a side; the field takes 299", 299, least=75)
+    seed: int = option("of the first weights and the order of frames", 0, least=0)
+    device: str = option("cpu, cuda, cuda:1, …; auto: the first GPU if there is one", "auto")
 
 
-def _network(rows: int, auxiliary: bool) -> Inception3:
-    """PyTorch's own initial values: torchvision's (deviation 0.1 everywhere) learn far slower."""
-    return Inception3(rows, aux_logits=auxiliary, transform_input=True, init_weights=False)
+def main(arguments: list[str]) -> None:
+    run(Training, __doc__, _train, arguments[arguments[:1] == ["train"] :])
 
 
-def _start_from(network: nn.Module, path: str) -> None:
-    """Load all but the answers' own layers."""
-    weights = {k: v for k, v in load_weights(path, "init").items() if "fc." not in k}
-    try:
-        missing = network.load_state_dict(weights, strict=False).missing_keys
-    except RuntimeError as error:  # other shapes
-        raise ValueError(f"init={path} does not fit Inception v3 ({error})") from error
-    if lacks := [k for k in missing if not k.endswith(("fc.weight", "fc.bias"))]:
-        raise ValueError(f"init={path} is no Inception v3 of torchvision: it lacks {lacks[0]}")
+def _train(options: Training) -> None:
+    from evaluation.networks.classifier_training import train  # torch takes seconds to import
 
-
-def _answers(outputs: Tensor | InceptionOutputs) -> list[tuple[float, Tensor]]:
-    """Logits, of the auxiliary head too where there is one, with their weights in the loss."""
-    if isinstance(outputs, Tensor):
-        return [(1.0, outputs)]
-    return [(1.0, outputs.logits), (0.4, outputs.aux_logits)]
-
-
-def _save(network: nn.Module, about: dict, path: str) -> None:
-    weights = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(weights, temporary, {key: json.dumps(value) for key, value in about.items()})
-
-
-def classifier_file(path: str | os.PathLike) -> Path:
-    """FileNotFoundError when there is none."""
-    if not Path(path).is_file():
-        key = option("classifier")
-        raise FileNotFoundError(f"{key}={path} does not exist: train one, or name its file")
-    return Path(path)
-
-
-def classifier_encoder(
-    path: str | os.PathLike, vocabulary: dict | None, device: str
-) -> tuple[Encoder, dict]:
-    """Logits (C + P) of pictures, and {characters, places, known_error, image_size}.
-
-    A file that `train` wrote says its own names; another state dict of torchvision's Inception v3
-    takes those of the samples, in order.
-    """
-    key, path = option("classifier"), classifier_file(path)
-    weights = load_weights(path, key)
-    about = {"known_error": None, "image_size": SIDE}
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            about |= {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-    about = {**(vocabulary or {}), **about}
-    rows = len(weights.get("fc.weight", ()))
-    characters, places = (len(about.get(key) or ()) for key in ("characters", "places"))
-    if not characters or rows not in (characters, characters + places):
-        raise ValueError(
-            f"{key}={path} has {rows} outputs for {characters} characters and {places} "
-            "backgrounds: give the label_vocabulary.json it was trained with"
-        )
-    about["places"] = about["places"] if rows > characters else []
-    network = _network(rows, any(name.startswith("AuxLogits") for name in weights))
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{key}={path} does not fit Inception v3 ({error})") from error
-    load = partial(prepare, side=about["image_size"])
-    network.eval().to(device, memory_format=torch.channels_last)
-    return Encoder(f"classifier {file_hash(path)}", rows, network, load), about
-
-
-def _loss(logits: Tensor, there: Tensor, place: Tensor) -> Tensor:
-    characters, places = logits.split([there.shape[1], logits.shape[1] - there.shape[1]], dim=1)
-    loss = F.binary_cross_entropy_with_logits(characters, there)
-    if not places.shape[1] or (place == UNKNOWN).all():  # the mean of none would be no number
-        return loss
-    return loss + F.cross_entropy(places, place, ignore_index=UNKNOWN)
-
-
-@torch.inference_mode()
-def _error(network: nn.Module, frames: LabelledFrames, options: Training) -> dict | None:
-    """Share of frames with a wrong cast, and with a wrong background where it is known."""
-    wrong: list[Tensor] = []
-    for pictures, there, place in DataLoader(frames, options.batch_size):
-        logits = network(pictures.to(options.device)).cpu()
-        cast = ((logits[:, : there.shape[1]] > 0) != there.bool()).any(1)
-        rest = logits[:, there.shape[1] :]
-        background = (rest.argmax(1) != place).float() if rest.shape[1] else cast.float()
-        if rest.shape[1]:
-            background[place == UNKNOWN] = torch.nan
-        wrong.append(torch.stack([cast.float(), background], 1))
-    if not wrong:
-        return None
-    means = zip(("cast", "place"), torch.cat(wrong).nanmean(0).tolist(), strict=True)
-    return {key: mean for key, mean in means if mean == mean}  # of no known one it is no number
+    print(f"{options.out}: error on held-out stories {train(options)}")
 
 
 if __name__ == "__main__":
-    try:
-        if sys.argv[1:2] != ["train"]:
-            raise ValueError("give: python -m evaluation.classifier train data=DIR out=FILE")
-        chosen = parse(Training, sys.argv[2:])
-        print(f"{chosen.out}: error on held-out stories {train(chosen)}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

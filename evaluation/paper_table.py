@@ -6,6 +6,8 @@ paper before citing it. Splits: PororoSV 2,208 and FlintstonesSV 2,309 test stor
 
 from __future__ import annotations
 
+__all__ = ["PUBLISHED", "paper_table"]
+
 AR_LDM = "Pan et al., arXiv 2211.10950"
 CAUSAL_STORY = "Song et al., arXiv 2309.09553"
 OTHERS = {name: "as quoted on leaderboards" for name in
@@ -32,12 +34,6 @@ PUBLISHED = {
     "vist-sis": (None, {"AR-LDM": 16.95}),
     "vist-dii": (None, {"AR-LDM": 17.03}),
 }
-
-
-def check_column(column: str | None) -> None:
-    """ValueError unless it is None or a column of PUBLISHED."""
-    if column is not None and column not in PUBLISHED:
-        raise ValueError(f"papers={column} is not known: choose among {', '.join(PUBLISHED)}")
 
 
 def paper_table(column: str, result: dict) -> tuple[str, list[str]]:

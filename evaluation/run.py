@@ -1,53 +1,50 @@
 """Evaluates a samples folder: checks, measures, compares, and writes what was found.
 
-`evaluate(Options(samples=DIR, metrics=[...]))` is all of it; the command line and `mode: sample`
-call the same function.
+`evaluate(Options(samples=DIR, metrics=[...]))` is all of it; the command line, `mode: sample` and
+the demo call the same function.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
 
-from evaluation.bootstrap import interval, story_weights
-from evaluation.cartoon_metrics import chance, check_labels
-from evaluation.gallery import draw_gallery
-from evaluation.material import Material
-from evaluation.metrics import METRICS, SetMetric, Tools
-from evaluation.networks import build_tools, check_material, choose
-from evaluation.options import Options, check
-from evaluation.paper_table import check_column, paper_table
-from evaluation.picture_folders import open_samples
+from evaluation.command_line import check
+from evaluation.files import replacing
+from evaluation.metrics.bootstrap import interval, story_weights
+from evaluation.metrics.choice import check_material, choose, load_networks
+from evaluation.metrics.material import Material
+from evaluation.metrics.table import Metric, load
+from evaluation.options import Options
+from evaluation.paper_table import paper_table
 from evaluation.report import protocol, table
-from evaluation.samples import Samples, replacing
+from evaluation.samples import Samples, open_samples
+
+__all__ = ["evaluate"]
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "open_clip_torch", "numpy", "pillow")
 
 
 def evaluate(options: Options) -> dict:
-    """Measure, print, write metrics.json, plots and storyboards into the folder; the metrics."""
-    options = check(options)
-    check_column(options.papers)
-    samples = open_samples(
-        options.samples, options.reference, options.captions, options.story_length
-    )
+    """Measure, print, write metrics.json, charts and storyboards into the folder; the metrics."""
+    check(options)
+    places = (options.samples, options.compare) if options.compare else (options.samples,)
+    folders = [
+        open_samples(place, options.reference, options.captions, options.story_length)
+        for place in places
+    ]
     warnings: list[str] = []
-    other = None
     if options.compare:
-        second = open_samples(
-            options.compare, options.reference, options.captions, options.story_length
-        )
-        samples, other = _paired(samples, second, warnings)
-    names = choose(options, samples)
-    materials = [Material.of(str(one.folder), one.stories) for one in (samples, other) if one]
+        folders = _paired(*folders, warnings)
+    samples = folders[0]
+    metrics = choose(options, samples)
+    materials = [Material.of(str(one.folder), one.stories) for one in folders]
     for material in materials:
-        check_material(names, material)
-        if any(name.startswith("cartoon/") for name in names):
-            check_labels(material.stories)
-    tools, weights = build_tools(options, names, samples)
+        check_material(metrics, material)
     result = {
         "samples": str(samples.folder),
         "stories": len(samples.stories),
@@ -56,36 +53,9 @@ def evaluate(options: Options) -> dict:
         "warnings": warnings,
         "libraries": {name: version(name) for name in LIBRARIES},
     }
-    if other:
-        result["compare"] = {"samples": str(other.folder), "metrics": {}}
-    if tools.judge:
-        result["judge_error"] = tools.judge.known_error
-        guess = chance(samples.stories, tools.judge.vocabulary) if samples.vocabulary else {}
-    draws, counts = story_weights(len(samples.stories), options.draws), {}
-    for name in names:
-        metric = METRICS[name]
-        measure = _measure_set if isinstance(metric, SetMetric) else _measure_frames
-        times = draws[: 1 + options.frechet_draws] if metric.recentre else draws
-        values, entry, by_frame = measure(name, materials[0], tools, times)
-        if by_frame is not None:
-            counts[name] = by_frame
-        if name.startswith("cartoon/"):
-            entry["chance"] = guess.get(name.removeprefix("cartoon/"))
-        entry |= {"protocol": protocol(name, options, tools), "weights": weights.get(name)}
-        result["metrics"][name] = entry
-        if metric.recentre and entry["n"] < (width := tools.encoders[metric.encoder].width):
-            warnings.append(
-                f"{name}: {entry['n']} frames are fewer than the {width} features, so it reads "
-                "too high; compare it only with values of as many frames"
-            )
-        if other:
-            second, found, _ = measure(name, materials[1], tools, times, bounds=False)
-            result["compare"]["metrics"][name] = {
-                "value": found["value"],
-                "interval": found["interval"],
-                "difference": _number(values[0] - second[0]),
-                "difference_interval": interval(values - second, metric.recentre),
-            }
+    counts, readings = {}, None
+    if metrics:
+        counts, readings = _measure(metrics, folders, materials, options, result)
     print(table(result))
     if options.papers:
         lines, differences = paper_table(options.papers, result)
@@ -93,18 +63,20 @@ def evaluate(options: Options) -> dict:
         print(f"\n{lines}")
     for warning in warnings:
         print(f"warning: {warning}")
-    if names:
+    if metrics:
         with replacing(samples.folder / "metrics.json") as temporary:
             text = json.dumps(result, indent=2, allow_nan=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         print(samples.folder / "metrics.json")
     if options.pictures:
-        for path in draw_gallery(samples, materials[0], counts, result, tools, options.stories):
+        from evaluation.pictures.gallery import draw_gallery  # charts take a second to import
+
+        for path in draw_gallery(samples, counts, result, readings, options.stories):
             print(path)
     return result
 
 
-def _paired(one: Samples, two: Samples, warnings: list[str]) -> tuple[Samples, Samples]:
+def _paired(one: Samples, two: Samples, warnings: list[str]) -> list[Samples]:
     """Only the stories that both have, in one order."""
     found = {story.story_id: story for story in two.stories}
     shared = [story for story in one.stories if story.story_id in found]
@@ -124,66 +96,60 @@ def _paired(one: Samples, two: Samples, warnings: list[str]) -> tuple[Samples, S
             f"{len(two.stories)}"
         )
     both = [found[story.story_id] for story in shared]
-    return replace(one, stories=shared), replace(two, stories=both)
+    return [replace(one, stories=shared), replace(two, stories=both)]
 
 
-def _measure_frames(name: str, material: Material, tools: Tools, draws: np.ndarray, bounds=True):
-    """Values (draws,), the entry of metrics.json, counts (S, K, 2)."""
-    metric = METRICS[name]
-    counts = metric.count(material, tools)
-    values = _ratio(draws @ counts.sum(1))
-    entry = {
-        "value": _number(values[0]),
-        "interval": interval(values),
-        "n": int((counts[..., 1] > 0).sum()),
-        "higher_is_better": metric.higher_is_better,
-    }
-    if bounds:
-        for key, variant in (("floor", material.real()), ("ceiling", material.shuffled())):
-            found = None if variant is None else metric.count(variant, tools).sum((0, 1))
-            entry[key] = None if found is None else _number(_ratio(found))
-        along = [_ratio(draws @ one) for one in counts.swapaxes(0, 1)]
-        entry["by_frame"] = [_number(one[0]) for one in along]
-        entry["by_frame_interval"] = [interval(one) for one in along]
-    return values, entry, counts
+def _measure(
+    metrics: Sequence[Metric],
+    folders: Sequence[Samples],
+    materials: Sequence[Material],
+    options: Options,
+    result: dict,
+) -> tuple[dict[str, np.ndarray], list[list[dict]] | None]:
+    """Fill `result`; {frame metric: counts (S, K, 2)}, and what the judge read if it was asked."""
+    # torch takes seconds to import, and pictures alone do not need it
+    from evaluation.metrics.measure import measure, number, shifts
+    from evaluation.networks.features import FeatureCache, Features
 
+    networks = load_networks(metrics, options, folders[0])
+    for metric in metrics:
+        for samples in folders if metric.check else ():
+            load(metric.check)(samples, networks[metric.network])
+    features = Features(FeatureCache(options.cache), options.batch_size, options.processes)
+    first, draws = materials[0], story_weights(len(materials[0].stories), options.draws)
+    variants = {"real": first.real(), "shuffled": first.shuffled()}
+    counts, readings, guess = {}, None, {}
+    if judge := next((networks[one.network] for one in metrics if one.file == "judge"), None):
+        result["judge_error"] = judge.known_error
+    if any(metric.group == "cartoon" for metric in metrics):
+        from evaluation.metrics import cartoon
 
-def _measure_set(name: str, material: Material, tools: Tools, draws: np.ndarray, bounds=True):
-    """Values (draws,), the entry of metrics.json, None."""
-    metric: SetMetric = METRICS[name]
-    where, sizes = material.drawn, material.drawn.sum(1)
-    if where.sum() < 2:
-        raise ValueError(f"{name} needs at least two drawn frames, {material.folder} has one")
-    drawn = tools.features(material.pictures[where], metric.encoder)
-    real = tools.features(material.references[where], metric.encoder)
-    against = metric.against(real)
-    values = against(drawn, sizes, draws)
-    around = interval(values, metric.recentre)
-    if metric.recentre and around:  # moving it can push the lower end below any distance
-        around = [max(0.0, around[0]), around[1]]
-    entry = {
-        "value": _number(values[0]),
-        "interval": around,
-        "n": len(drawn),
-        "higher_is_better": False,
-    }
-    if bounds:
-        even, once = np.repeat(np.arange(len(sizes)) % 2 == 0, sizes), np.ones((1, 1))
-        halves, one = (real[even], real[~even]), real[: sizes[sizes > 0][0]]
-        entry["floor"] = entry["ceiling"] = None
-        if min(map(len, halves)) > 1:
-            distance = metric.against(halves[0])(halves[1], [len(halves[1])], once)
-            entry["floor"] = _number(distance[0])
-        if len(one) > 1:
-            entry["ceiling"] = _number(against(one, [len(one)], once)[0])
-    return values, entry, None
-
-
-def _ratio(counts: np.ndarray) -> np.ndarray:
-    """(..., 2) numerator and denominator -> (...), NaN where nothing was counted."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return counts[..., 0] / counts[..., 1]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+        readings = cartoon.readings(first, judge, features)
+        guess = cartoon.chance(first.stories, judge.vocabulary)
+    if options.compare:
+        result["compare"] = {"samples": str(folders[1].folder), "metrics": {}}
+    for metric in metrics:
+        network, moved = networks[metric.network], shifts(metric)
+        times = draws[: 1 + options.frechet_draws] if moved else draws
+        values, entry, by_frame = measure(metric, first, network, features, times, variants)
+        if by_frame is not None:
+            counts[metric.name] = by_frame
+        if metric.group == "cartoon":
+            entry["chance"] = guess[metric.name.removeprefix("cartoon/")]
+        entry["protocol"] = protocol(metric, network)
+        entry["weights"] = network and {"file": network.file, "sha256": network.sha256}
+        result["metrics"][metric.name] = entry
+        if moved and entry["n"] < (width := network.encoders["features"].width):
+            result["warnings"].append(
+                f"{metric.name}: {entry['n']} frames are fewer than the {width} features, so it "
+                "reads too high; compare it only with values of as many frames"
+            )
+        if options.compare:
+            second, found, _ = measure(metric, materials[1], network, features, times)
+            result["compare"]["metrics"][metric.name] = {
+                "value": found["value"],
+                "interval": found["interval"],
+                "difference": number(values[0] - second[0]),
+                "difference_interval": interval(values - second, moved),
+            }
+    return counts, readings

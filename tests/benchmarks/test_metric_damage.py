@@ -49,7 +49,7 @@ def test_worse_with_every_step_is_bold():
     assert not gets_worse([1.0, 1.0, 0.5], True) and not gets_worse([1.0, None], True)
 
     def entry(value):
-        return {"m": {"value": value, "floor": 0.95, "ceiling": None, "higher_is_better": True}}
+        return {"m": {"value": value, "real": 0.95, "shuffled": None, "higher_is_better": True}}
 
     found = {UNDAMAGED: entry(1.0)}
     for kind, many in STRENGTHS.items():

@@ -8,9 +8,9 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
-from evaluation.bootstrap import interval, story_weights
-from evaluation.frechet import FrechetAgainst, Gaussian, frechet_distance
-from evaluation.kid import KernelAgainst
+from evaluation.metrics.bootstrap import interval, story_weights
+from evaluation.metrics.frechet import FrechetAgainst, Gaussian, frechet_distance
+from evaluation.metrics.kid import KernelAgainst
 
 
 def features(count, width, seed):
@@ -114,7 +114,7 @@ def test_kernel_distance_in_blocks_of_many_rows(monkeypatch):
     real, drawn = features(50, 8, 8), features(60, 8, 9)
     sizes, weights = [5] * 12, story_weights(12, 3)
     whole = KernelAgainst(real)(drawn, sizes, weights)
-    monkeypatch.setattr("evaluation.kid.ROWS", 7)
+    monkeypatch.setattr("evaluation.metrics.kid.ROWS", 7)
     assert KernelAgainst(real)(drawn, sizes, weights) == pytest.approx(whole, rel=1e-9)
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from evaluation.features import Encoder, FeatureCache, extract
+from evaluation.networks.features import Encoder, FeatureCache, Features
 from evaluation.samples import read_picture
 
 
@@ -42,7 +42,7 @@ class Counting(nn.Linear):
 
 def test_features_are_those_of_the_network_in_order(tmp_path):
     paths, found = pictures(tmp_path, 10), encoder()
-    out = extract(paths, found, FeatureCache(tmp_path / "c.sqlite"), batch_size=3)
+    out = Features(FeatureCache(tmp_path / "c.sqlite"), batch_size=3)(paths, found)
     expected = found.network(torch.stack([load(path) for path in paths])).detach().numpy()
     assert out == pytest.approx(expected, abs=1e-6) and out.dtype == np.float32
 
@@ -50,18 +50,18 @@ def test_features_are_those_of_the_network_in_order(tmp_path):
 def test_cache_is_keyed_by_picture_and_weights(tmp_path):
     paths = pictures(tmp_path, 4)
     one = Encoder("linear 1", 3, Counting(48, 3), load)
-    extract([*paths, paths[0]], one, FeatureCache(tmp_path / "c.sqlite"))
+    Features(FeatureCache(tmp_path / "c.sqlite"))([*paths, paths[0]], one)
     assert Counting.seen == 4  # the repeated picture once
     moved = tmp_path / "moved.png"
     paths[0].rename(moved)
-    again = extract([moved, *paths[1:]], one, FeatureCache(tmp_path / "c.sqlite"))
+    again = Features(FeatureCache(tmp_path / "c.sqlite"))([moved, *paths[1:]], one)
     assert Counting.seen == 4
     Image.new("RGB", (4, 4), "red").save(moved)
-    changed = extract([moved, *paths[1:]], one, FeatureCache(tmp_path / "c.sqlite"))
+    changed = Features(FeatureCache(tmp_path / "c.sqlite"))([moved, *paths[1:]], one)
     assert Counting.seen == 5
     assert (changed[0] != again[0]).any() and (changed[1:] == again[1:]).all()
     two = Encoder("linear 2", 3, one.network, load)
-    extract(paths[1:], two, FeatureCache(tmp_path / "c.sqlite"))
+    Features(FeatureCache(tmp_path / "c.sqlite"))(paths[1:], two)
     assert Counting.seen == 8
 
 
@@ -71,17 +71,17 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
     whole = paths[4].read_bytes()
     paths[4].write_bytes(b"damaged")
     with pytest.raises(ValueError, match="4.png cannot be read"):
-        extract(paths, one, FeatureCache(tmp_path / "c.sqlite"), batch_size=2)
+        Features(FeatureCache(tmp_path / "c.sqlite"), batch_size=2)(paths, one)
     paths[4].write_bytes(whole)
     before = Counting.seen
-    extract(paths, one, FeatureCache(tmp_path / "c.sqlite"), batch_size=2)
+    Features(FeatureCache(tmp_path / "c.sqlite"), batch_size=2)(paths, one)
     assert Counting.seen == before + 2
 
 
 def test_several_processes_agree_with_one(tmp_path):
     paths, found = pictures(tmp_path, 9), encoder()
-    one = extract(paths, found, FeatureCache(tmp_path / "one.sqlite"), batch_size=2)
-    two = extract(paths, found, FeatureCache(tmp_path / "two.sqlite"), batch_size=2, processes=2)
+    one = Features(FeatureCache(tmp_path / "one.sqlite"), batch_size=2)(paths, found)
+    two = Features(FeatureCache(tmp_path / "two.sqlite"), batch_size=2, processes=2)(paths, found)
     assert np.array_equal(one, two)
 
 
@@ -93,7 +93,7 @@ def test_memory_stays_flat(tmp_path):
     for count in (1_000, 10_000):
         cache = FeatureCache(tmp_path / f"{count}.sqlite")
         tracemalloc.start()
-        out = extract(texts[:count], wide, cache)
+        out = Features(cache)(texts[:count], wide)
         assert out.shape == (count, 512) and len({row.tobytes() for row in out[::997]}) > 1
         peaks[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -109,13 +109,13 @@ def test_bad_input(tmp_path):
     broken = encoder()
     torch.nn.init.constant_(broken.network.bias, float("nan"))
     with pytest.raises(ValueError, match="linear gave infinite numbers"):
-        extract(pictures(tmp_path, 1), broken, FeatureCache(tmp_path / "c.sqlite"))
+        Features(FeatureCache(tmp_path / "c.sqlite"))(pictures(tmp_path, 1), broken)
     paths = pictures(tmp_path, 2)
     Image.new("RGB", (5, 4)).save(paths[1])
     with pytest.raises(ValueError, match="1.png is .* but .*0.png is .*one size"):
-        extract(paths, encoder(), FeatureCache(tmp_path / "c.sqlite"))
+        Features(FeatureCache(tmp_path / "c.sqlite"))(paths, encoder())
     with pytest.raises(ValueError, match="gone.png cannot be read"):
-        extract([Path(tmp_path / "gone.png")], encoder(), FeatureCache(tmp_path / "c.sqlite"))
+        Features(FeatureCache(tmp_path / "c.sqlite"))([Path(tmp_path / "gone.png")], encoder())
     (tmp_path / "text.sqlite").write_text("no data base, but long enough to be looked at" * 30)
     with pytest.raises(ValueError, match="text.sqlite is no feature cache"):
         FeatureCache(tmp_path / "text.sqlite")

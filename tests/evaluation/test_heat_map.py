@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from sample_folders import write_samples
 
-from evaluation.heat_map import PALE, STRONG, draw_heat_map, say_weights
+from evaluation.pictures.heat_map import PALE, STRONG, draw_heat_map, say_weights
+from evaluation.pictures.page import write_storyboard_html
+from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.samples import read_samples
-from evaluation.storyboard import draw_storyboard
-from evaluation.storyboard_html import write_storyboard_html
 
 WEIGHTS = [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]]
 

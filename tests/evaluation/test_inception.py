@@ -6,10 +6,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from evaluation import weights
-from evaluation.features import FeatureCache
-from evaluation.inception import fid_inception, inception_encoder, prepare
-from evaluation.weights import INCEPTION, Published, file_hash, find_weights, load_weights
+from evaluation.files import file_hash
+from evaluation.networks import weights
+from evaluation.networks.features import FeatureCache
+from evaluation.networks.inception import (
+    fid_inception,
+    inception_at_64,
+    inception_at_native_size,
+    prepare,
+)
+from evaluation.networks.weights import INCEPTION, Published, find_weights, load_weights
+from evaluation.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +73,13 @@ def test_the_whole_way_from_pictures_to_features(tmp_path, random_weights):
     pixels = torch.from_numpy(by_hand(tmp_path / "picture.png", 64)).float()
     with torch.inference_mode():
         network(pixels[None])
-    encoder = inception_encoder(path, 64, "inception_weights", "cpu")
+    options = Options("s", inception_weights=str(path), allow_other_weights=True, device="cpu")
+    encoder = inception_at_64(options).encoders["features"]
     found = encoder([tmp_path / "picture.png"])
     assert found.shape == (1, 2048) == (1, encoder.width)
     assert np.ptp(found) > 0
     assert np.allclose(found, kept["pool3"].numpy(), rtol=1e-3, atol=1e-4)
-    assert encoder.key != inception_encoder(path, None, "inception_weights", "cpu").key
+    assert encoder.key != inception_at_native_size(options).encoders["features"].key
 
 
 def test_network_has_the_names_and_shapes_of_the_published_file(random_weights):
@@ -135,8 +143,9 @@ def test_published_hashes_stand_in_the_names():
 
 def test_weights_that_do_not_fit_or_are_none(tmp_path):
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "small.pth")
+    path = str(tmp_path / "small.pth")
     with pytest.raises(ValueError, match="does not fit FID's Inception"):
-        inception_encoder(tmp_path / "small.pth", 64, "inception_weights", "cpu")
+        inception_at_64(Options("s", inception_weights=path, allow_other_weights=True))
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(ValueError, match="inception_weights=.*text.pth"):
         load_weights(tmp_path / "text.pth", "inception_weights")

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from sample_folders import write_manifest, write_samples
 
-from evaluation.samples import read_frames, read_picture, read_samples, replacing
+from evaluation.files import replacing
+from evaluation.samples import open_samples, read_frames, read_picture, read_samples
 
 
 def test_reads_stories_and_their_pictures(tmp_path):
@@ -112,3 +113,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
     assert (tmp_path / "out.txt").read_text() == "old"
+
+
+def test_story_folders_named_by_signs_that_look_like_digits(tmp_path):
+    for name in ("②", "10", "2", "①"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    stories = open_samples(tmp_path).stories
+    assert [story.story_id for story in stories] == ["2", "10", "①", "②"]

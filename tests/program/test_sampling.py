@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from outcomes import CAPTIONS, picture, state_of
 from PIL import Image
 from pytorch_lightning.strategies import SingleDeviceStrategy
@@ -16,6 +17,8 @@ from tiny_base import IMAGE_SIZE
 
 import main
 from building import SAMPLER_KEYS
+from datasets.cartoon.world import LABEL_VOCABULARY
+from evaluation.networks.judge import Judge, JudgeNetwork
 
 
 def test_sampling_writes_frames_references_and_storyboards(sampled, trained, shrunk):
@@ -193,20 +196,33 @@ def noted(order, add):
     return adding
 
 
-def test_what_is_asked_for_is_checked_first_and_measured_last(sampled, monkeypatch):
-    calls = []
-    monkeypatch.setattr(main, "preflight", lambda options: calls.append(("checked", options)))
-    monkeypatch.setattr(main, "draw_stories", noted(calls, main.draw_stories))
-    monkeypatch.setattr(main, "evaluate", lambda options: calls.append(("measured", options)))
-    words = ("metrics=[clip_i]", "evaluation.inception_weights=here.pth")
-    folder, _ = sampled("calculate_fid=true", *words)
-    (first, options), drawn, (last, same) = calls
-    assert (first, drawn, last) == ("checked", "drawn", "measured") and options is same
-    assert (options.samples, options.metrics) == (str(folder), ["fid@64", "clip_i"])
-    assert options.inception_weights == "here.pth"
+def test_what_was_drawn_is_measured(sampled, tmp_path, monkeypatch):
+    """By a judge of random weights, whose readings are worked out here once more."""
+    monkeypatch.chdir(tmp_path)  # the cache of features goes to outputs/
+    torch.manual_seed(0)
+    judge = Judge(JudgeNetwork(LABEL_VOCABULARY), LABEL_VOCABULARY)
+    judge.save(tmp_path / "judge.safetensors")
+    words = ("metrics=[cartoon]", f"evaluation.judge={tmp_path / 'judge.safetensors'}")
+    folder, entries = sampled(*words, "task=continuation")
+    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert (found["stories"], found["frames"], len(found["metrics"])) == (2, 8, 9)
+    right = []
+    for entry in entries.values():
+        frames = np.stack([picture(folder / name) for name in entry["frames"][1:]])
+        read = judge.read(frames.astype(np.uint8))
+        right += [a["place"] == b["place"] for a, b in zip(read, entry["labels"][1:], strict=True)
+                  if not b["place_named"]]  # fmt: skip
+    entry = found["metrics"]["cartoon/place_accuracy"]
+    assert (entry["value"], entry["n"]) == (pytest.approx(np.mean(right)), len(right))
 
 
-def test_a_missing_weights_file_is_said_before_drawing(sampled, monkeypatch):
-    monkeypatch.setattr(main, "draw_stories", lambda config: pytest.fail("drawn all the same"))
-    with pytest.raises((OSError, ValueError), match="nowhere.pth"):
-        sampled("calculate_fid=true", "evaluation.inception_weights=nowhere.pth")
+@pytest.mark.parametrize("words, missing", [
+    (["calculate_fid=true", "evaluation.inception_weights=nowhere.pth"], "nowhere.pth"),
+    (["metrics=[cartoon]", "evaluation.judge=no.safetensors"], "no.safetensors"),
+    (["metrics=[character_f1]"], "character_f1 needs .*classifier"),
+    (["metrics=[fidd]"], "'fidd' is not known"),
+])  # fmt: skip
+def test_what_cannot_be_measured_is_said_before_drawing(sampled, tmp_path, words, missing):
+    with pytest.raises((OSError, ValueError), match=missing):
+        sampled(*words, to="never")
+    assert not (tmp_path / "never").exists()

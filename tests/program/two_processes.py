@@ -12,7 +12,7 @@ from pathlib import Path
 
 import main
 from config import load_config
-from models.samples_folder import SamplesFolder
+from evaluation.samples import SamplesFolder
 from models.story_model import StoryModel
 
 folder, words = Path(sys.argv[1]), sys.argv[2:]

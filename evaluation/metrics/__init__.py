@@ -1,0 +1,1 @@
+"""Every metric: `table.py` lists them, the other files measure them."""

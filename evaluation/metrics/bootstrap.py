@@ -1,0 +1,31 @@
+"""95 % intervals by resampling whole stories; frames of one story are not independent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["interval", "ratio", "story_weights"]
+
+
+def story_weights(stories: int, draws: int, seed: int = 0) -> np.ndarray:
+    """(1 + draws, stories): how often each story counts; in row 0 each once."""
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(stories, [1 / stories] * stories, size=draws)
+    return np.concatenate([np.ones((1, stories), int), drawn])
+
+
+def interval(values: np.ndarray, recentre: bool = False) -> list[float] | None:
+    """2.5 and 97.5 percentiles of values[1:]; with `recentre`, moved so that their mean is
+    values[0] (for statistics that resampling shifts). None with nothing to resample."""
+    drawn = values[1:]
+    if not len(drawn) or np.isnan(drawn).all():
+        return None
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    shift = values[0] - np.nanmean(drawn) if recentre else 0.0
+    return [float(low + shift), float(high + shift)]
+
+
+def ratio(counts: np.ndarray) -> np.ndarray:
+    """(..., 2) numerator and denominator -> (...), NaN where nothing was counted."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return counts[..., 0] / counts[..., 1]

@@ -1,0 +1,114 @@
+"""CLIP's pictures and captions as unit vectors, with open_clip; cosines are not times 100."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from huggingface_hub import model_info, try_to_load_from_cache
+from PIL import Image
+from torch import Tensor, nn
+
+from evaluation.command_line import spelled
+from evaluation.files import file_hash
+from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.options import Options
+from evaluation.samples import Samples, read_picture
+
+__all__ = ["clip_network"]
+
+FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+class _Tower(nn.Module):
+    def __init__(self, clip: nn.Module, part: str) -> None:
+        super().__init__()
+        self.clip, self.part = clip, part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(getattr(self.clip, self.part)(x), dim=-1)
+
+
+def clip_network(options: Options, samples: Samples | None = None) -> Network:
+    """Encoders of pictures and captions.
+
+    clip_model: an open_clip name, or `local-dir:FOLDER` that holds open_clip_config.json and
+    weights. clip_weights: one of open_clip's tags, or a file.
+    """
+    model, weights, device = options.clip_model, options.clip_weights, device_of(options.device)
+    own = model.startswith(("local-dir:", "hf-hub:"))  # they bring their weights
+    tag = None if own else weights
+    try:
+        _ask_for(model, tag)
+        clip, _, transform = open_clip.create_model_and_transforms(
+            model, pretrained=tag, device=device, require_pretrained=True
+        )
+        tokenizer = open_clip.get_tokenizer(model)
+        sha256 = _hash(model, tag)
+    except Exception as error:  # open_clip and the hub client raise many kinds
+        said = str(error).partition("\n")[0]
+        model_key, weights_key = spelled("clip_model"), spelled("clip_weights")
+        file = "" if own else f"{weights_key}=FILE{_source(model, weights)}, or "
+        raise ValueError(
+            f"{model_key}={model} with {weights_key}={weights} cannot be loaded ({said}): without "
+            f"a network give {file}{model_key}=local-dir:FOLDER"
+        ) from error
+    clip.eval()
+    with torch.inference_mode():
+        width = clip.encode_text(tokenizer(["a"]).to(device)).shape[1]
+    title = model if own else f"{model} {weights}"
+    towers = {
+        "picture": ("clip-image", _Tower(clip, "encode_image"), partial(_prepare, transform)),
+        "text": ("clip-text", _Tower(clip, "encode_text"), partial(_tokenise, tokenizer)),
+    }
+    encoders = {
+        name: Encoder(f"{key} {model} {sha256}", width, tower, prepare)
+        for name, (key, tower, prepare) in towers.items()
+    }
+    return Network(title, Path(title).name, sha256, encoders)
+
+
+def _prepare(transform, path: Path) -> Tensor:
+    return transform(Image.fromarray(read_picture(path)))
+
+
+def _tokenise(tokenizer, caption: str) -> Tensor:
+    return tokenizer([caption])[0]
+
+
+def _hash(model: str, weights: str | None) -> str:
+    if weights is None:
+        folder = Path(model.partition(":")[2])
+        files = [*folder.glob("open_clip_*.safetensors"), *folder.glob("open_clip_*.bin")]
+        return file_hash(files[0]) if files else "unknown"
+    if not Path(weights).is_file():  # a tag: open_clip has just downloaded it, or found it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            weights = open_clip.download_pretrained(open_clip.get_pretrained_cfg(model, weights))
+    return file_hash(weights)
+
+
+def _ask_for(model: str, tag: str | None) -> None:
+    """Fail at once where a download will: the hub's client would retry for half a minute."""
+    name, files = model.removeprefix("hf-hub:"), ("open_clip_config.json",)
+    if not model.startswith("hf-hub:"):
+        known = open_clip.get_pretrained_cfg(model, tag) if tag and not Path(tag).is_file() else {}
+        name, files = ((known or {}).get("hf_hub") or "").rstrip("/"), FILES
+    kept = (try_to_load_from_cache(name, file) for file in files) if name else ()
+    if name and not any(isinstance(path, str) for path in kept):
+        model_info(name, timeout=10)
+
+
+def _source(model: str, weights: str) -> str:
+    """Where the file is to be had; OpenAI's address holds the hash of its own."""
+    found = open_clip.get_pretrained_cfg(model, weights) or {}
+    hub, url = found.get("hf_hub", "").rstrip("/"), found.get("url") or ""
+    where = [f"{FILES[0]} of https://huggingface.co/{hub}"] if hub else []
+    folder = url.split("/")[-2] if url.count("/") > 2 else ""
+    if len(folder) == 64:
+        where.append(f"{url.rpartition('/')[2]}, SHA-256 {folder[:16]}…, from {url}")
+    return f" ({' or '.join(where)})" if where else ""

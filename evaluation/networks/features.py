@@ -1,0 +1,194 @@
+"""Runs networks over pictures, captions or pairs of pictures, once: results go into a cache.
+
+The cache is an SQLite file keyed by what is in the picture file and by the network's weights, so
+moved folders, repeated pictures and cut-off runs cost nothing again, and several runs may share
+one. Memory holds one batch; features come back as an array on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from evaluation.command_line import spelled
+
+__all__ = ["CHUNK", "Encoder", "FeatureCache", "Features", "Item", "Network", "chunks", "device_of"]
+
+Item = Path | str | tuple[Path, Path]  # a picture, a text, two pictures
+CHUNK = 512  # rows, or cache keys, held at once
+
+
+@dataclass
+class Encoder:
+    """`network(batch of load(item)) -> (n, width)`.
+
+    `key` says what decides the numbers: network, hash of its weights, how pictures are prepared.
+    """
+
+    key: str
+    width: int
+    network: nn.Module
+    load: Callable[[Item], Tensor]
+
+    @torch.inference_mode()
+    def __call__(self, items: Sequence[Item]) -> np.ndarray:
+        """(n, width) float32."""
+        loaded = [self.load(item) for item in items]
+        if odd := [i for i, one in enumerate(loaded) if one.shape != loaded[0].shape]:
+            raise ValueError(
+                f"{items[odd[0]]} is {tuple(loaded[odd[0]].shape)} but {items[0]} is "
+                f"{tuple(loaded[0].shape)}: give frames of one size"
+            )
+        device = next(self.network.parameters()).device
+        out = self.network(torch.stack(loaded).to(device)).float().cpu().numpy()
+        if not np.isfinite(out).all():
+            name = self.key.split(" ")[0]
+            raise ValueError(f"{name} gave infinite numbers for {items[0]}: damaged weights?")
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What a metric measures with, as its loader in `metrics.table` gives it.
+
+    encoders: by the name of what they give, such as "features", which distances take.
+    known_error: {label: share that it reads wrong}; vocabulary: {kind of label: names}.
+    """
+
+    title: str
+    file: str
+    sha256: str
+    encoders: Mapping[str, Encoder]
+    known_error: dict[str, float] | None = None
+    vocabulary: dict[str, list[str]] = field(default_factory=dict)
+
+
+def device_of(name: str) -> str:
+    """ "auto" as the first GPU, if there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class FeatureCache:
+    """Vectors by (item, encoder) in one SQLite file, safe to share between processes."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._digests: dict[Path, bytes] = {}
+        try:
+            self._file = sqlite3.connect(self.path, timeout=300)
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, vector BLOB)"
+            )
+        except sqlite3.Error as error:
+            raise ValueError(
+                f"{spelled('cache')}={path} is no feature cache ({error}): name another file, or "
+                "delete this one"
+            ) from error
+
+    def key(self, encoder: Encoder, item: Item) -> bytes:
+        return hashlib.sha256(encoder.key.encode() + self._digest(item)).digest()
+
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        return {key for key, _ in self._rows(keys, "key, 0")}
+
+    def get(self, keys: Sequence[bytes], width: int) -> np.ndarray:
+        """(n, width) float32."""
+        found = dict(self._rows(keys, "key, vector"))
+        return np.stack([np.frombuffer(found[key], np.float32, width) for key in keys])
+
+    def put(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
+        rows = [(key, row.tobytes()) for key, row in zip(keys, vectors, strict=True)]
+        with self._file:  # one transaction
+            self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
+
+    def _rows(self, keys: Sequence[bytes], columns: str) -> Iterator[tuple]:
+        for chunk in chunks(keys):
+            marks = ",".join("?" * len(chunk))
+            yield from self._file.execute(
+                f"SELECT {columns} FROM features WHERE key IN ({marks})", chunk
+            )
+
+    def _digest(self, item: Item) -> bytes:
+        if isinstance(item, str):
+            return hashlib.sha256(item.encode()).digest()
+        if isinstance(item, tuple):
+            return b"".join(map(self._digest, item))
+        if item not in self._digests:
+            try:
+                self._digests[item] = hashlib.sha256(item.read_bytes()).digest()
+            except OSError as error:
+                raise ValueError(f"picture {item} cannot be read ({error})") from error
+        return self._digests[item]
+
+
+@dataclass(eq=False)
+class Features:
+    """`features(items, encoder)`; only what the cache lacks is computed."""
+
+    cache: FeatureCache
+    batch_size: int = 32
+    processes: int = 1
+
+    def __call__(self, items: Iterable[Item], encoder: Encoder) -> np.ndarray:
+        """(n, encoder.width) float32, on disk."""
+        items = list(items)
+        keys = [self.cache.key(encoder, item) for item in items]
+        known = self.cache.known(keys)
+        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
+        batches = list(chunks(list(missing), self.batch_size))
+        work = ([missing[key] for key in batch] for batch in batches)
+        if self.processes > 1 and len(batches) > 1 and not isinstance(items[0], str):
+            vectors = _in_processes(encoder, work, self.processes)
+        else:
+            vectors = map(encoder, work)
+        title = encoder.key.split(" ")[0]
+        bar = tqdm(total=len(missing), desc=title, unit="picture", disable=not missing, leave=False)
+        for batch, rows in zip(batches, vectors, strict=True):
+            self.cache.put(batch, rows)
+            bar.update(len(batch))
+        bar.close()
+        shape = (len(items), encoder.width)
+        out = np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+        for start in range(0, len(keys), CHUNK):
+            out[start : start + CHUNK] = self.cache.get(keys[start : start + CHUNK], encoder.width)
+        return out
+
+
+def chunks(items: Sequence, size: int = CHUNK) -> Iterator[Sequence]:
+    """Consecutive slices of at most `size`."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _in_processes(
+    encoder: Encoder, work: Iterable[list[Item]], processes: int
+) -> Iterator[np.ndarray]:
+    threads = max(1, torch.get_num_threads() // processes)
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=_start, initargs=(encoder, threads)
+    ) as pool:
+        yield from pool.map(_encode, work)
+
+
+def _start(encoder: Encoder, threads: int) -> None:
+    global _encoder
+    torch.set_num_threads(threads)
+    _encoder = encoder
+
+
+def _encode(items: list[Item]) -> np.ndarray:
+    return _encoder(items)

@@ -1,0 +1,88 @@
+"""Finds weight files and checks their hashes, so that a number never comes from the wrong network.
+
+A file is looked for where the user says, then in PyTorch's own download folder; last it is
+downloaded. A hash that differs from the published one is refused unless the user allows it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
+
+from evaluation.command_line import spelled
+from evaluation.files import file_hash
+
+__all__ = ["INCEPTION", "LPIPS_BACKBONES", "Published", "find_weights", "load_weights"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published weight file; like all of PyTorch's, its name ends in its hash's first digits."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def sha256(self) -> str:
+        return self.name.rpartition("-")[2].removesuffix(".pth")
+
+
+INCEPTION = Published(
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+LPIPS_BACKBONES = {
+    "alex": Published(AlexNet_Weights.DEFAULT.url),
+    "vgg": Published(VGG16_Weights.DEFAULT.url),
+    "squeeze": Published(SqueezeNet1_1_Weights.DEFAULT.url),
+}
+
+
+def find_weights(
+    published: Published, given: str | os.PathLike | None, key: str, allow_other: bool = False
+) -> Path:
+    """The file to load; `key` is the option that names it. FileNotFoundError or ValueError."""
+    default = Path(torch.hub.get_dir(), "checkpoints", published.name)
+    path = Path(given) if given else default
+    if not path.is_file():
+        hint = f"get {published.name} (SHA-256 {published.sha256}…) from {published.url}"
+        if given:
+            raise FileNotFoundError(f"{key}={path} does not exist: {hint}, or leave {key} out")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(published.url, str(path), published.sha256)
+        except (OSError, RuntimeError) as error:  # no network, or a damaged download
+            raise FileNotFoundError(
+                f"{published.name} is not in {default.parent} and cannot be downloaded ({error}): "
+                f"{hint} and give {key}=FILE"
+            ) from error
+    found = file_hash(path)
+    if not found.startswith(published.sha256) and not allow_other:
+        raise ValueError(
+            f"{key}={path} has SHA-256 {found[:16]}…, but {published.name} from {published.url} "
+            f"begins with {published.sha256}: give that file, or set "
+            f"{spelled('allow_other_weights')}=true"
+        )
+    return path
+
+
+def load_weights(path: str | os.PathLike, key: str) -> dict[str, torch.Tensor]:
+    """A state dict from a safetensors or PyTorch file; never unpickles anything else."""
+    try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{key}={path} cannot be read as weights ({error})") from error
+    except Exception as error:  # torch.load's own, for what it will not unpickle, is a page long
+        reason = type(error).__name__
+        raise ValueError(f"{key}={path} is not a plain file of weights ({reason})") from error

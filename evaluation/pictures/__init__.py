@@ -1,0 +1,1 @@
+"""Shows stories: storyboards as picture and page, charts of metrics, maps of history weights."""

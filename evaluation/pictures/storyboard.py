@@ -1,0 +1,269 @@
+"""Draws stories as one PNG: reference above drawn frames, captions beneath, given frames marked.
+Beside stories drawn with history weights, a heat map tells which frames each one looked at.
+
+`gather` lines up the rows of each story, from one samples folder or from several of the same
+stories (with history, history masked, ...), for this file and for `page.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from evaluation.files import replacing
+from evaluation.pictures.heat_map import draw_heat_map
+from evaluation.samples import SampledStory, Samples, read_picture, read_samples
+
+__all__ = ["Folders", "FrameNotes", "Notes", "Row", "Strip", "draw_storyboard", "gather"]
+
+Folder = str | os.PathLike | Samples  # by its path, or read
+Folders = Folder | Mapping[str, Folder]  # one, or {row name: folder}
+Notes = Mapping[str, Mapping[str, str]]  # {row name: {story id: "cast 5/5 · place 4/5"}}
+FrameNotes = Mapping[str, Mapping[str, Sequence[str]]]  # {row name: {story id: [one a frame]}}
+
+WIDEST, SMALLEST = 2000, 192  # of the whole picture, of one frame; pixels
+MARGIN, GUTTER, GAP, BETWEEN = 56, 128, 12, 60  # page edge, row names, frames, stories
+INK, GREY, RULE, PAGE, GIVEN = "#1d1f23", "#80858e", "#e4e6ea", "#ffffff", "#2f6fde"
+WRONG = "#c0392b"  # under a frame
+MOST_LINES = 6  # of one caption
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of frames with its name; the first `given` were handed in."""
+
+    name: str
+    frames: list[Path]
+    given: int = 0
+    note: str = ""
+    frame_notes: Sequence[str] = ()  # one a frame, or none
+    history_weights: Sequence[Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One story: its rows, all as long as its captions."""
+
+    story_id: str
+    heading: str
+    captions: list[str]
+    rows: list[Row]
+
+
+def gather(
+    folders: Folders,
+    stories: int | Sequence[str] | None = None,
+    notes: Notes | None = None,
+    frame_notes: FrameNotes | None = None,
+) -> tuple[list[Strip], str]:
+    """The first `stories` (or those ids, or all) that every folder has, and a line on how they
+    were sampled."""
+    if not isinstance(folders, Mapping):
+        folders = {"drawn": folders}
+    read = {
+        name: folder if isinstance(folder, Samples) else read_samples(folder)
+        for name, folder in folders.items()
+    }
+    sets = {
+        name: {story.story_id: story for story in samples.stories} for name, samples in read.items()
+    }
+    places = ", ".join(str(samples.folder) for samples in read.values())
+    shared = [
+        name for name in next(iter(sets.values())) if all(name in found for found in sets.values())
+    ]
+    wanted = shared[:stories] if stories is None or isinstance(stories, int) else list(stories)
+    if missing := [name for name in wanted if name not in shared]:
+        raise ValueError(
+            f"story {missing[0]!r} is not in every samples folder ({places}): "
+            f"choose among {shared[:5]}"
+        )
+    if not wanted:
+        raise ValueError(
+            f"no story to show from {places}: ask for at least one, and give "
+            "folders that share stories"
+        )
+    strips = [
+        _strip(
+            name, {row: found[name] for row, found in sets.items()}, notes or {}, frame_notes or {}
+        )
+        for name in wanted
+    ]
+    return strips, f"{len(wanted)} of {len(shared)} stories{_settings(sets, wanted[0])}"
+
+
+def draw_storyboard(
+    folders: Folders,
+    out_png: str | os.PathLike,
+    stories: int | Sequence[str] = 8,
+    title: str = "Storyboard",
+    notes: Notes | None = None,
+    frame_notes: FrameNotes | None = None,
+) -> Path:
+    """Write the PNG and return its path; frames are 192 pixels or more while 2000 hold them."""
+    strips, settings = gather(folders, stories, notes, frame_notes)
+    columns = max(len(strip.captions) for strip in strips)
+    native = read_picture(strips[0].rows[0].frames[0]).shape[1]
+    room = (WIDEST - 2 * MARGIN - GUTTER + GAP) // columns - GAP
+    side = max(1, min(room, max(SMALLEST, min(native, 320))))
+    width = 2 * MARGIN + GUTTER + columns * (side + GAP) - GAP
+    blocks = [_block(strip, width, side) for strip in strips]
+    head = MARGIN + 78
+    page = Image.new("RGB", (width, head + sum(b.height + BETWEEN for b in blocks)), PAGE)
+    draw = ImageDraw.Draw(page)
+    draw.text((MARGIN, MARGIN - 8), title, INK, _font(34, title))
+    for n, line in enumerate(_wrap(settings, 15, width - 2 * MARGIN)[:2]):
+        draw.text((MARGIN, MARGIN + 36 + 20 * n), line, GREY, _font(15, line))
+    top = head
+    for block in blocks:
+        page.paste(block, (0, top))
+        top += block.height + BETWEEN
+    with replacing(out_png) as temporary:
+        page.save(temporary, "PNG", optimize=True)
+    return Path(out_png)
+
+
+def _strip(
+    story_id: str, versions: dict[str, SampledStory], notes: Notes, frame_notes: FrameNotes
+) -> Strip:
+    first = next(iter(versions.values()))
+    for name, story in versions.items():
+        if story.captions != first.captions:
+            raise ValueError(
+                f"story {story_id!r} has other captions in {name!r}: give folders "
+                "sampled from the same stories"
+            )
+    rows = [Row("reference", first.reference_frames)] if first.reference_frames else []
+    rows += [
+        Row(
+            name,
+            story.frames,
+            story.given,
+            notes.get(name, {}).get(story_id, ""),
+            frame_notes.get(name, {}).get(story_id, ()),
+            story.history_weights,
+        )
+        for name, story in versions.items()
+    ]
+    heading = story_id if first.seed is None else f"{story_id}  ·  seed {first.seed}"
+    return Strip(story_id, heading, first.captions, rows)
+
+
+def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
+    """What all sets have in common: sampler settings and checkpoint of this story."""
+    versions = [found[story_id] for found in sets.values()]
+    parts = [
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in versions[0].sampler.items()
+        if all(story.sampler.get(key) == value for story in versions)
+    ]
+    if (checkpoint := versions[0].checkpoint) and len({v.checkpoint for v in versions}) == 1:
+        parts.append(f"checkpoint {checkpoint.removeprefix('sha256:')[:12]}")
+    return "".join(f"  ·  {part}" for part in parts)
+
+
+def _block(strip: Strip, width: int, side: int) -> Image.Image:
+    """One story: thin rule, heading, rows of frames, captions."""
+    captions = [_wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
+    top, lines = 44, max(map(len, captions))
+    under = [_under(row, side) for row in strip.rows]
+    deep = [18 * max(map(len, texts), default=0) for texts in under]
+    height = top + len(strip.rows) * (side + GAP) + sum(deep) + 8 + 23 * lines
+    block = Image.new("RGB", (width, height), PAGE)
+    draw = ImageDraw.Draw(block)
+    draw.line((MARGIN, 0, width - MARGIN, 0), RULE, 2)
+    draw.text((MARGIN, 14), strip.heading, GREY, _font(15, strip.heading))
+    for row, below, depth in zip(strip.rows, under, deep, strict=True):
+        label = _wrap(row.name, 15, GUTTER - 12)
+        notes = row.note.split(" · ") if row.note else []
+        looked = row.history_weights and draw_heat_map(row.history_weights)
+        high = looked.height + 12 if looked else 0
+        y = top + (side - 21 * len(label) - 18 * len(notes) - high) // 2
+        for size, colour, step, texts in (
+            (15, INK if notes else GREY, 21, label),
+            (14, GREY, 18, notes),
+        ):
+            for text in texts:
+                draw.text((MARGIN, y), text, colour, _font(size, text))
+                y += step
+        if looked:
+            block.paste(looked, (MARGIN, y + 8))
+        for k, path in enumerate(row.frames):
+            _place(block, path, MARGIN + GUTTER + k * (side + GAP), top, side, k < row.given)
+            for n, line in enumerate(below[k] if below else ()):
+                colour = WRONG if line.startswith("wrong") else GREY
+                draw.text(
+                    (MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n),
+                    line,
+                    colour,
+                    _font(13, line),
+                )
+        top += side + GAP + depth
+    for k, wrapped in enumerate(captions):
+        for n, line in enumerate(wrapped):
+            draw.text(
+                (MARGIN + GUTTER + k * (side + GAP), top + 2 + 23 * n), line, INK, _font(17, line)
+            )
+    return block
+
+
+def _under(row: Row, side: int) -> list[list[str]]:
+    """Lines under each frame of a row; none without notes."""
+    return [
+        [line for part in note.split(" · ") for line in _wrap(part, 13, side)][:MOST_LINES]
+        for note in row.frame_notes
+    ]
+
+
+def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: bool) -> None:
+    """Paste a frame in a side x side box, whole, with round corners; mark a given one."""
+    picture = Image.fromarray(read_picture(path))
+    scale = side / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    box = Image.new("L", (4 * size[0], 4 * size[1]), 0)  # four times as large: smooth corners
+    ImageDraw.Draw(box).rounded_rectangle((0, 0, box.width - 1, box.height - 1), 32, 255)
+    corner = (x + (side - size[0]) // 2, y + (side - size[1]) // 2)
+    block.paste(
+        picture.resize(size, Image.Resampling.LANCZOS),
+        corner,
+        box.resize(size, Image.Resampling.LANCZOS),
+    )
+    if given:
+        draw = ImageDraw.Draw(block)
+        draw.rounded_rectangle((x + 8, y + 8, x + 62, y + 30), 11, GIVEN)
+        draw.text((x + 35, y + 19), "given", "#ffffff", _font(14), anchor="mm")
+
+
+def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
+    return _typeface(size, text.replace("·", "").isascii())
+
+
+@cache
+def _typeface(size: int, plain: bool = True) -> ImageFont.FreeTypeFont:
+    """Pillow's own typeface; it holds plain letters only, so other text asks the system first."""
+    for name in () if plain else ("DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf"):
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+def _wrap(text: str, size: int, width: int) -> list[str]:
+    """Break at spaces into lines of at most `width` pixels; longer words are broken too."""
+    font, lines = _font(size, text), [""]
+    for word in text.split():
+        if lines[-1] and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines

@@ -1,0 +1,36 @@
+"""A samples folder: stories with their frames and captions, ours or another system's.
+
+    DIR/manifest.jsonl          one line a story, in JSON:
+        story_id                names its folder
+        captions                K texts
+        frames                  K pictures, as paths within DIR
+        reference_frames        the K real pictures, or none
+        given                   how many leading frames were handed in, not drawn
+        seed, checkpoint, sampler    what they were drawn with
+        labels                  K labels as in the story file, or null
+        history_weights         (K, K), how much frame n looked at each earlier one; where wanted
+    DIR/label_vocabulary.json   all names that labels use, by kind; where there are labels
+    DIR/STORY/0000.png …        frames; reference_0000.png …
+
+`writer.py` writes it, `reader.py` reads and checks it, and `plain_folders.py` reads pictures that
+have no manifest.
+"""
+
+from evaluation.samples.plain_folders import PLOT, STORYBOARD, open_samples
+from evaluation.samples.reader import (
+    MANIFEST,
+    VOCABULARY,
+    SampledStory,
+    Samples,
+    check_vocabulary,
+    places_of,
+    read_frames,
+    read_picture,
+    read_samples,
+)
+from evaluation.samples.writer import SamplesFolder
+
+__all__ = [
+    "MANIFEST", "PLOT", "STORYBOARD", "VOCABULARY", "SampledStory", "Samples", "SamplesFolder",
+    "check_vocabulary", "open_samples", "places_of", "read_frames", "read_picture", "read_samples",
+]  # fmt: skip

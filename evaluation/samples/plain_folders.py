@@ -1,0 +1,109 @@
+"""Reads other systems' pictures: two plain folders and, if wanted, a file of captions.
+
+A sub-folder is a story and its pictures, in natural order, the frames; a folder without sub-folders
+is cut into stories of `story_length` pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
+
+__all__ = ["PLOT", "STORYBOARD", "open_samples"]
+
+PLOT, STORYBOARD = "metrics_by_frame.png", "storyboard.png"  # what an evaluation leaves there
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+
+def open_samples(
+    folder: str | os.PathLike,
+    reference: str | os.PathLike | None = None,
+    captions: str | os.PathLike | None = None,
+    story_length: int = 1,
+) -> Samples:
+    """A samples folder by its manifest, or plain folders as samples; ValueError says what is off.
+
+    Pictures of `folder` and `reference` are matched by their order, as are lines of `captions`.
+    """
+    folder = Path(folder)
+    plain = reference or captions or (folder.is_dir() and _pictures(folder))
+    if (folder / MANIFEST).is_file() or not plain:
+        samples = read_samples(folder)
+        if reference or captions:
+            raise ValueError(
+                f"{folder} has a manifest, which names references and captions: leave reference= "
+                "and captions= out"
+            )
+        return samples
+    drawn = _stories(folder, story_length)
+    real = _stories(Path(reference), story_length) if reference else {}
+    if reference and [len(one) for one in real.values()] != [len(one) for one in drawn.values()]:
+        raise ValueError(
+            f"{folder} has {_count(drawn)} but {reference} has {_count(real)}: give as many "
+            "reference pictures as drawn ones, in the same order"
+        )
+    total = sum(map(len, drawn.values()))
+    lines = [""] * total
+    if captions:
+        try:
+            lines = Path(captions).read_text("utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"captions={captions} cannot be read ({error})") from error
+        if len(lines) != total:
+            raise ValueError(
+                f"captions={captions} has {len(lines)} lines for {total} pictures of {folder}: "
+                "give one caption a line, in the order of the pictures"
+            )
+    stories, references = [], iter(real.values())
+    for name, frames in drawn.items():
+        story = SampledStory(name, lines[: len(frames)], frames)
+        stories.append(replace(story, reference_frames=next(references, [])))
+        del lines[: len(frames)]
+    return Samples(folder, stories)
+
+
+def _stories(folder: Path, length: int) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist: give a folder of pictures")
+    inner = {path.name: _of(path) for path in sorted(folder.iterdir(), key=_natural)
+             if path.is_dir() and _of(path)}  # fmt: skip
+    flat = _of(folder)
+    if inner and flat:
+        raise ValueError(f"{folder} holds both pictures and folders of pictures: keep one kind")
+    if inner:
+        return inner
+    if not flat:
+        raise ValueError(f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))})")
+    if len(flat) % length:
+        raise ValueError(
+            f"{folder} holds {len(flat)} pictures, not a multiple of story_length={length}"
+        )
+    starts = range(0, len(flat), length)
+    return {flat[start].stem: flat[start : start + length] for start in starts}
+
+
+def _pictures(folder: Path) -> bool:
+    return bool(_of(folder)) or any(_of(path) for path in folder.iterdir() if path.is_dir())
+
+
+def _of(folder: Path) -> list[Path]:
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.name not in (PLOT, STORYBOARD)
+    )
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list:
+    """frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name)  # numbers are at odd places; ① is no number
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def _count(stories: dict[str, list[Path]]) -> str:
+    return f"{len(stories)} stories with {sum(map(len, stories.values()))} pictures"

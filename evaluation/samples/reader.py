@@ -1,0 +1,207 @@
+"""Reads a samples folder; everything is checked before pictures are read, so that metrics and
+storyboards can trust it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+__all__ = [
+    "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "places_of",
+    "read_frames", "read_picture", "read_samples",
+]  # fmt: skip
+
+MANIFEST = "manifest.jsonl"
+VOCABULARY = "label_vocabulary.json"
+
+
+@dataclass(frozen=True)
+class SampledStory:
+    """One manifest line; the first `given` of its K frames were handed in, not drawn."""
+
+    story_id: str
+    captions: list[str]
+    frames: list[Path]
+    reference_frames: list[Path] = field(default_factory=list)  # K, or none for own stories
+    given: int = 0
+    seed: int | None = None
+    checkpoint: str = ""
+    sampler: dict = field(default_factory=dict)
+    labels: list[dict] | None = None
+    history_weights: list[list[float]] | None = None  # (K, K): how much frame n looked at frame u
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A checked samples folder; `vocabulary` is None when the stories carry no labels."""
+
+    folder: Path
+    stories: list[SampledStory]
+    vocabulary: dict | None = None
+
+
+def read_samples(folder: str | os.PathLike) -> Samples:
+    """Read and check `folder`; FileNotFoundError or ValueError says what is wrong and where."""
+    folder = Path(folder)
+    manifest = folder / MANIFEST
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"samples folder {folder} does not exist: give the folder that mode=sample wrote"
+        )
+    if not manifest.is_file():
+        raise FileNotFoundError(
+            f"samples folder {folder} has no {MANIFEST}: give the folder that "
+            "mode=sample wrote, or sample again"
+        )
+    stories: list[SampledStory] = []
+    for number, line in enumerate(manifest.read_bytes().splitlines(), 1):
+        if line.strip():
+            where = f"{manifest} line {number}"
+            stories.append(_story(folder, where, _parse(line, where)))
+    if not stories:
+        raise ValueError(f"{manifest} lists no story: sample at least one")
+    name, times = Counter(story.story_id for story in stories).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{manifest} lists story {name!r} {times} times: keep one line per story")
+    if not (names := folder / VOCABULARY).is_file():
+        return Samples(folder, stories)
+    vocabulary = _parse(names.read_bytes(), str(names))
+    check_vocabulary(vocabulary, str(names), optional=("places", "clothes", "actions"))
+    return Samples(folder, stories, vocabulary)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB; ValueError when the file is no picture."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three for damaged files
+        raise ValueError(
+            f"picture {path} cannot be read ({error}): sample its story again"
+        ) from error
+
+
+def read_frames(stories: Sequence[SampledStory]) -> np.ndarray:
+    """All frames of all stories, in order, as (N, H, W, 3) uint8; they must have one size."""
+    pictures = []
+    for path in (path for story in stories for path in story.frames):
+        pictures.append(read_picture(path))
+        if pictures[-1].shape != pictures[0].shape:
+            raise ValueError(
+                f"picture {path} is {_size(pictures[-1])} but the first is "
+                f"{_size(pictures[0])}: give frames of one size"
+            )
+    return np.stack(pictures)
+
+
+LABELS = ("characters", "places", "clothes", "actions")
+
+
+def check_vocabulary(vocabulary: object, where: str, optional: Sequence[str] = ()) -> None:
+    """ValueError unless each of the kinds of label has a non-empty list of names."""
+    for key in LABELS:
+        names = vocabulary.get(key) if isinstance(vocabulary, dict) else None
+        if names is None and key in optional:
+            continue
+        if not isinstance(names, list) or not names:
+            raise ValueError(
+                f"{where}: label vocabulary needs a non-empty list {key!r}, not "
+                f"{names!r}: build the story file again"
+            )
+
+
+def places_of(label: dict) -> list[str]:
+    """The backgrounds a label names: usually one; FlintstonesSV has frames of several or none."""
+    place = label.get("place", [])
+    return place if isinstance(place, list) else [place]
+
+
+def _size(picture: np.ndarray) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"
+
+
+def _parse(text: bytes, where: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise ValueError(f"{where} is not JSON ({error}): sample again") from error
+
+
+def _story(folder: Path, where: str, entry: object) -> SampledStory:
+    entry = entry if isinstance(entry, dict) else {}
+    if not isinstance(entry.get("story_id"), str):
+        raise ValueError(
+            f"{where}: 'story_id' is {entry.get('story_id')!r}, not a text: sample again"
+        )
+    for key in ("captions", "frames"):
+        texts = entry.get(key)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{where}: {key!r} is {texts!r}, not a list of texts: sample again")
+    references, labels = entry.get("reference_frames") or [], entry.get("labels") or None
+    count = len(entry["frames"])
+    for key, values, optional in (
+        ("captions", entry["captions"], False),
+        ("reference_frames", references, True),
+        ("labels", labels or [], True),
+    ):
+        if len(values) != count and not (optional and not values):
+            raise ValueError(
+                f"{where}: story {entry['story_id']!r} has {count} frames but "
+                f"{len(values)} {key}: give equally many"
+            )
+    given = entry.get("given", 0)
+    if not count or not isinstance(given, int) or not 0 <= given <= count:
+        raise ValueError(
+            f"{where}: 'given' is {given!r} for {count} frames: it counts the leading "
+            "frames that were not drawn, and a story needs a frame"
+        )
+    weights = entry.get("history_weights")
+    if weights is not None and not _are_weights(weights, count):
+        raise ValueError(
+            f"{where}: 'history_weights' is {weights!r}, not {count} rows of {count} "
+            "numbers from 0 to 1: sample again"
+        )
+    return SampledStory(
+        entry["story_id"],
+        entry["captions"],
+        [_picture_path(folder, name, where) for name in entry["frames"]],
+        [_picture_path(folder, name, where) for name in references],
+        given,
+        entry.get("seed"),
+        entry.get("checkpoint") or "",
+        entry.get("sampler") or {},
+        labels,
+        weights,
+    )
+
+
+def _are_weights(value: object, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(
+            isinstance(row, list)
+            and len(row) == count
+            and all(isinstance(w, int | float) and 0 <= w <= 1 for w in row)
+            for row in value
+        )
+    )
+
+
+def _picture_path(folder: Path, name: str, where: str) -> Path:
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts:  # a manifest may come from somebody else
+        raise ValueError(f"{where} names {name!r}, outside the samples folder: use relative paths")
+    if not (folder / name).is_file():
+        raise FileNotFoundError(
+            f"{where} names {name!r}, which is not in {folder}: sample that "
+            "story again or remove its line"
+        )
+    return folder / name

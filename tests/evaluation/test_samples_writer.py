@@ -1,0 +1,208 @@
+"""The samples folder survives kills, resumes, and is filled by several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.samples import SamplesFolder
+
+SAMPLER = {"scheduler": "ddim", "eta": 0.0}
+SETTINGS = {"seed": 0, "given": 0, "checkpoint": "abc", "sampler": SAMPLER}
+REPOSITORY = Path(__file__).parents[2]
+
+
+def pictures(seed, count=2):
+    return np.random.default_rng(seed).integers(0, 256, (count, 4, 6, 3), dtype=np.uint8)
+
+
+def add(folder, number, **how):
+    folder.add(f"s{number}", ["First.", "Second – ‘ü’."], pictures(number), **how)
+
+
+def entries(path):
+    return [json.loads(line) for line in (path / "manifest.jsonl").read_text("utf-8").splitlines()]
+
+
+def check_whole(path, numbers):
+    """Every story once, with all the pictures its line names, and nothing half-written."""
+    assert sorted(entry["story_id"] for entry in entries(path)) == [f"s{n}" for n in numbers]
+    for entry in entries(path):
+        expected = pictures(int(entry["story_id"][1:]))
+        for name, frame in zip(entry["frames"], expected, strict=True):
+            assert np.array_equal(np.asarray(Image.open(path / name)), frame)
+    folders = {item.name for item in path.iterdir() if item.is_dir() and item.name[0] != "."}
+    assert folders == {f"s{n}" for n in numbers}
+
+
+def test_a_line_says_everything_about_a_story(tmp_path):
+    folder = SamplesFolder(tmp_path / "a" / "b", SETTINGS, {"places": ["sea"]})
+    labels = [{"place": "sea"}, {"place": "sea"}]
+    add(folder, 1, reference_frames=list(pictures(7)), labels=labels)
+    add(folder, 2)
+    first, second = entries(folder.path)
+    assert first == {
+        "story_id": "s1", "captions": ["First.", "Second – ‘ü’."],
+        "frames": ["s1/0000.png", "s1/0001.png"],
+        "reference_frames": ["s1/reference_0000.png", "s1/reference_0001.png"],
+        **SETTINGS, "labels": labels,
+    }  # fmt: skip
+    assert second["reference_frames"] == [] and second["labels"] is None
+    reference = np.asarray(Image.open(folder.path / "s1/reference_0001.png"))
+    assert np.array_equal(reference, pictures(7)[1])
+    check_whole(folder.path, [1, 2])
+    vocabulary = json.loads((folder.path / "label_vocabulary.json").read_text())
+    assert vocabulary == {"places": ["sea"]}
+    assert {item.name for item in folder.path.iterdir()} == {
+        "s1", "s2", "manifest.jsonl", "label_vocabulary.json",
+    }  # fmt: skip
+
+
+def test_done_stories_are_skipped(tmp_path):
+    add(SamplesFolder(tmp_path, SETTINGS), 1)
+
+    def seen():
+        picture, manifest = tmp_path / "s1/0000.png", tmp_path / "manifest.jsonl"
+        return picture.stat().st_mtime_ns, picture.stat().st_ino, manifest.read_bytes()
+
+    before = seen()
+    folder = SamplesFolder(tmp_path, SETTINGS)
+    assert folder.done == {"s1"}
+    add(folder, 1)
+    folder.add("s1", ["Other."], pictures(9))
+    assert seen() == before
+    add(folder, 2)
+    assert folder.done == {"s1", "s2"}
+    check_whole(tmp_path, [1, 2])
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40])
+def test_a_line_cut_short_is_dropped_and_its_story_drawn_again(tmp_path, cut):
+    folder = SamplesFolder(tmp_path, SETTINGS)
+    add(folder, 1)
+    add(folder, 2)
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-cut])
+    again = SamplesFolder(tmp_path, SETTINGS)
+    assert again.done == {"s1"}
+    add(again, 2)
+    add(again, 3)
+    check_whole(tmp_path, [1, 2, 3])
+
+
+def test_only_a_cut_line_leaves_an_empty_manifest(tmp_path):
+    add(SamplesFolder(tmp_path, SETTINGS), 1)
+    (tmp_path / "manifest.jsonl").write_bytes(b'{"story_id": "s1", "capt')
+    folder = SamplesFolder(tmp_path, SETTINGS)
+    assert folder.done == set() and (tmp_path / "manifest.jsonl").read_bytes() == b""
+    add(folder, 1)
+    check_whole(tmp_path, [1])
+
+
+def test_a_story_folder_without_a_line_is_replaced(tmp_path):
+    folder = SamplesFolder(tmp_path, SETTINGS)
+    (tmp_path / "s1").mkdir()
+    (tmp_path / "s1" / "0000.png").write_bytes(b"half a pict")
+    (tmp_path / "s1" / "0009.png").write_bytes(b"of a longer story")
+    add(folder, 1)
+    check_whole(tmp_path, [1])
+    assert {item.name for item in (tmp_path / "s1").iterdir()} == {"0000.png", "0001.png"}
+
+
+@pytest.mark.parametrize("change", [
+    {"seed": 1}, {"given": 1}, {"checkpoint": "abd"}, {"sampler": {**SAMPLER, "eta": 1.0}},
+], ids=str)  # fmt: skip
+def test_other_settings_are_refused(tmp_path, change):
+    add(SamplesFolder(tmp_path, SETTINGS), 1)
+    ((key, value),) = change.items()
+    message = f"^{tmp_path}.* drawn with {key} .*another folder"
+    with pytest.raises(ValueError, match=message) as error:
+        SamplesFolder(tmp_path, {**SETTINGS, **change})
+    assert repr(SETTINGS[key]) in str(error.value) and repr(value) in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    check_whole(tmp_path, [1])
+
+
+def test_a_damaged_manifest_is_refused_by_name(tmp_path):
+    add(SamplesFolder(tmp_path, SETTINGS), 1)
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_bytes(b"{ not json\n" + manifest.read_bytes())
+    with pytest.raises(ValueError, match="manifest.jsonl, line 1"):
+        SamplesFolder(tmp_path, SETTINGS)
+
+
+def test_a_line_is_written_at_one_stroke(tmp_path, monkeypatch):
+    """So that lines of several processes do not mix."""
+    strokes, write = [], os.write
+    monkeypatch.setattr(os, "write", lambda *args: strokes.append(args[1]) or write(*args))
+    add(SamplesFolder(tmp_path, SETTINGS), 1)
+    assert strokes == [(tmp_path / "manifest.jsonl").read_bytes()]
+
+
+def test_two_writers_share_a_folder(tmp_path):
+    one, two = SamplesFolder(tmp_path, SETTINGS), SamplesFolder(tmp_path, SETTINGS)
+    for number in range(6):
+        add((one, two)[number % 2], number)
+    check_whole(tmp_path, range(6))
+    assert SamplesFolder(tmp_path, SETTINGS).done == {f"s{n}" for n in range(6)}
+
+
+# Another process draws stories and dies at a chosen moment.
+WRITER = f"""
+import os, signal, sys
+import numpy as np
+from PIL import Image
+from evaluation.samples import SamplesFolder
+
+path, moment, *numbers = sys.argv[1:]
+die = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+folder = SamplesFolder(path, {SETTINGS!r})
+for number in map(int, numbers):
+    if number == 3:
+        if moment == "between stories":
+            die()
+        elif moment == "before the folder":
+            os.replace = die
+        elif moment == "before the line":
+            os.open = die
+        elif moment == "within the line":
+            write = os.write
+            os.write = lambda handle, line: (write(handle, line[:30]), die())
+        elif moment == "within a picture":
+            Image.Image.save = lambda self, file: (open(file, "wb").write(b"PNG"), die())
+    frames = np.random.default_rng(number).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    folder.add(f"s{{number}}", ["First.", "Second."], frames)
+"""
+
+
+def writer(path, moment, *numbers):
+    command = [sys.executable, "-c", WRITER, str(path), moment, *map(str, numbers)]
+    return subprocess.Popen(command, cwd=REPOSITORY)
+
+
+@pytest.mark.parametrize("moment", [
+    "between stories", "within a picture", "before the folder", "before the line",
+    "within the line",
+])  # fmt: skip
+def test_a_killed_run_is_resumed(tmp_path, moment):
+    assert writer(tmp_path, moment, 1, 2, 3, 4).wait(60) == -signal.SIGKILL
+    folder = SamplesFolder(tmp_path, SETTINGS)
+    assert folder.done == {"s1", "s2"}
+    assert [entry["story_id"] for entry in entries(tmp_path)] == ["s1", "s2"]
+    for number in (1, 2, 3, 4):
+        add(folder, number)
+    check_whole(tmp_path, [1, 2, 3, 4])
+
+
+def test_processes_at_once_write_whole_lines(tmp_path):
+    processes = [writer(tmp_path, "never", *range(start, 60, 3)) for start in (0, 1, 2)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    check_whole(tmp_path, sorted(range(60), key=str))

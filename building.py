@@ -1,4 +1,4 @@
-"""Builds data, parts and model as the configuration says; `main.py` puts them to work.
+"""What both modes need: the data set's stories and the parts of the model.
 
 What only these parts can find wrong with a configuration is said here, before long work starts.
 """
@@ -9,47 +9,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_only
 
-from config import ConfigError, checkpoint_folder
+from configuration import ConfigError, checkpoint_folder
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
-from datasets.data_module import StoryDataModule
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from models.caption_tokenizer import LEGACY
-from models.causal_story import add_causal_story, in_use
-from models.checkpoint import check_add_ons, load_base, read_tokenization, read_weights
+from models.causal_story.add_ons import add_causal_story, in_use
+from models.checkpoints.checkpoint import check_add_ons, load_base, read_tokenization
+from models.checkpoints.file_kinds import file_kind
 from models.components import Components, load_components, load_scheduler_config
-from models.file_kinds import file_kind
+from models.conditioning import HISTORY_SLOTS
 from models.frames import downscale
-from models.latent_cache import LatentCache
-from models.progress import mend_progress
+from models.main_process import say
 from models.schedulers import sampling_scheduler
-from models.story_model import StoryModel
-from models.tuning import add_lora, parameters_by_part
+from models.training.tuning import add_lora
 
 __all__ = [
-    "HISTORY_SLOTS",
-    "add_add_ons",
-    "build_data",
-    "build_model",
-    "build_parts",
-    "check_scheduler",
-    "check_weights_file",
-    "open_stories",
-    "resume",
-    "sampling_arguments",
-    "trainable_table",
-]
+    "SAMPLER_KEYS", "add_add_ons", "build_parts", "check_scheduler", "check_weights_file",
+    "open_stories", "sampler_arguments",
+]  # fmt: skip
 
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 SAMPLER_KEYS = (
     "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
     "use_history",
 )  # fmt: skip
-HISTORY_SLOTS = 5  # earlier frames a frame can tell apart: the size of the papers' time table
 
 
 def check_weights_file(key: str, path: str | Path | None) -> None:
@@ -85,7 +70,6 @@ def build_parts(config: DictConfig) -> Components:
     with _naming_section(config.backbone):
         parts = load_components(
             **backbone,
-            history_slots=HISTORY_SLOTS,
             **choose_tokenization(config),
         )
     for name in ("clip", "blip"):
@@ -131,7 +115,7 @@ def choose_tokenization(config: DictConfig) -> dict:
     if theirs["new_tokens_match"] == LEGACY:
         chosen["new_tokens_match"] = LEGACY
         if chosen["new_tokens"]:
-            print(
+            say(
                 f"{path} is from before {config.dataset}.new_tokens_match: its new words are "
                 f"found as they were then, in any case and inside other words too"
             )
@@ -176,99 +160,7 @@ def _naming_section(section: str) -> Iterator[None]:
         raise FileNotFoundError(f"{section}.{error}") from error
 
 
-def build_data(
-    config: DictConfig, parts: Components, path: Path, predict_stories: list[int] | None = None
-) -> StoryDataModule:
-    """Loaders over a story file; `predict_stories` are the test stories to draw."""
-    data, spec = config[config.dataset], SPECS[config.dataset]
-    cached = config.cache_latents and config.mode == "train"
-    frozen = (parts.conditioner.vision_encoder, parts.history_transform)
-    vision = frozen if config.freeze_blip or config.tune != "all" else None
-    return StoryDataModule(
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        seed=config.seed,
-        path=path,
-        spec=spec,
-        task=config.task,
-        image_size=parts.image_size,
-        history_transform=parts.history_transform,
-        clip_tokenizer=parts.clip_tokenizer,
-        blip_tokenizer=parts.blip_tokenizer,
-        max_length=parts.max_length,
-        cache_frames=config.cache_frames,
-        independent_crops=data.get("independent_crops", False),
-        predict_stories=predict_stories,
-        latents=LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)
-        if cached
-        else None,
-    )
-
-
-def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) -> StoryModel:
-    """The model to train."""
-    warmup = config.warmup_steps
-    if warmup is None:
-        warmup = round(config.warmup_epochs * steps_an_epoch)
-    elif config.max_steps == -1 and warmup >= config.max_epochs * steps_an_epoch:
-        raise ConfigError(
-            f"warmup_steps is {warmup}, but training has {config.max_epochs * steps_an_epoch:,.0f} "
-            f"optimiser steps: the warm-up would never end; lower warmup_steps"
-        )
-    return StoryModel(
-        parts,
-        optimizer=config.optimizer,
-        init_lr=config.init_lr,
-        weight_decay=config.weight_decay,
-        warmup_steps=warmup,
-        classifier_free_rate=config.classifier_free_rate,
-        freeze_clip=config.freeze_clip,
-        freeze_blip=config.freeze_blip,
-        freeze_resnet=config.freeze_resnet,
-        tune=config.tune,
-        frozen_dtype=HALF[config.precision] if config.half_frozen_weights else torch.float32,
-        stochastic_depth=config.stochastic_depth,
-        gradient_checkpointing=config.gradient_checkpointing,
-        frames_per_micro_batch=config.frames_per_micro_batch,
-        sampling=sampling_arguments(config),
-    )
-
-
-def trainable_table(model: StoryModel) -> str:
-    """What trains, part by part."""
-    counts = parameters_by_part(model)
-    lines = [f"{'part':32}{'trains':>14}{'of':>14}"]
-    for part, (trains, numbers) in counts.items():
-        lines.append(f"{part:32}{trains:14,}{numbers:14,}")
-    sums = (sum(column) for column in zip(*counts.values(), strict=True))
-    return "\n".join([*lines, "{:32}{:14,}{:14,}".format("all", *sums)])
-
-
-def sampling_arguments(config: DictConfig) -> dict:
-    """What `StoryModel` takes as `sampling`."""
-    arguments = {key: config[key] for key in SAMPLER_KEYS}
-    return {**arguments, "task": config.task, "seed": config.seed}
-
-
-def resume(model: StoryModel, config: DictConfig) -> str | None:
-    """Check `train_model_file` against `model`; what the trainer is to restore, or None.
-
-    Files that Lightning cannot take up give their weights only, such as the original's: its
-    optimiser numbers other parameters.
-    """
-    path = config.train_model_file
-    content = read_weights(model, path)
-    model.load_state_dict(content["state_dict"])  # what is cached before training depends on them
-    if not (content["as_saved"] and {"loops", "optimizer_states"} <= content.keys()):
-        original = content["upstream"]
-        why = "an AR-LDM checkpoint" if original else "whose training cannot be taken up"
-        rank_zero_only(print)(f"Training starts at step 0 from the weights of {path}, {why}")
-        return None
-    for what, done in mend_progress(content).items():
-        limit = f"max_{what}"
-        if 0 < config[limit] <= done:
-            raise ConfigError(
-                f"{limit} is {config[limit]}, which counts what {path} has behind it, {done}; "
-                f"raise {limit}"
-            )
-    return path
+def sampler_arguments(config: DictConfig) -> dict:
+    """What `StoryPipeline.draw` takes beside prompts."""
+    chosen = {key: config[key] for key in SAMPLER_KEYS if key != "scheduler"}
+    return {**chosen, "seed": config.seed, "continuation": config.task == "continuation"}

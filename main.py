@@ -3,158 +3,93 @@
 python main.py                              train what config.yaml describes
 python main.py mode=sample                  draw the test stories with the last checkpoint
 python main.py mode=sample story=mine.yaml  draw a story of your own
+python main.py config=presets/NAME.yaml     lay a file over config.yaml; presets/ has published ones
+
+Any key is given as Hydra takes it, key=value. Hydra's own switches: --cfg job prints the
+configuration, -m seed=0,1,2 makes a run for each value, -sc install=bash completes keys.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Sequence
 
-import pytorch_lightning as pl
-import torch
-from omegaconf import DictConfig
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
-from torch.utils.data import DataLoader
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from building import (
-    HISTORY_SLOTS,
-    SAMPLER_KEYS,
-    build_data,
-    build_model,
-    build_parts,
-    check_scheduler,
-    check_weights_file,
-    open_stories,
-    resume,
-    sampling_arguments,
-    trainable_table,
-)
-from config import checkpoint_folder, load_config
-from datasets.damage import unreadable
-from datasets.story_dataset import collate
-from datasets.story_file import read_story_file
-from evaluation.command_line import option_prefix
-from evaluation.metrics.choice import preflight
-from evaluation.options import Options
-from evaluation.pictures.page import write_storyboard_html
-from evaluation.pictures.storyboard import draw_storyboard
-from evaluation.run import evaluate
-from evaluation.samples import SamplesFolder
-from models.checkpoint import checkpoint_hash, load_weights
-from models.story_model import StoryModel
-from trainers import ProgressBar, SamplesWriter, build_fit_trainer, build_trainer
+from configuration import load_config
+from configuration.composition import FILE, file_words, lay_over, parse_words, read_file
+
+# Hydra writes nothing and changes no folder: runs have folders of their own.
+HYDRA = {
+    "defaults": [
+        "_self_",
+        {"override hydra/job_logging": "disabled"},
+        {"override hydra/hydra_logging": "disabled"},
+    ],
+    "hydra": {
+        "run": {"dir": "."},
+        "sweep": {"dir": "outputs/multirun", "subdir": "."},
+        "output_subdir": None,
+    },
+}
 
 
-def train(config: DictConfig) -> Path:
-    """Train and return the path of the last checkpoint."""
-    for key in ("train_model_file", "base_model_file"):
-        check_weights_file(key, config[key])
-    trainer = build_fit_trainer(config)
-    stories = open_stories(config, "train")
-    pl.seed_everything(config.seed, workers=True)
-    parts = build_parts(config)
-    batches = len(stories) / config.batch_size / trainer.world_size
-    model = build_model(config, parts, batches / config.accumulate_grad_batches)
-    checkpoint = resume(model, config) if config.train_model_file else None
-    if trainer.is_global_zero:
-        print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
-    data = build_data(config, parts, stories.path)
-    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    return checkpoint_folder(config) / "last.ckpt"
-
-
-def draw_stories(config: DictConfig) -> list[str] | None:
-    """Draw stories into `sample_output_dir`; their ids, or None in all processes but the first."""
-    checkpoint = config.test_model_file or checkpoint_folder(config) / "last.ckpt"
-    continuation = config.task == "continuation"
-    check_weights_file("test_model_file", checkpoint)
-    check_weights_file("base_model_file", config.base_model_file if config.tune != "all" else None)
-    check_scheduler(config)
-    if config.story:
-        own = read_story_file(config.story, continuation, longest=HISTORY_SLOTS + 1)
-        asked, vocabulary = {story["story_id"]: story_key(story) for story in own}, None
-    else:
-        stories = open_stories(config, "test")
-        count = len(stories) if config.num_stories == -1 else config.num_stories
-        numbers = range(min(count, len(stories)))
-        asked = {stories.story_id(i): {"captions": stories.captions(i)} for i in numbers}
-        vocabulary = stories.label_vocabulary
-    names = list(asked)
-    settings = {
-        "seed": config.seed,
-        "given": int(continuation),
-        "checkpoint": checkpoint_hash(checkpoint),
-        "sampler": {key: config[key] for key in SAMPLER_KEYS},
-    }
+def run(words: Sequence[str]) -> None:
+    """Do what the words of the command line ask; whatever is wrong ends in one line."""
     try:
-        folder = SamplesFolder(config.sample_output_dir, settings, vocabulary, asked)
-    except ValueError as error:
-        raise ValueError(f"sample_output_dir: {error}") from error
-    remaining = [i for i, name in enumerate(names) if name not in folder.done]
-    if not config.story and (broken := unreadable(stories, remaining)):
-        remaining = [i for i in remaining if i not in broken]
-        names = [name for i, name in enumerate(names) if i not in broken]
-        why = next(iter(broken.values()))
-        if not names:
-            raise ValueError(why)
-        rank_zero_warn(f"{len(broken)} of {len(asked)} stories cannot be drawn: {why}")
-    if remaining:
-        callbacks = [SamplesWriter(folder), ProgressBar()]
-        trainer = build_trainer(config, logger=False, callbacks=callbacks)
-        parts = build_parts(config)
-        model = StoryModel(parts, tune=config.tune, sampling=sampling_arguments(config))
-        load_weights(model, checkpoint)
-        if config.story:
-            data = DataLoader([own[i] for i in remaining], batch_size=1, collate_fn=collate)
-        else:
-            data = build_data(config, parts, stories.path, remaining)
-        trainer.predict(model, data, return_predictions=False)
-        trainer.strategy.barrier()  # the storyboard needs the others' stories too
-    return names if rank_zero_only.rank == 0 else None
-
-
-def story_key(story: dict) -> dict:
-    """What makes an own story another one, though its id is the same."""
-    key = {"captions": story["captions"]}
-    if story["frames"]:
-        first = story["frames"][0]
-        key["first_frame"] = sha256(repr(first.shape).encode() + first.tobytes()).hexdigest()
-    return key
-
-
-def sample(config: DictConfig) -> Path:
-    """Draw stories into `sample_output_dir`, with a storyboard; returns that folder."""
-    folder = Path(config.sample_output_dir)
-    metrics = ["fid@64"] * config.calculate_fid + list(config.metrics)  # the original's FID
-    options = Options(str(folder), metrics, pictures=False, **config.evaluation)
-    if metrics:
-        with option_prefix("evaluation."):
-            preflight(options)  # a missing file is said before hours of drawing
-    names = draw_stories(config)
-    if names is not None:
-        draw_storyboard(folder, folder / "storyboard.png", names[: config.storyboard_stories])
-        write_storyboard_html(folder, folder / "storyboard.html", names)
-        print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
-        if metrics:
-            with option_prefix("evaluation."):
-                evaluate(options)
-    return folder
-
-
-def main(overrides: list[str]) -> None:
-    """Do what the command line asks; whatever is wrong ends in one line."""
-    if {"-h", "--help"} & set(overrides):
-        print(f"{__doc__}\nAll keys, with what they mean, are in config.yaml.")
-        return
-    try:
-        config = load_config(overrides)
+        config = load_config(words)
         if config.num_cpu_cores not in (None, -1):
+            import torch
+
             torch.set_num_threads(config.num_cpu_cores)
-        (train if config.mode == "train" else sample)(config)
+        # Only what the mode needs is imported, which takes seconds.
+        if config.mode == "train":
+            from train import train
+
+            train(config)
+        else:
+            from sample import sample
+
+            sample(config)
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
         sys.exit("error: " + in_one_line(error))
+
+
+def run_with_hydra(words: Sequence[str]) -> None:
+    """Hydra's own switches: sweeps, completion, what the configuration comes to."""
+    program, files = sys.argv[0], [word for word in words if word.startswith("config=")]
+    words = [word for word in words if not word.startswith("config=")]
+    try:
+        base = OmegaConf.merge(read_file(), *lay_over(file_words(files)))
+        swept = _swept(words)
+    except ValueError as error:
+        sys.exit("error: " + in_one_line(error))
+    ConfigStore.instance().store("config", OmegaConf.merge(base, HYDRA))
+
+    def job(config: DictConfig) -> None:
+        told = [*files, *HydraConfig.get().overrides.task]
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # each in folders of its own
+            chosen = ",".join(word for word in told if word.partition("=")[0] in swept)
+            for key in {"run_name", "sample_output_dir"} - swept:
+                told.append(f"{key}='{config[key]}/{chosen}'")
+        sys.argv = [program, *told]  # what processes for other devices are started with
+        run(told)
+
+    sys.argv = [program, *words]
+    hydra.main(config_path=None, config_name="config", version_base="1.3")(job)()
+
+
+def _swept(words: Sequence[str]) -> set[str]:
+    """The keys that have several values; ConfigError for words that are none of ours or Hydra's."""
+    if "-m" not in words and "--multirun" not in words:
+        return set()
+    told = [word for word in words if not word.startswith("-")]
+    return {o.get_key_element() for o in parse_words(told, sweep=True) if o.is_sweep_override()}
 
 
 def in_one_line(error: Exception) -> str:
@@ -163,6 +98,15 @@ def in_one_line(error: Exception) -> str:
     if "\nOriginal Traceback " in text:
         text = re.split(r"\n\w+: ", text)[-1]
     return " ".join(text.split())
+
+
+def main(words: Sequence[str]) -> None:
+    if {"-h", "--help"} & set(words):
+        print(f"{__doc__}\nEvery key, with its default:\n\n{FILE.read_text(encoding='utf-8')}")
+    elif any(word.startswith("-") for word in words):
+        run_with_hydra(words)
+    else:
+        run(words)
 
 
 if __name__ == "__main__":

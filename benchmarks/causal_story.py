@@ -27,7 +27,7 @@ import torch
 from benchmarks.causal_story_cost import print_cost
 from benchmarks.history_hits import history_hits
 from building import open_stories
-from config import load_config
+from configuration import load_config
 from datasets.cartoon.world import LABEL_VOCABULARY
 from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
 from demo.judge import make_judge

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from benchmarks.training_step import training_step
 from building import build_data, build_model, build_parts, open_stories
-from config import load_config
-from models.story_model import StoryModel
+from configuration import load_config
+from models.training.story_model import StoryModel
 
 __all__ = ["print_cost"]
 

@@ -23,7 +23,7 @@ from benchmarks.memory_plan import read_config
 from benchmarks.random_parts import SIZES, random_batch, random_parts
 from benchmarks.training_step import training_step
 from building import build_model
-from models.optimizer import build_optimizer
+from models.training.optimizer import build_optimizer
 
 DEFAULTS = ("frames_per_micro_batch=1", "gradient_checkpointing=true", "accelerator=cpu")
 

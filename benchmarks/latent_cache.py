@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from trainers import build_trainer
 
 from building import build_data, build_model, build_parts, open_stories
-from config import load_config
+from configuration import load_config
 from datasets.story_dataset import StoryDataset, collate
-from models.latent_cache import LatentCache
-from models.story_model import StoryModel
-from trainers import build_trainer
+from models.training.latent_cache import LatentCache
+from models.training.story_model import StoryModel
 
 WARM_UP = 2  # steps of each way that are not counted
 

@@ -17,9 +17,8 @@ from transformers import (
     CLIPTextModel,
 )
 
-from models.blip import TEXT, VISION
+from models.blip import TEXT, VISION, BlipConditioner
 from models.components import Components
-from models.conditioning import HistoryConditioner
 from models.frames import HistoryTransform, downscale
 
 __all__ = ["SIZES", "Sizes", "random_batch", "random_parts"]
@@ -104,7 +103,7 @@ def random_parts(sizes: Sizes, max_length: int = 85, new_tokens: int = 0) -> Com
     )
     transform = HistoryTransform(sizes.pictures, (0.5,) * 3, (0.5,) * 3)
     empty = torch.zeros(1, max_length, dtype=torch.long)
-    conditioner = HistoryConditioner(
+    conditioner = BlipConditioner(
         text,
         BlipVisionModel(vision),
         BlipTextModel(multimodal, add_pooling_layer=False),

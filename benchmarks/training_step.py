@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 
 __all__ = ["PlannedAdam", "training_step"]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
-from datasets.damage import told
+from datasets.notices import warn_of_left_out, warn_of_long_captions
 from datasets.story_dataset import StoryDataset, collate
+from datasets.story_prompts import StoryPrompt, read_prompts
 from datasets.story_sampler import StorySampler
 
 # Workers are the parallelism; a tokenizer's own threads would only warn when a worker forks.
@@ -24,7 +23,7 @@ FITTED = ("train", "val")  # the splits that training reads
 
 
 class LatentStore(Protocol):
-    """What keeps frozen encoders' outputs between runs; see `models.latent_cache.LatentCache`."""
+    """What keeps frozen encoders' outputs between runs; such as the latent cache of `models`."""
 
     def prepare(
         self,
@@ -40,10 +39,8 @@ class StoryDataModule(pl.LightningDataModule):
     """Loaders of story batches; `how` holds the arguments of `StoryDataset` from `path` on.
 
     `StorySampler` deals the training stories out to devices, from where a checkpoint was written;
-    into the other loaders Lightning puts its own samplers. The predict loader walks
-    `predict_split`, or the stories of it that `predict_stories` names, and carries raw frames.
-    latents: a `models.latent_cache.LatentCache`, for train and val; whatever is not cached yet is
-    encoded before training starts, by one process of every machine.
+    into the other Lightning puts its own. latents: the latent cache of `models`; whatever is not
+    cached yet is encoded before training starts, by one process of every machine.
     """
 
     def __init__(
@@ -51,8 +48,6 @@ class StoryDataModule(pl.LightningDataModule):
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
-        predict_split: str = "test",
-        predict_stories: Sequence[int] | None = None,
         latents: LatentStore | None = None,
         **how: Any,
     ) -> None:
@@ -60,8 +55,6 @@ class StoryDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.predict_split = predict_split
-        self.predict_stories = predict_stories
         self.latents = latents
         self._how = how
         self._start = (0, 0)  # epoch, and batches of it that are behind us
@@ -84,41 +77,25 @@ class StoryDataModule(pl.LightningDataModule):
     def picture_batches(self, split: str) -> DataLoader:
         """Batches of a split's frames in order, as the autoencoder and as BLIP sees them."""
         stories = StoryDataset(split=split, seed=self.seed, **self._how)
-        stories.refuse_random_views()
+        stories.frames.refuse_random_views()
         # A generator of its own: a run that finds its cache must draw the same noise.
         own = {"generator": torch.Generator(), "num_workers": self.num_workers}
         return DataLoader(_Views(stories), self.batch_size, **own)
 
     def setup(self, stage: str) -> None:
-        """Say once, before anything long, which stories are left out and which captions lose their
-        end."""
         if self.trainer and self.trainer.global_rank:
             return
-        splits = FITTED if stage == "fit" else (self.predict_split,)
-        data = {split: self.dataset(split) for split in splits}
-        damaged = [told(one.stories) for one in data.values() if one.stories.left_out]
-        if damaged:
-            path = self._how["path"]
-            warnings.warn(
-                f"{path}: {' and '.join(damaged)} are damaged and left out; "
-                f"python -m datasets.inspect {path} lists them",
-                stacklevel=2,
-            )
-        counts = {split: one.long_captions() for split, one in data.items()}
-        long = sum(counts.values(), Counter())
-        if long:
-            stories = self._how["spec"].name
-            warnings.warn(
-                f"{self._how['path']}: {long.total()} captions of {' and '.join(counts)} have more "
-                f"than {self._how['max_length']} tokens and lose their end, such as "
-                f"{max(long, key=len)!r}; raise {stories}.max_length or shorten them",
-                stacklevel=2,
-            )
+        data = [self.dataset(split) for split in FITTED]
+        warn_of_left_out([one.stories for one in data])
+        captions = (caption for one in data for caption in one.stories.all_captions())
+        tokenizers, key = (data[0].clip_tokenizer, data[0].blip_tokenizer), self._how["spec"].name
+        path, length = self._how["path"], self._how["max_length"]
+        warn_of_long_captions(path, captions, tokenizers, length, f"{key}.max_length")
 
-    def dataset(self, split: str, **how: Any) -> StoryDataset:
+    def dataset(self, split: str) -> StoryDataset:
         """A split as a data set."""
-        cached = self.latents.split(split) if self.latents and split in FITTED else None
-        return StoryDataset(split=split, seed=self.seed, cached=cached, **self._how, **how)
+        cached = self.latents.split(split) if self.latents else None
+        return StoryDataset(split=split, seed=self.seed, cached=cached, **self._how)
 
     def train_dataloader(self) -> DataLoader:
         stories = self.dataset("train")
@@ -132,23 +109,19 @@ class StoryDataModule(pl.LightningDataModule):
         stories = self.dataset("val")
         return self._loader(stories) if len(stories) else []  # Lightning skips an empty list
 
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(self.dataset("test"))
-
-    def predict_dataloader(self) -> DataLoader:
-        stories = self.dataset(self.predict_split, raw_frames=True)
-        if self.predict_stories is not None:
-            stories = Subset(stories, self.predict_stories)
-        return self._loader(stories)
+    def prompts(self, split: str, count: int) -> list[StoryPrompt]:
+        """The first stories of a split, to draw them."""
+        data = self.dataset(split)
+        return list(read_prompts(data.frames, range(min(count, len(data)))))
 
     def _loader(
         self,
-        stories: StoryDataset | Subset,
+        stories: StoryDataset,
         sampler: StorySampler | None = None,
         drop_last: bool = False,
     ) -> DataLoader:
         if not len(stories):
-            file = getattr(stories, "dataset", stories).stories
+            file = stories.stories
             raise ValueError(f"{file.path}: split {file.split!r} has no story: build it with some")
         return DataLoader(
             stories,

@@ -16,13 +16,14 @@ import yaml
 from PIL import Image, ImageOps
 
 from datasets.story_hdf5 import is_story_id
+from datasets.story_prompts import StoryPrompt
 
 _KEYS = {"captions", "first_frame", "story_id"}
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # none of them runs a program
 
 
-def read_story_file(path: str | Path, continuation: bool, longest: int) -> list[dict]:
-    """Entries with captions, story_id and frames: [first frame (H, W, 3) uint8] or none.
+def read_story_file(path: str | Path, continuation: bool, longest: int) -> list[StoryPrompt]:
+    """The stories of a file, with their first frames in continuation.
 
     `longest` is the most captions that a story may have.
 
@@ -42,7 +43,7 @@ def read_story_file(path: str | Path, continuation: bool, longest: int) -> list[
         where = f"{path}, story {i}" if numbered else str(path)
         name = f"{path.stem}-{i:03d}" if numbered else path.stem
         stories.append(_story(entry, where, name, path.parent, continuation, longest))
-    ids = [story["story_id"] for story in stories]
+    ids = [story.story_id for story in stories]
     twice = next((i for i in ids if ids.count(i) > 1), None)
     if twice is not None:
         raise ValueError(f"{path}: story_id {twice!r} is used twice; give each story its own")
@@ -65,7 +66,7 @@ def _entries(content: object, path: Path) -> list:
 
 def _story(
     entry: object, where: str, name: str, folder: Path, continuation: bool, longest: int
-) -> dict:
+) -> StoryPrompt:
     if not isinstance(entry, dict) or "captions" not in entry:
         raise ValueError(f"{where} has no captions: give captions: [first, second, …]")
     unknown = next((key for key in entry if key not in _KEYS), None)
@@ -99,8 +100,8 @@ def _story(
     if first is not None and not continuation:
         raise ValueError(f"{where} has a first_frame; set task=continuation to start from it")
     captions = [" ".join(caption.split()) for caption in captions]
-    frames = [_picture(folder / str(first), where)] if first is not None else []
-    return {"story_id": story_id, "captions": captions, "frames": frames, "labels": None}
+    first_frame = None if first is None else _picture(folder / str(first), where)
+    return StoryPrompt(story_id, captions, first_frame)
 
 
 def _picture(path: Path, where: str) -> np.ndarray:

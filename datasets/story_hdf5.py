@@ -213,14 +213,13 @@ class StoryFile:
         return f"story {self.rows[index]} of {self.split!r}"
 
     def captions(self, index: int) -> list[str]:
-        """The K captions as stored."""
-        return self._read(self.text_key, index).decode("utf-8", "replace").split("|")
+        """The K captions, each on one line."""
+        return _captions(self._read(self.text_key, index))
 
     def all_captions(self) -> list[str]:
         """The captions of all stories, one after the other."""
         texts = self._column(self.text_key)[:]
-        stories = (texts[row].decode("utf-8", "replace") for row in self.rows)
-        return [caption for story in stories for caption in story.split("|")]
+        return [caption for row in self.rows for caption in _captions(texts[row])]
 
     def picture(self, index: int, k: int) -> np.ndarray:
         """Picture k, (H, W, 3) uint8 RGB."""
@@ -333,6 +332,10 @@ def _left_out(columns: Mapping[str, h5py.Dataset], text_keys: Sequence[str]) -> 
                 found[i] = f"{captions} captions in {key!r} for {pictures} pictures"
     marked = columns["left_out"][:].tolist() if "left_out" in columns else []
     return found | dict.fromkeys(marked, "found to be unreadable before")
+
+
+def _captions(text: bytes) -> list[str]:
+    return re.sub(r"[\n\r\t]+", " ", text.decode("utf-8", "replace")).split("|")
 
 
 def _open(path: Path) -> h5py.File:

@@ -14,7 +14,7 @@ import shutil
 import time
 from pathlib import Path
 
-from config import load_config
+from configuration import load_config
 from demo.judge import make_judge
 from evaluation.files import replacing
 from evaluation.metrics.cartoon import story_note
@@ -25,7 +25,8 @@ from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.run import evaluate
 from evaluation.samples import read_frames, read_samples
-from main import draw_stories, train
+from sample import draw_stories
+from train import train
 
 WAYS = {
     "history": [],

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from accelerate import init_empty_weights
-from pytorch_lightning.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
     BlipConfig,
@@ -22,12 +21,17 @@ from transformers import (
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from models.checkpoint_forms import plain_names, unwrap
+from models.checkpoints.forms import plain_names, unwrap
+from models.checkpoints.safe_loading import read_content
+from models.checkpoints.upstream import from_upstream
+from models.conditioning import HISTORY_SLOTS, HistoryConditioner
 from models.frames import HistoryTransform
-from models.safe_loading import read_content
-from models.upstream_checkpoint import from_upstream
+from models.main_process import say
 
-__all__ = ["BERT", "is_blip_file", "load_blip", "require_configuration", "tokenizer_source"]
+__all__ = [
+    "BERT", "BlipConditioner", "is_blip_file", "load_blip", "read_frames", "require_configuration",
+    "tokenizer_source",
+]  # fmt: skip
 
 MODEL_LARGE = (
     "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth"
@@ -70,6 +74,66 @@ TEXT = BlipTextConfig(
 )
 
 
+def read_frames(
+    vision_encoder: nn.Module,
+    multimodal_encoder: nn.Module,
+    first_token_id: int,
+    images: Tensor,
+    ids: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """BLIP's states (N, S, D) of pictures (N, 3, h, w) read together with captions (N, S).
+
+    `images` may also be what the picture encoder makes of them, (N, P, D_vit), computed before.
+    `first_token_id` ([ENC]) takes position 0; mask None shows all S tokens.
+    """
+    pictures = images.float()  # (N, P, D_vit), if they are the encoder's already
+    if images.ndim == 4:
+        pictures = vision_encoder(pixel_values=images).last_hidden_state
+    ids = ids.clone()  # the batch keeps its own first token
+    ids[:, 0] = first_token_id
+    return multimodal_encoder(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids) if mask is None else mask.long(),
+        encoder_hidden_states=pictures,
+        is_decoder=False,  # bidirectional: the queries are the caption's tokens
+    ).last_hidden_state
+
+
+class BlipConditioner(HistoryConditioner):
+    """AR-LDM's: BLIP reads every earlier frame together with its caption (section 3.2).
+
+    Args:
+        vision_encoder, multimodal_encoder: `BlipVisionModel`, `BlipTextModel` (D channels).
+        first_token_id: BLIP's [ENC], which takes position 0 of every caption.
+        history_transform: makes the black picture of the classifier-free rows.
+        others: as `HistoryConditioner` takes them.
+    """
+
+    def __init__(
+        self,
+        text_encoder: nn.Module,
+        vision_encoder: nn.Module,
+        multimodal_encoder: nn.Module,
+        null_caption_ids: Tensor,
+        null_history_ids: Tensor,
+        first_token_id: int,
+        history_transform: HistoryTransform,
+        slots: int = HISTORY_SLOTS,
+    ) -> None:
+        networks = {"vision_encoder": vision_encoder, "multimodal_encoder": multimodal_encoder}
+        black = history_transform.black()
+        super().__init__(text_encoder, networks, null_caption_ids, null_history_ids, black, slots)
+        self.first_token_id = first_token_id
+
+    def encode_pictures(self, images: Tensor) -> Tensor:
+        return self.vision_encoder(pixel_values=images).last_hidden_state
+
+    def encode_history(self, images: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
+        encoders = self.vision_encoder, self.multimodal_encoder
+        return read_frames(*encoders, self.first_token_id, images, ids, mask)
+
+
 def require_configuration(cls: type[PretrainedConfig], source: str, **where: Any) -> None:
     """OSError if there is none: the library would take sizes of its own and find nothing fits."""
     if "model_type" not in cls.get_config_dict(source, **where)[0]:
@@ -97,7 +161,7 @@ def tokenizer_source(blip_model: str) -> str:
         )
     if any((path.parent / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         return str(path.parent)
-    rank_zero_only(print)(f"No vocab.txt is beside {path}: BLIP's tokenizer is the hub's {BERT}")
+    say(f"No vocab.txt is beside {path}: BLIP's tokenizer is the hub's {BERT}")
     return BERT
 
 

@@ -23,9 +23,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from models.blip import BERT, is_blip_file, load_blip, require_configuration, tokenizer_source
+from models.blip import (
+    BERT,
+    BlipConditioner,
+    is_blip_file,
+    load_blip,
+    require_configuration,
+    tokenizer_source,
+)
 from models.caption_tokenizer import EXACT, CaptionTokenizer, read_blip, read_clip
-from models.conditioning import HistoryConditioner
+from models.conditioning import HISTORY_SLOTS, HistoryConditioner
 from models.frames import HistoryTransform
 from models.hub import out_of_reach
 
@@ -75,7 +82,7 @@ def load_components(
     max_length: int,
     new_tokens: Sequence[str] = (),
     new_tokens_match: str = EXACT,
-    history_slots: int = 5,
+    history_slots: int = HISTORY_SLOTS,
 ) -> Components:
     """Load all parts in float32, ready for captions of `max_length` tokens with `new_tokens`.
 
@@ -97,7 +104,7 @@ def load_components(
         name: tokenizer("", padding="max_length", max_length=max_length, return_tensors="pt")
         for name, tokenizer in (("clip", clip_tokenizer), ("blip", blip_tokenizer))
     }
-    conditioner = HistoryConditioner(
+    conditioner = BlipConditioner(
         text_encoder,
         vision_encoder,
         multimodal_encoder,

@@ -8,14 +8,19 @@ sampling one row at a time with only the slots that exist; both call `assemble`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.frames import HistoryTransform
+from models.story_batch import StoryBatch
 
-__all__ = ["Context", "HistoryConditioner", "history_visibility", "read_frames"]
+__all__ = [
+    "HISTORY_SLOTS", "Context", "HistoryConditioner", "first_visible", "history_visibility",
+]  # fmt: skip
+
+HISTORY_SLOTS = 5  # earlier frames that a frame can tell apart: the papers' time table
 
 
 class Context(NamedTuple):
@@ -31,12 +36,31 @@ class Context(NamedTuple):
     bias: Tensor | None = None
     weights: Tensor | None = None
 
+    @classmethod
+    def cat(cls, contexts: Sequence[Context]) -> Context:
+        """The rows of several contexts, one after the other."""
+        fields = zip(*contexts, strict=True)
+        return cls(*(None if field[0] is None else torch.cat(field) for field in fields))
+
+    def split(self, size: int) -> list[Context]:
+        """Contexts of at most `size` rows each."""
+        starts = range(0, len(self.states), size)
+        return [
+            Context(*(None if field is None else field[i : i + size] for field in self))
+            for i in starts
+        ]
+
     def unet_arguments(self) -> dict:
         """As keywords of `UNet2DConditionModel.forward`."""
         arguments = {"encoder_hidden_states": self.states, "encoder_attention_mask": self.mask}
         if self.bias is not None:
             arguments["cross_attention_kwargs"] = {"history_bias": self.bias}
         return arguments
+
+
+def first_visible(frame: Tensor | int, window: int | None) -> Tensor | int:
+    """The earliest frame that `frame` may look at, `window` frames back; None: the very first."""
+    return 0 if window is None else frame - window
 
 
 def history_visibility(targets: int, slots: int, window: int | None = None) -> Tensor:
@@ -46,8 +70,8 @@ def history_visibility(targets: int, slots: int, window: int | None = None) -> T
     only so many frames back; None: all.
     """
     given = slots - targets
-    back = torch.arange(targets)[:, None] + given - torch.arange(slots)[None, :]
-    return (back > 0) & (back <= (window or slots))
+    frames, slot = torch.arange(targets)[:, None] + given, torch.arange(slots)[None, :]
+    return (first_visible(frames, window) <= slot) & (slot < frames)
 
 
 def _summary(states: Tensor, mask: Tensor) -> Tensor:
@@ -56,78 +80,68 @@ def _summary(states: Tensor, mask: Tensor) -> Tensor:
     return (states * seen).sum(-2) / seen.sum(-2).clamp(min=1)
 
 
-def read_frames(
-    vision_encoder: nn.Module,
-    multimodal_encoder: nn.Module,
-    first_token_id: int,
-    images: Tensor,
-    ids: Tensor,
-    mask: Tensor | None,
-) -> Tensor:
-    """BLIP's states (N, S, D) of pictures (N, 3, h, w) read together with captions (N, S).
-
-    `images` may also be what the picture encoder makes of them, (N, P, D_vit), computed before.
-    `first_token_id` ([ENC]) takes position 0; mask None shows all S tokens.
-    """
-    pictures = images.float()  # (N, P, D_vit), if they are the encoder's already
-    if images.ndim == 4:
-        pictures = vision_encoder(pixel_values=images).last_hidden_state
-    ids = ids.clone()  # the batch keeps its own first token
-    ids[:, 0] = first_token_id
-    return multimodal_encoder(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids) if mask is None else mask.long(),
-        encoder_hidden_states=pictures,
-        is_decoder=False,  # bidirectional: the queries are the caption's tokens
-    ).last_hidden_state
-
-
 class HistoryConditioner(nn.Module):
-    """CLIP text encoder, BLIP's two encoders and the tables that tell their blocks apart.
+    """Captions and earlier frames as context; how a frame is read is a subclass's business.
+
+    A subclass reads frames with a vision-language model: it gives the networks, `encode_pictures`
+    and `encode_history` (see `models.blip.BlipConditioner`).
 
     Args:
         text_encoder: `CLIPTextModel`, D channels.
-        vision_encoder, multimodal_encoder: `BlipVisionModel`, `BlipTextModel` (D channels).
+        history_networks: name -> network of the model that reads frames, saved under that name.
         null_caption_ids, null_history_ids: (1, S) ids of the empty caption for each.
-        first_token_id: BLIP's [ENC], which takes position 0 of every history block.
-        history_transform: makes the black picture of the classifier-free rows.
+        null_image: (1, 3, h, w), the black picture of the classifier-free rows.
         slots: size of the "time" table, the most earlier frames a frame can look at.
 
-    `models.causal_story` may set `history_window`, how many frames back a frame sees, and
+    `models.causal_story.add_ons` may set `history_window`, how many frames back a frame sees, and
     `history_weighting`, a `HistoryWeighting`.
     """
 
     def __init__(
         self,
         text_encoder: nn.Module,
-        vision_encoder: nn.Module,
-        multimodal_encoder: nn.Module,
+        history_networks: Mapping[str, nn.Module],
         null_caption_ids: Tensor,
         null_history_ids: Tensor,
-        first_token_id: int,
-        history_transform: HistoryTransform,
-        slots: int = 5,
+        null_image: Tensor,
+        slots: int = HISTORY_SLOTS,
     ) -> None:
         super().__init__()
         width = text_encoder.config.hidden_size
         self.text_encoder = text_encoder
-        self.vision_encoder = vision_encoder
-        self.multimodal_encoder = multimodal_encoder
+        for name, network in history_networks.items():
+            self.add_module(name, network)
+        self.history_networks = tuple(history_networks)
         self.type_embeddings = nn.Embedding(2, width)  # 0: own caption, 1: history
         self.time_embeddings = nn.Embedding(slots, width)
         for table in (self.type_embeddings, self.time_embeddings):
             nn.init.normal_(table.weight, std=0.02)
-        self.first_token_id = first_token_id
         self.history_window: int | None = None
         self.history_weighting: nn.Module | None = None
         self.register_buffer("null_caption_ids", null_caption_ids, persistent=False)
         self.register_buffer("null_history_ids", null_history_ids, persistent=False)
-        self.register_buffer("null_image", history_transform.black(), persistent=False)
+        self.register_buffer("null_image", null_image, persistent=False)
+
+    def encode_pictures(self, images: Tensor) -> Tensor:
+        """(N, P, D_vit) of pictures (N, 3, h, w), before any caption is read with them."""
+        raise NotImplementedError
+
+    def encode_history(self, images: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """(N, S, D) of pictures (N, 3, h, w), or of their `encode_pictures`, with captions.
+
+        ids: (N, S), which stay as they are; mask: (N, S), None shows all tokens.
+        """
+        raise NotImplementedError
 
     @property
-    def encoders(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """CLIP's text encoder, BLIP's picture and multimodal text encoders."""
-        return self.text_encoder, self.vision_encoder, self.multimodal_encoder
+    def history_encoders(self) -> tuple[nn.Module, ...]:
+        """The networks that read frames."""
+        return tuple(getattr(self, name) for name in self.history_networks)
+
+    @property
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """All pretrained encoders: of captions, and of frames."""
+        return self.text_encoder, *self.history_encoders
 
     @property
     def slots(self) -> int:
@@ -138,11 +152,6 @@ class HistoryConditioner(nn.Module):
         """CLIP states (N, S, D) of ids (N, S); mask None shows all S tokens."""
         mask = None if mask is None else mask.long()
         return self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-
-    def encode_history(self, images: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """BLIP states (N, S, D) of pictures (N, 3, h, w) read together with ids (N, S)."""
-        encoders = self.vision_encoder, self.multimodal_encoder
-        return read_frames(*encoders, self.first_token_id, images, ids, mask)
 
     def null_states(self) -> tuple[Tensor, Tensor]:
         """The classifier-free blocks, (1, S, D) each: an empty caption, a black frame."""
@@ -199,7 +208,7 @@ class HistoryConditioner(nn.Module):
         bias = nn.functional.pad(bias, (caption_mask.shape[1], 0))
         return Context(context, mask, bias[:, None], weights)
 
-    def forward(self, batch: dict, unconditional: Tensor) -> Context:
+    def forward(self, batch: StoryBatch, unconditional: Tensor) -> Context:
         """Teacher forcing: all B * V rows of a story batch; `unconditional` is (B * V,).
 
         Slots no row can see are neither encoded nor in the result. Where the batch carries

@@ -14,11 +14,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from models.components import Components
-from models.conditioning import Context
+from models.conditioning import Context, first_visible
 from models.frames import decode_latents, downscale
 from models.schedulers import sampling_scheduler
+from models.seeds import seed_of
+from models.story_batch import StoryPrompt
 
-__all__ = ["StoryPipeline", "StoryPipelineOutput"]
+__all__ = ["StoryPipeline", "StoryPipelineOutput", "story_generator"]
 
 
 @dataclass
@@ -31,6 +33,11 @@ class StoryPipelineOutput(BaseOutput):
 
     frames: Tensor
     history_weights: Tensor | None = None
+
+
+def story_generator(seed: int, story_id: str) -> torch.Generator:
+    """The noise of one story."""
+    return torch.Generator().manual_seed(seed_of(seed, story_id))
 
 
 class StoryPipeline(DiffusionPipeline):
@@ -63,6 +70,25 @@ class StoryPipeline(DiffusionPipeline):
             parts.max_length,
             parts.image_size,
         )
+
+    def draw(
+        self, prompts: Sequence[StoryPrompt], seed: int, continuation: bool, **sampling
+    ) -> StoryPipelineOutput:
+        """Stories as the program draws them: each from a stream of noise of its own.
+
+        A story's pictures hang on `seed` and its id, not on the batch or process that draws it.
+
+        Args:
+            prompts: B stories of equal length; with `continuation` their first frames are given.
+            sampling: arguments of `__call__`.
+        """
+        first_frames = None
+        if continuation:
+            frames = (torch.from_numpy(prompt.first_frame) for prompt in prompts)
+            first_frames = [frame.permute(2, 0, 1) for frame in frames]
+        generators = [story_generator(seed, prompt.story_id) for prompt in prompts]
+        captions = [prompt.captions for prompt in prompts]
+        return self(captions, first_frames, generator=generators, **sampling)
 
     @torch.no_grad()
     def __call__(
@@ -102,7 +128,6 @@ class StoryPipeline(DiffusionPipeline):
         null_states = self.conditioner.null_states()
         history = []  # BLIP states (B, S, D) of the finished frames
         frames = [] if first_frames is None else [self._fitted(first_frames).to(device)]
-        window = self.conditioner.history_window or frames_per_story
         weights = None
         if self.conditioner.history_weighting is not None and use_history:
             weights = torch.zeros(stories, frames_per_story, frames_per_story)
@@ -124,7 +149,7 @@ class StoryPipeline(DiffusionPipeline):
             for k in range(frames_per_story):
                 if k == len(frames):  # not given
                     caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
-                    first = max(0, len(history) - window)
+                    first = max(0, first_visible(len(history), self.conditioner.history_window))
                     context = self._context(
                         caption_states, mask[:, k], history[first:],
                         history_mask[:, first : len(history)], null_states, guidance_scale, first,
@@ -149,7 +174,7 @@ class StoryPipeline(DiffusionPipeline):
         empty = captions.new_zeros(rows, 0, *captions.shape[1:])
         states = torch.stack(history, dim=1) if history else empty  # (B, k, S, D)
         visible = torch.ones(rows, len(history), dtype=torch.bool, device=captions.device)
-        halves = [
+        halves = (
             self.conditioner.assemble(
                 captions,
                 mask,
@@ -161,9 +186,8 @@ class StoryPipeline(DiffusionPipeline):
                 first_slot,
             )  # fmt: skip
             for unconditional in ((True, False) if guidance_scale != 1 else (False,))
-        ]
-        both = zip(*halves, strict=True)
-        return Context(*(None if part[0] is None else torch.cat(part) for part in both))
+        )
+        return Context.cat(list(halves))
 
     def _denoise(self, latents, context, k, steps, scale, eta, generator, callback, bar):
         """One frame's latents (B, c, h, w) from noise to clean."""

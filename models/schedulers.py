@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    PNDMScheduler,
-    UniPCMultistepScheduler,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
+    from diffusers import DDPMScheduler, SchedulerMixin
 
 __all__ = ["SCHEDULERS", "sampling_scheduler", "training_schedule"]
 
@@ -17,21 +13,23 @@ __all__ = ["SCHEDULERS", "sampling_scheduler", "training_schedule"]
 # (arXiv 2206.00364, eq. 5): with those of Stable Diffusion's configuration, 20 steps of DPM++ ended
 # 10 of 255 away from DDIM's limit, with these 0.7 (tests/models/test_samplers.py).
 KARRAS = dict(use_karras_sigmas=True, timestep_spacing="linspace")
-SCHEDULERS = {
-    "ddim": (DDIMScheduler, dict(clip_sample=False, set_alpha_to_one=True, steps_offset=0)),
-    "pndm": (PNDMScheduler, dict(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=0)),
-    "dpm++": (DPMSolverMultistepScheduler, dict(algorithm_type="dpmsolver++", **KARRAS)),
-    "unipc": (UniPCMultistepScheduler, KARRAS),
-    "euler": (EulerDiscreteScheduler, KARRAS),
+SCHEDULERS = {  # name -> diffusers' class, its settings
+    "ddim": ("DDIMScheduler", dict(clip_sample=False, set_alpha_to_one=True, steps_offset=0)),
+    "pndm": ("PNDMScheduler", dict(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=0)),
+    "dpm++": ("DPMSolverMultistepScheduler", dict(algorithm_type="dpmsolver++", **KARRAS)),
+    "unipc": ("UniPCMultistepScheduler", KARRAS),
+    "euler": ("EulerDiscreteScheduler", KARRAS),
 }
 
 
 def training_schedule(config: dict) -> DDPMScheduler:
     """The forward process of the model whose scheduler configuration is `config`."""
+    from diffusers import DDPMScheduler
+
     return DDPMScheduler.from_config(config, clip_sample=False)
 
 
-def sampling_scheduler(name: str, config: dict):
+def sampling_scheduler(name: str, config: dict) -> SchedulerMixin:
     """The sampler called `name` over the betas and prediction type of `config`.
 
     Raises:
@@ -45,5 +43,7 @@ def sampling_scheduler(name: str, config: dict):
             f"scheduler: 'pndm' cannot draw with a model that predicts {kind!r}, as this one "
             f"does; use one of {', '.join(other for other in SCHEDULERS if other != name)}"
         )
+    import diffusers
+
     cls, settings = SCHEDULERS[name]
-    return cls.from_config(config, **settings)
+    return getattr(diffusers, cls).from_config(config, **settings)

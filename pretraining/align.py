@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from datasets.cartoon.world import CHARACTERS, SHIRTS
-from models.conditioning import read_frames
+from models.blip import read_frames
 from models.frames import HistoryTransform
 from pretraining.examples import Example
 from pretraining.schedule import fit

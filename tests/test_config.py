@@ -11,7 +11,8 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from config import BACKBONES, DATASETS, RULES, ConfigError, checkpoint_folder, load_config
+from configuration import ConfigError, checkpoint_folder, load_config
+from configuration.rules import BACKBONES, DATASETS, RULES
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "config.yaml").read_text(encoding="utf-8")

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from config import DATASETS, ConfigError, load_config
-from config_file import FORK_KEYS
+from configuration import ConfigError, load_config
+from configuration.files import FORK_KEYS
+from configuration.rules import DATASETS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "config.yaml").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from config import ConfigError, load_config
-from config_file import PRESETS
+from configuration import ConfigError, load_config
+from configuration.files import PRESETS
 from evaluation.paper_table import PUBLISHED
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from benchmarks.random_parts import SIZES, Sizes, random_batch, random_parts
 from benchmarks.storages import StorageTracker
 from benchmarks.training_step import PlannedAdam, training_step
 from building import add_add_ons, build_model
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 
 MINUTE = Sizes((32, 32, 32, 32), (8, 8), (32, 1, 2), (32, 1, 2), 32, 16, 8, 100, 100)
 KIB = 1024

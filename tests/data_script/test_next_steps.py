@@ -7,7 +7,7 @@ import shlex
 import pytest
 import raw_sets
 
-from config import load_config
+from configuration import load_config
 from data_script import flintstones_hdf5, folder_hdf5, pororo_hdf5, vist_hdf5
 
 RAW = {

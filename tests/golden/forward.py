@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 from tests.golden.model import Line, largest, load_parts, story_batch
 
 __all__ = ["compare_forward"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from models.story_model import StoryModel
-from models.upstream_checkpoint import from_upstream, to_upstream
+from models.checkpoints.upstream import from_upstream, to_upstream
+from models.training.story_model import StoryModel
 from tests.golden.model import Line, build_parts
 
 __all__ = ["FULL", "compare_keys"]

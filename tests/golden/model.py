@@ -19,11 +19,11 @@ from transformers import (
     CLIPTextModel,
 )
 
+from models.blip import BlipConditioner
+from models.checkpoints.upstream import from_upstream
 from models.components import Components
-from models.conditioning import HistoryConditioner
 from models.frames import HistoryTransform
-from models.story_model import StoryModel
-from models.upstream_checkpoint import from_upstream
+from models.training.story_model import StoryModel
 
 __all__ = ["MEAN", "STD", "TASKS", "Line", "build_parts", "largest", "load_parts", "story_batch"]
 
@@ -90,7 +90,7 @@ def build_parts(config: dict) -> Components:
     null_history = torch.full((1, length), blip_ids["pad"])
     null_history[0, 0], null_history[0, 1] = blip_ids["cls"], blip_ids["sep"]
     transform = HistoryTransform(vit["img_size"], MEAN, STD)
-    conditioner = HistoryConditioner(
+    conditioner = BlipConditioner(
         text, vision, multimodal, null_caption, null_history, blip_ids["enc"], transform
     )
     return Components(

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.optimizer import build_optimizer
-from models.stochastic_depth import add_stochastic_depth
-from models.story_model import StoryModel
-from models.upstream_checkpoint import from_upstream
+from models.checkpoints.upstream import from_upstream
+from models.training.optimizer import build_optimizer
+from models.training.stochastic_depth import add_stochastic_depth
+from models.training.story_model import StoryModel
 from tests.golden.model import Line, largest, load_parts, story_batch
 
 __all__ = ["TRAININGS", "compare_rates", "compare_train_mode", "compare_training"]

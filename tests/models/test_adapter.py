@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 
-from models.adapter import add_adapter
+from models.causal_story.adapter import add_adapter
 
 
 def block() -> BasicTransformerBlock:

@@ -217,7 +217,7 @@ def test_training_and_sampling_read_captions_alike(parts, tmp_path):
         ids, mask = pipeline._tokens(tokenizer, [captions])
         assert (data[0][f"{name}_ids"] == ids[0]).all() and (data[0][f"{name}_mask"] == mask).all()
         assert pieces(tokenizer, captions[0]).count("zorp") == (1 if name == "caption" else 2)
-    mended, _ = pipeline._tokens(parts.clip_tokenizer, [["\"Zorp\"'s zorp & Pip", "Luna …"]])
+    mended, _ = pipeline._tokens(parts.clip_tokenizer, [['"Zorp"\'s zorp & Pip', "Luna …"]])
     assert (data[0]["caption_ids"] == mended[0]).all()
 
 

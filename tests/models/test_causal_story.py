@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny_parts import STORIES, ContextRecorder, build_parts, random_frames, story_batch
 
-from models.causal_story import add_causal_story, in_use, transformer_blocks
+from models.causal_story.add_ons import add_causal_story, in_use, transformer_blocks
 from models.conditioning import history_visibility
 from models.pipeline import StoryPipeline
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 
 CAPTIONS = [STORIES[0], STORIES[2]]
 NEUTRAL = {"adapter_width": 3, "history_weights": True, "blocks": ["mid", "down.1", "up.0"]}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoint import checkpoint_hash, load_weights
+from models.checkpoints.checkpoint import checkpoint_hash, load_weights
 
 
 def model(seed=0):

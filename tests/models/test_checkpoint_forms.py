@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from tiny_parts import build_parts
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from models.checkpoint import load_base, load_weights
-from models.story_model import StoryModel
-from models.tuning import add_lora
-from models.upstream_checkpoint import to_upstream
+from models.checkpoints.checkpoint import load_base, load_weights
+from models.checkpoints.upstream import to_upstream
+from models.training.story_model import StoryModel
+from models.training.tuning import add_lora
 
 CLIP = "text_encoder."
 

@@ -13,7 +13,7 @@ from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset, collate
 from datasets.story_file import read_story_file
 from datasets.story_hdf5 import SPLITS, StoryWriter
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 
 CAPTIONS = ["Luna sits.", "Pip waves."]
 WAYS = {"task": "continuation", "num_inference_steps": 1, "guidance_scale": 1.0, "seed": 0}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from models.history_weighting import HistoryWeighting, accept_history_bias
+from models.causal_story.history_weighting import HistoryWeighting, accept_history_bias
 
 VISIBLE = torch.tensor([[False, False, False], [True, False, False], [True, True, True]])
 

@@ -28,8 +28,8 @@ from tiny_parts import (
 )
 
 from models.frames import HistoryTransform
-from models.latent_cache import LatentCache
-from models.story_model import StoryModel
+from models.training.latent_cache import LatentCache
+from models.training.story_model import StoryModel
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = random_frames(3, 4, IMAGE_SIZE)  # stories, pictures a story
@@ -251,7 +251,7 @@ def test_an_interrupted_pass_leaves_nothing(story_file):
 PASS = """
 import os, resource, signal, sys, types, torch
 from models.frames import HistoryTransform
-from models.latent_cache import LatentCache
+from models.training.latent_cache import LatentCache
 
 class Config(dict):
     scaling_factor = 1.0

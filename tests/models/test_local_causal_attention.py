@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from models.local_causal_attention import (
+from models.causal_story.local_causal_attention import (
     LocalCausalAttnProcessor,
     ReleasedMaskAttnProcessor,
     local_causal_attention,

@@ -11,8 +11,8 @@ from tiny_parts import EPSILON, STORIES, build_parts, random_frames, story_batch
 
 from benchmarks.storages import StorageTracker
 from models.frames import encode_frames
-from models.optimizer import build_optimizer
-from models.story_model import StoryModel
+from models.training.optimizer import build_optimizer
+from models.training.story_model import StoryModel
 
 FROZEN = {"freeze_clip": True, "freeze_blip": True, "freeze_resnet": True}
 

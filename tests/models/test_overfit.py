@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from models.pipeline import StoryPipeline
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 
 # Two captions are alike: only what came before them says which picture is meant.
 CAPTIONS = [["Luna sits on the beach.", "She waves.", "Pip runs.", "She waves."]]

@@ -19,7 +19,7 @@ from torch import nn
 
 from models.pipeline import StoryPipeline
 from models.schedulers import SCHEDULERS, sampling_scheduler, training_schedule
-from models.story_model import StoryModel, story_generator
+from models.training.story_model import StoryModel, story_generator
 
 CAPTIONS = [["Luna sits.", "She waves at the sea."], ["Pip runs.", "He waves."]]
 
@@ -187,6 +187,7 @@ def test_eta_adds_the_storys_own_noise():
 
 def test_the_first_drawn_frame_may_take_more_steps():
     """As many as asked for; a frame that was given has none, and others keep theirs."""
+
     def draw(**how):
         taken = []
         pipeline = pipeline_of(build_parts())

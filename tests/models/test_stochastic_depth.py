@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import BlipVisionConfig, BlipVisionModel
 
-from models.stochastic_depth import add_stochastic_depth
+from models.training.stochastic_depth import add_stochastic_depth
 
 
 def encoder(layers=3):

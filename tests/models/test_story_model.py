@@ -20,7 +20,7 @@ from tiny_parts import (
 from torch import nn
 from torch.utils.data import DataLoader
 
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 
 CAPTIONS = [STORIES[0], STORIES[2]]  # 2 stories of 4 frames
 CALM = "ignore:.*(in eval mode|does not have many workers|no `val_dataloader`)"

@@ -8,7 +8,7 @@ from tiny_parts import STORIES, ContextRecorder, S, build_parts, random_frames, 
 
 import models.pipeline
 from models.pipeline import StoryPipeline
-from models.story_model import StoryModel
+from models.training.story_model import StoryModel
 
 CAPTIONS = [STORIES[0], STORIES[2]]
 K = 4

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny_parts import STORIES, build_parts, random_frames, story_batch
 
-from models.causal_story import add_causal_story
-from models.checkpoint import load_base, load_weights
+from models.causal_story.add_ons import add_causal_story
+from models.checkpoints.checkpoint import load_base, load_weights
 from models.pipeline import StoryPipeline
-from models.story_model import StoryModel
-from models.tuning import add_lora, parameters_by_part
+from models.training.story_model import StoryModel
+from models.training.tuning import add_lora, parameters_by_part
 
 
 def tuned_model(tune, **how):

@@ -9,11 +9,11 @@ from omegaconf import OmegaConf
 from tiny_parts import STORIES, D, S, build_parts, random_frames, save_parts, story_batch
 from torch import nn
 
-from models.checkpoint import load_weights
+from models.checkpoints.checkpoint import load_weights
+from models.checkpoints.export_upstream import export_upstream, main
+from models.checkpoints.upstream import from_upstream, is_upstream, to_upstream
 from models.components import load_components
-from models.export_upstream import export_upstream, main
-from models.story_model import StoryModel
-from models.upstream_checkpoint import from_upstream, is_upstream, to_upstream
+from models.training.story_model import StoryModel
 
 NULLS = ("clip_text_null_token", "blip_text_null_token", "blip_image_null_token")
 

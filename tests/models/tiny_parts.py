@@ -21,8 +21,8 @@ from transformers import (
     CLIPTextModel,
 )
 
+from models.blip import BlipConditioner
 from models.components import Components
-from models.conditioning import HistoryConditioner
 from models.frames import HistoryTransform
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
@@ -166,7 +166,7 @@ def build_parts(
             tokenizer("", padding="max_length", max_length=S, return_tensors="pt").input_ids
             for tokenizer in (clip_tokenizer, blip_tokenizer)
         ]
-        conditioner = HistoryConditioner(
+        conditioner = BlipConditioner(
             text_encoder(clip_tokenizer),
             pictures_and_text.vision_model,
             pictures_and_text.text_encoder,
@@ -262,7 +262,7 @@ def full_size_parts() -> Components:
         unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
     ids = torch.zeros(1, 85, dtype=torch.long)
     transform = HistoryTransform(224, MEAN, STD)
-    conditioner = HistoryConditioner(text, vision, multimodal, ids, ids, 1, transform)
+    conditioner = BlipConditioner(text, vision, multimodal, ids, ids, 1, transform)
     return Components(conditioner, vae, unet, EPSILON, None, None, transform, 85, 512)
 
 

@@ -9,8 +9,9 @@ import yaml
 from outcomes import CAPTIONS
 from tiny_base import IMAGE_SIZE, save_tiny_base
 
-import main
-from config import load_config
+import sample
+import train
+from configuration import load_config
 
 
 @pytest.fixture(scope="session")
@@ -55,21 +56,21 @@ def shrunk(shrinking):
 @pytest.fixture(scope="session")
 def trained(shrunk):
     """The checkpoint of one epoch: two steps of three stories."""
-    return main.train(shrunk("logger=csv"))
+    return train.train(shrunk("logger=csv"))
 
 
 @pytest.fixture
 def sampled(shrunk, trained, tmp_path):
     """Samples with the shared checkpoint; returns the folder and its manifest's entries by id."""
 
-    def sample(*overrides, to="samples"):
+    def draw(*overrides, to="samples"):
         config = shrunk("mode=sample", f"sample_output_dir={tmp_path / to}", *overrides)
-        folder = main.sample(config)
+        folder = sample.sample(config)
         lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines]
         return folder, {entry["story_id"]: entry for entry in entries}
 
-    return sample
+    return draw
 
 
 @pytest.fixture

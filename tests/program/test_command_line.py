@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import main
-from config import ConfigError
+from configuration import ConfigError
 
 ROOT = Path(__file__).parents[2]
 

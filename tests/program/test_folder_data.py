@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from outcomes import picture, read
 
-import main
+import sample
+import train
 from datasets.story_hdf5 import StoryWriter
 
 
@@ -30,8 +31,8 @@ def folder_file(tmp_path):
 
 def test_a_folder_trains_without_validation_stories_and_samples(shrunk, folder_file, tmp_path):
     words = folder_file({"train": 3, "test": 1})
-    assert read(main.train(shrunk(*words)))["global_step"] == 1  # the odd story waits a turn
-    folder = main.sample(shrunk(*words, "mode=sample", f"sample_output_dir={tmp_path / 'out'}"))
+    assert read(train.train(shrunk(*words)))["global_step"] == 1  # the odd story waits a turn
+    folder = sample.sample(shrunk(*words, "mode=sample", f"sample_output_dir={tmp_path / 'out'}"))
     assert len(list(folder.glob("test-00000/0*.png"))) == 3
     assert picture(folder / "storyboard.png").std() > 5
 
@@ -48,13 +49,14 @@ def test_a_folder_trains_without_validation_stories_and_samples(shrunk, folder_f
 def test_files_that_cannot_be_used(
     shrunk, trained, folder_file, monkeypatch, mode, sizes, pictures, says
 ):
-    monkeypatch.setattr(main, "build_parts", lambda config: pytest.fail("said too late"))
+    for program in (train, sample):
+        monkeypatch.setattr(program, "build_parts", lambda config: pytest.fail("said too late"))
     words = [*folder_file(sizes, pictures), f"mode={mode}", f"test_model_file={trained}"]
     with pytest.raises(ValueError, match=says):
-        (main.train if mode == "train" else main.sample)(shrunk(*words))
+        (train.train if mode == "train" else sample.sample)(shrunk(*words))
 
 
 def test_one_picture_cannot_be_continued(shrunk, folder_file):
     words = folder_file({"train": 2}, pictures=1)
     with pytest.raises(ValueError, match="one picture a story: continuation needs two or more"):
-        main.train(shrunk(*words, "task=continuation"))
+        train.train(shrunk(*words, "task=continuation"))

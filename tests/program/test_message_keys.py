@@ -7,10 +7,10 @@ from dataclasses import fields
 
 import pytest
 
-from config import RULES
+from configuration.rules import RULES
 from evaluation.__main__ import main as evaluation_main
 from evaluation.options import Options
-from models.export_upstream import main as export
+from models.checkpoints.export_upstream import main as export
 
 # What is wrong, in main.py's words, and what the message must name. FILE stands for a text file.
 PROBLEMS = [

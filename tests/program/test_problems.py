@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import building
-import main
-from config import ConfigError
+import sample
+import train
+from configuration import ConfigError
 from pretraining.autoencoder import build_autoencoder
 
 
@@ -41,9 +42,9 @@ def test_an_autoencoder_of_one_size_names_it(shrunk, monkeypatch):
 def test_machines_that_cannot_do_it(shrunk, words, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(main, "open_stories", lambda *how: pytest.fail("said too late"))
+    monkeypatch.setattr(train, "open_stories", lambda *how: pytest.fail("said too late"))
     with pytest.raises(ConfigError) as caught:
-        main.train(shrunk(*words))
+        train.train(shrunk(*words))
     message = str(caught.value)
     assert message.startswith("this machine cannot do") and words[0] in message
     assert "\n" not in message and message.endswith("strategy to auto")
@@ -54,14 +55,14 @@ def test_checkpoints_that_do_not_fit(shrunk, trained, own_story, tmp_path):
     other.write_text("not a checkpoint")
     sampling = ["mode=sample", f"sample_output_dir={tmp_path / 'out'}", own_story()]
     with pytest.raises(ValueError, match="^test_model_file: .*other.ckpt is a text file that beg"):
-        main.sample(shrunk(*sampling, f"test_model_file={other}"))
+        sample.sample(shrunk(*sampling, f"test_model_file={other}"))
     with pytest.raises(ValueError, match="^train_model_file: .*other.ckpt is a text file that be"):
-        main.train(shrunk(f"train_model_file={other}"))
+        train.train(shrunk(f"train_model_file={other}"))
     with pytest.raises(ValueError, match="use the dataset and backbone it was trained with"):
-        main.train(shrunk(f"train_model_file={trained}", "cartoon.new_tokens=[zorg]"))
+        train.train(shrunk(f"train_model_file={trained}", "cartoon.new_tokens=[zorg]"))
 
 
 def test_an_own_story_too_long_is_said_before_anything_is_drawn(sampled, own_story, monkeypatch):
-    monkeypatch.setattr(main, "build_parts", lambda config: pytest.fail("said too late"))
+    monkeypatch.setattr(sample, "build_parts", lambda config: pytest.fail("said too late"))
     with pytest.raises(ValueError, match="has 7 captions; give 1 to 6"):
         sampled(own_story(captions=["He waves."] * 7))

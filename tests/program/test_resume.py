@@ -11,13 +11,15 @@ import pytest
 import torch
 from outcomes import behind, read, same
 
-import main
-from config import ConfigError
+import sample
+import train
+from configuration import ConfigError
+from models.training.story_model import StoryModel
 
 
 def test_training_resumes_where_it_stopped(trained, shrunk):
     words = [f"train_model_file={trained}", "run_name=resumed", "max_epochs=2"]
-    resumed = read(main.train(shrunk(*words)))
+    resumed = read(train.train(shrunk(*words)))
     assert behind(resumed) == (2, 4)
     assert resumed["lr_schedulers"][0]["last_epoch"] == 4
     moments = resumed["optimizer_states"][0]["state"][0]["step"]
@@ -30,7 +32,7 @@ def test_training_goes_on_to_a_number_of_steps(trained, shrunk):
     words = ["run_name=counted", "max_epochs=9"]
     for model, steps in ((trained, 3), ("counted", 4), ("counted", 6)):
         model = trained if model is trained else trained.parents[1] / "counted" / "last.ckpt"
-        resumed = main.train(shrunk(*words, f"train_model_file={model}", f"max_steps={steps}"))
+        resumed = train.train(shrunk(*words, f"train_model_file={model}", f"max_steps={steps}"))
         assert read(resumed)["optimizer_states"][0]["state"][0]["step"] == steps
         assert read(resumed)["global_step"] == steps
 
@@ -44,12 +46,12 @@ def test_training_goes_on_to_a_number_of_steps(trained, shrunk):
 )
 def test_nothing_left_to_train_is_said(trained, shrunk, words, says):
     with pytest.raises(ConfigError, match=says):
-        main.train(shrunk(f"train_model_file={trained}", "run_name=none", *words))
+        train.train(shrunk(f"train_model_file={trained}", "run_name=none", *words))
 
 
 def test_every_epoch_leaves_a_checkpoint(shrunk, monkeypatch):
     """Not only the last: what a run that is killed in its second epoch leaves of the first."""
-    step, seen = main.StoryModel.training_step, []
+    step, seen = StoryModel.training_step, []
 
     def stop_in_the_second(self, batch, index):
         if self.current_epoch == 1:
@@ -58,18 +60,20 @@ def test_every_epoch_leaves_a_checkpoint(shrunk, monkeypatch):
             raise KeyError("stopped")
         return step(self, batch, index)
 
-    monkeypatch.setattr(main.StoryModel, "training_step", stop_in_the_second)
+    monkeypatch.setattr(StoryModel, "training_step", stop_in_the_second)
     with pytest.raises(KeyError, match="stopped"):
-        main.train(shrunk("run_name=stopped", "max_epochs=2"))
+        train.train(shrunk("run_name=stopped", "max_epochs=2"))
     assert seen == [(1, 2)]
 
 
 # A process that trains and is killed in its third batch of four.
 KILLED = """
 import os, signal, sys
-import main
-from config import load_config
-from models.story_model import StoryModel
+import train
+from models.training.story_model import StoryModel
+import sample
+from configuration import load_config
+from models.training.story_model import StoryModel
 
 step = StoryModel.training_step
 def die_in_the_third(self, batch, index):
@@ -77,7 +81,7 @@ def die_in_the_third(self, batch, index):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, index)
 StoryModel.training_step = die_in_the_third
-main.train(load_config(sys.argv[1:]))
+train.train(load_config(sys.argv[1:]))
 """
 
 
@@ -110,26 +114,26 @@ def test_a_killed_process_is_taken_up_within_its_epoch(
     assert behind(read(last)) == (0, 2)
     assert [path.name for path in last.parent.glob("*.ckpt")] == ["last.ckpt"]
     batches = noted(monkeypatch)
-    after = read(main.train(shrunk(*four_batches, "run_name=killed", f"train_model_file={last}")))
+    after = read(train.train(shrunk(*four_batches, "run_name=killed", f"train_model_file={last}")))
     assert [index for _, index, _ in batches] == [2, 3]
     resumed = batches.copy()
     batches.clear()
-    whole = read(main.train(shrunk(*four_batches, "run_name=whole")))
+    whole = read(train.train(shrunk(*four_batches, "run_name=whole")))
     assert resumed == batches[2:]
     assert behind(after) == (1, 4) and equal(after, whole)
 
 
 def noted(monkeypatch, stop_before=None) -> list[tuple[int, int, list[int]]]:
     """Epoch, number and stories of every batch to come; KeyError at the one to stop before."""
-    batches, step = [], main.StoryModel.training_step
+    batches, step = [], StoryModel.training_step
 
     def noting(self, batch, index):
         if stop_before == (self.current_epoch, index):
             raise KeyError("stopped")
-        batches.append((self.current_epoch, index, batch["index"]))
+        batches.append((self.current_epoch, index, batch["story_id"]))
         return step(self, batch, index)
 
-    monkeypatch.setattr(main.StoryModel, "training_step", noting)
+    monkeypatch.setattr(StoryModel, "training_step", noting)
     return batches
 
 
@@ -148,16 +152,16 @@ def test_a_run_that_stopped_ends_as_if_it_had_not(
     words = ["max_epochs=2", "num_workers=0", *four_batches, *words]
     with pytest.MonkeyPatch.context() as patch:
         batches = noted(patch)
-        whole = read(main.train(shrunk(*words, "run_name=whole")))
+        whole = read(train.train(shrunk(*words, "run_name=whole")))
     words += ["run_name=stopped"]
     with pytest.MonkeyPatch.context() as patch:
         noted(patch, stop_before)
         with pytest.raises(KeyError, match="stopped"):
-            main.train(shrunk(*words))
+            train.train(shrunk(*words))
     with pytest.MonkeyPatch.context() as patch:
         rest = noted(patch)
         last = tmp_path / "stopped" / "last.ckpt"
-        resumed = read(main.train(shrunk(*words, f"train_model_file={last}")))
+        resumed = read(train.train(shrunk(*words, f"train_model_file={last}")))
     assert rest == batches[-len(rest) :] and sum(e == stop_before[0] for e, *_ in rest) == left
     assert equal(resumed, whole)
 
@@ -166,26 +170,26 @@ def test_an_epoch_that_max_steps_cut_off_goes_on(shrunk, tmp_path, four_batches)
     """Without a larger max_epochs, as it is not over."""
     with pytest.MonkeyPatch.context() as patch:
         batches = noted(patch)
-        last = main.train(shrunk(*four_batches, "max_steps=3"))
-        main.train(shrunk(*four_batches, f"train_model_file={last}"))
+        last = train.train(shrunk(*four_batches, "max_steps=3"))
+        train.train(shrunk(*four_batches, f"train_model_file={last}"))
         seen = batches.copy()
         batches.clear()
-        main.train(shrunk(*four_batches, "run_name=whole"))
+        train.train(shrunk(*four_batches, "run_name=whole"))
     assert seen == batches and len(seen) == 4
 
 
 def test_a_run_killed_while_validating_goes_on_after_it(shrunk, tmp_path, four_batches):
     words = [*four_batches, "max_epochs=2"]
-    whole = read(main.train(shrunk(*words, "run_name=whole")))
+    whole = read(train.train(shrunk(*words, "run_name=whole")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(main.StoryModel, "validation_step", lambda *a: {}["stopped"])
+        patch.setattr(StoryModel, "validation_step", lambda *a: {}["stopped"])
         with pytest.raises(KeyError, match="stopped"):
-            main.train(shrunk(*words))
+            train.train(shrunk(*words))
     last = tmp_path / "cartoon" / "last.ckpt"
     assert behind(read(last)) == (0, 4)
     with pytest.MonkeyPatch.context() as patch:
         rest = noted(patch)
-        resumed = read(main.train(shrunk(*words, f"train_model_file={last}")))
+        resumed = read(train.train(shrunk(*words, f"train_model_file={last}")))
     assert [(epoch, index) for epoch, index, _ in rest] == [(1, k) for k in range(4)]
     assert equal(resumed, whole)
 
@@ -196,34 +200,31 @@ def test_the_checkpoint_is_read_once_in_full(trained, shrunk, monkeypatch):
     monkeypatch.setattr(
         torch, "load", lambda *a, **k: reads.append(k.get("mmap", False)) or load(*a, **k)
     )
-    main.train(shrunk(f"train_model_file={trained}", "run_name=once", "max_epochs=2"))
+    train.train(shrunk(f"train_model_file={trained}", "run_name=once", "max_epochs=2"))
     assert reads.count(True) == len(reads) - 1 == 2
 
 
 @pytest.fixture(scope="module")
 def averaged(shrunk):
-    return main.train(shrunk("run_name=average", "ema_decay=0.5", "max_epochs=2", "save_best=true"))
+    return train.train(
+        shrunk("run_name=average", "ema_decay=0.5", "max_epochs=2", "save_best=true")
+    )
 
 
 def test_the_average_is_saved_and_sampled_with(averaged, shrunk, tmp_path):
     content = read(averaged)
     assert not same(content["state_dict"], content["current_model_state"])
     words = ["mode=sample", f"test_model_file={averaged}", "num_stories=1"]
-    loaded, predict = [], main.StoryModel.predict_step
-
-    def keep(self, *arguments):
-        loaded.append({name: value.clone() for name, value in self.state_dict().items()})
-        return predict(self, *arguments)
-
+    loaded, load = [], sample.load_weights
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(main.StoryModel, "predict_step", keep)
-        main.sample(shrunk(*words, f"sample_output_dir={tmp_path}"))
-    assert same(loaded[0], content["state_dict"])
+        patch.setattr(sample, "load_weights", lambda *a: (load(*a), loaded.append(a[0])))
+        sample.sample(shrunk(*words, f"sample_output_dir={tmp_path}"))
+    assert same(loaded[0].modules().state_dict(), content["state_dict"])
 
 
 def test_an_average_goes_on_from_both_models(averaged, shrunk):
     words = ["run_name=average_on", "ema_decay=0.5", "max_epochs=3", "max_steps=5"]
-    after = read(main.train(shrunk(*words, f"train_model_file={averaged}")))
+    after = read(train.train(shrunk(*words, f"train_model_file={averaged}")))
     before = read(averaged)
     assert (before["global_step"], after["global_step"]) == (4, 5)
     name = "conditioner.type_embeddings.weight"

@@ -12,10 +12,9 @@ import pytest
 import torch
 from outcomes import CAPTIONS, picture, state_of
 from PIL import Image
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from tiny_base import IMAGE_SIZE
 
-import main
+import sample
 from building import SAMPLER_KEYS
 from datasets.cartoon.world import LABEL_VOCABULARY
 from evaluation.networks.judge import Judge, JudgeNetwork
@@ -47,7 +46,7 @@ def test_a_second_run_keeps_what_is_drawn_and_draws_the_rest(sampled, monkeypatc
     folder, first = sampled()
     before = state_of(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(main, "build_parts", lambda config: pytest.fail("nothing is left to draw"))
+        patch.setattr(sample, "build_parts", lambda config: pytest.fail("nothing is left to draw"))
         sampled()
     assert state_of(folder) == before
     _, more = sampled("num_stories=-1")
@@ -169,23 +168,10 @@ def test_stories_whose_pictures_are_gone_are_drawn_again(sampled):
 
 def test_a_sampler_that_cannot_is_refused_before_anything_is_loaded(sampled, home, monkeypatch):
     """The base predicts pictures, which PNDM cannot use."""
-    monkeypatch.setattr(main, "build_parts", lambda config: pytest.fail("said too late"))
+    monkeypatch.setattr(sample, "build_parts", lambda config: pytest.fail("said too late"))
     with pytest.raises(ValueError, match="scheduler: 'pndm' cannot draw with a model that predic"):
         sampled("scheduler=pndm", to="never")
     assert not (home / "never").exists()
-
-
-def test_the_storyboard_waits_for_every_process(sampled, monkeypatch):
-    order = []
-    board, barrier = main.draw_storyboard, SingleDeviceStrategy.barrier
-    monkeypatch.setattr(main, "draw_storyboard", lambda *a: order.append("board") or board(*a))
-    monkeypatch.setattr(
-        SingleDeviceStrategy, "barrier", lambda *a, **k: order.append("wait") or barrier(*a, **k)
-    )
-    monkeypatch.setattr(main.SamplesFolder, "add", noted(order, main.SamplesFolder.add))
-    sampled()
-    last = len(order) - 1 - order[::-1].index("drawn")
-    assert order[last + 1 :].count("board") == 1 and "wait" in order[last : order.index("board")]
 
 
 def noted(order, add):

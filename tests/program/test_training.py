@@ -10,8 +10,8 @@ from outcomes import behind, picture, read, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import building
-import main
-from config import ConfigError
+import train
+from configuration import ConfigError
 
 
 def validation_losses(checkpoint):
@@ -29,7 +29,7 @@ def test_training_writes_a_checkpoint_and_logs(trained, home):
 
 
 def test_training_moves_what_trains_and_only_that(trained, shrunk):
-    start = building.build_model(shrunk(), building.build_parts(shrunk()), 1).state_dict()
+    start = train.build_model(shrunk(), building.build_parts(shrunk()), 1).state_dict()
     end = read(trained)["state_dict"]
     moved = {key.split(".")[0] for key in end if not torch.equal(start[key], end[key])}
     assert moved == {"unet", "conditioner"}
@@ -38,32 +38,32 @@ def test_training_moves_what_trains_and_only_that(trained, shrunk):
 
 
 def test_one_seed_gives_one_result_and_a_new_run_takes_the_place_of_the_old(trained, shrunk):
-    again = main.train(shrunk("run_name=again"))
+    again = train.train(shrunk("run_name=again"))
     assert same(read(again)["state_dict"], read(trained)["state_dict"])
     before = read(again)["state_dict"]
-    assert main.train(shrunk("run_name=again", "seed=1", "max_steps=1")) == again
+    assert train.train(shrunk("run_name=again", "seed=1", "max_steps=1")) == again
     assert read(again)["global_step"] == 1
     assert not same(read(again)["state_dict"], before)
     assert [path.name for path in again.parent.glob("*.ckpt")] == ["last.ckpt"]
 
 
 def test_a_batch_may_be_larger_than_the_data(shrunk):
-    checkpoint = main.train(shrunk("run_name=large", "batch_size=50"))
+    checkpoint = train.train(shrunk("run_name=large", "batch_size=50"))
     assert read(checkpoint)["global_step"] == 1
 
 
 def test_warm_up_counts_epochs_in_optimiser_steps(shrunk, trained, monkeypatch):
     asked = []
-    monkeypatch.setattr(main, "build_model", lambda *arguments: asked.append(arguments[2]))
+    monkeypatch.setattr(train, "build_model", lambda *arguments: asked.append(arguments[2]))
     for words in ([], ["batch_size=2"], ["batch_size=2", "accumulate_grad_batches=3"]):
         with pytest.raises(AttributeError):  # there is no model to count the parameters of
-            main.train(shrunk(*words))
+            train.train(shrunk(*words))
     assert asked == [2, 3, 1]
 
 
 def test_previews_show_validation_stories(shrunk, home):
     words = ["run_name=previews", "max_epochs=2", "sample_every_n_epochs=2", "logger=tensorboard"]
-    folder = main.train(shrunk(*words)).parent
+    folder = train.train(shrunk(*words)).parent
     (preview,) = (folder / "previews").iterdir()
     assert preview.name == "epoch-0002.png"
     rows, columns = 2, 5  # validation stories, frames
@@ -74,29 +74,29 @@ def test_previews_show_validation_stories(shrunk, home):
 
 
 def test_previews_take_nothing_from_training(shrunk, trained):
-    drawn = main.train(shrunk("run_name=drawn", "sample_every_n_epochs=1"))
+    drawn = train.train(shrunk("run_name=drawn", "sample_every_n_epochs=1"))
     assert same(read(drawn)["state_dict"], read(trained)["state_dict"])
 
 
 def test_cached_encoders_give_the_same_training(shrunk, trained, tmp_path):
     where = f"cartoon.data_dir={tmp_path}"  # the cache lies beside the stories
-    again = main.train(shrunk("run_name=cached", "cache_latents=true", "logger=csv", where))
+    again = train.train(shrunk("run_name=cached", "cache_latents=true", "logger=csv", where))
     (cache,) = tmp_path.glob("*.latents.h5")
     # Weights whose gradient is next to nothing go either way in AdamW's first steps.
     assert validation_losses(again) == pytest.approx(validation_losses(trained), rel=1e-3)
     assert not same(read(again)["state_dict"], read(trained)["state_dict"])  # states were rounded
     half = "precision=bf16-mixed", "half_frozen_weights=true"
     with pytest.raises(ValueError, match="was made with another autoencoder; delete it"):
-        main.train(shrunk("run_name=half", "cache_latents=true", where, *half))
+        train.train(shrunk("run_name=half", "cache_latents=true", where, *half))
     cache.unlink()
-    main.train(shrunk("run_name=half", "cache_latents=true", where, *half, "max_steps=1"))
+    train.train(shrunk("run_name=half", "cache_latents=true", where, *half, "max_steps=1"))
 
 
 def test_precision_accumulation_and_eight_bits_train(shrunk):
     words = ["precision=bf16-mixed", "optimizer=adamw8bit", "accumulate_grad_batches=2"]
     words += ["gradient_checkpointing=true", "frames_per_micro_batch=4", "stochastic_depth=0.1"]
     words += ["freeze_clip=true", "freeze_resnet=true", "half_frozen_weights=true"]
-    content = read(main.train(shrunk("run_name=everything", *words)))
+    content = read(train.train(shrunk("run_name=everything", *words)))
     assert content["global_step"] == 1  # of two batches
     dtypes = {value.dtype for value in content["state_dict"].values()}
     assert {torch.float32, torch.bfloat16} <= dtypes
@@ -114,7 +114,7 @@ def test_sizes_of_the_token_tables_are_checked(shrunk):
 
 
 def test_the_bar_shows_loss_and_rate_and_no_advertisement(shrunk, capfd):
-    main.train(shrunk("run_name=shown"))
+    train.train(shrunk("run_name=shown"))
     shown = "".join(capfd.readouterr())
     assert "loss=" in shown and "lr=" in shown and "it/s" in shown
     assert "Tip" not in shown and "litlogger" not in shown

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from outcomes import picture, read, same
 
-import main
-from config import ConfigError
-from models.export_upstream import export_upstream
+import sample
+import train
+from configuration import ConfigError
+from models.checkpoints.export_upstream import export_upstream
 
 ADAPTER = ["tune=adapter", "causal_story.adapter_width=4", "causal_story.history_weights=true"]
 LORA = ["tune=lora", "lora_rank=2"]
@@ -23,7 +24,7 @@ def tuned(shrunk, trained):
         if words not in made:
             name = f"run_name=tuned{len(made)}"
             how = [f"base_model_file={trained}", name, "max_epochs=2", "init_lr=1e-2"]
-            made[words] = main.train(shrunk(*words, *how))
+            made[words] = train.train(shrunk(*words, *how))
         return made[words]
 
     return tune
@@ -46,15 +47,15 @@ def test_a_checkpoint_holds_what_was_tuned_and_draws_with_its_base(
     assert state and all(any(part in name for part in parts) for name in state)
     assert checkpoint.stat().st_size < trained.stat().st_size / 5
     # What it draws is what the model in memory drew when it was saved.
-    whole, load = [], main.load_weights
-    monkeypatch.setattr(main, "load_weights", lambda *a: (load(*a), whole.append(a[0])))
+    whole, load = [], sample.load_weights
+    monkeypatch.setattr(sample, "load_weights", lambda *a: (load(*a), whole.append(a[0])))
     how = [*words, f"test_model_file={checkpoint}", f"base_model_file={trained}"]
     first, _ = sampled(*how, to="first")
     again, _ = sampled(*how, to="again")
     assert np.array_equal(frames(first), frames(again))
     plain, _ = sampled(f"test_model_file={trained}", to="plain")
     assert not np.array_equal(frames(first), frames(plain))
-    own = whole[0].state_dict()
+    own = whole[0].modules().state_dict()
     assert same({name: own[name] for name in state}, state)
     base = {name.replace(".base_layer", ""): value for name, value in own.items()}
     base = {name: base[name] for name in read(trained)["state_dict"]}
@@ -65,7 +66,7 @@ def test_a_tuned_run_resumes(tuned, shrunk, trained):
     """Two epochs and a third one are three epochs, but for the rate's own schedule."""
     checkpoint = tuned(*LORA)
     words = [*LORA, f"base_model_file={trained}", "run_name=tuned_on", "max_epochs=3"]
-    resumed = read(main.train(shrunk(*words, f"train_model_file={checkpoint}")))
+    resumed = read(train.train(shrunk(*words, f"train_model_file={checkpoint}")))
     assert resumed["global_step"] == 6
     assert resumed["state_dict"].keys() == read(checkpoint)["state_dict"].keys()
     assert not same(resumed["state_dict"], read(checkpoint)["state_dict"])
@@ -73,17 +74,17 @@ def test_a_tuned_run_resumes(tuned, shrunk, trained):
 
 def test_averages_hold_what_was_tuned_too(shrunk, trained):
     words = [*LORA, f"base_model_file={trained}", "run_name=tuned_average", "ema_decay=0.5"]
-    checkpoint = main.train(shrunk(*words))
+    checkpoint = train.train(shrunk(*words))
     content = read(checkpoint)
     assert content["current_model_state"].keys() == content["state_dict"].keys()
     assert all(".lora_" in name for name in content["state_dict"])
     assert not same(content["current_model_state"], content["state_dict"])
     words = [*words, "max_epochs=2", f"train_model_file={checkpoint}"]
-    assert read(main.train(shrunk(*words)))["global_step"] == 4
+    assert read(train.train(shrunk(*words)))["global_step"] == 4
 
 
 def test_another_base_is_refused(tuned, shrunk, sampled):
-    other = main.train(shrunk("run_name=other_base", "max_steps=1", "seed=5"))
+    other = train.train(shrunk("run_name=other_base", "max_steps=1", "seed=5"))
     with pytest.raises(ValueError, match="was tuned from weights with the hash .*set base_model"):
         sampled(*LORA, f"test_model_file={tuned(*LORA)}", f"base_model_file={other}")
 
@@ -105,7 +106,7 @@ def test_other_add_ons_than_in_training_are_refused(tuned, trained, sampled, wor
 
 def test_the_key_to_set_is_named_and_the_order_of_blocks_means_nothing(shrunk, sampled):
     how = ["causal_story.spatial_window=4", "run_name=spatial", "max_steps=1"]
-    checkpoint = main.train(shrunk(*how, "causal_story.blocks=[mid,down.0]"))
+    checkpoint = train.train(shrunk(*how, "causal_story.blocks=[mid,down.0]"))
     words = [f"test_model_file={checkpoint}", *how[:1]]
     sampled(*words, "causal_story.blocks=[down.0,mid]")
     with pytest.raises(ValueError, match=r"spatial_window=4, but .* has .*spatial_window=null"):
@@ -119,23 +120,23 @@ def test_the_key_to_set_is_named_and_the_order_of_blocks_means_nothing(shrunk, s
 def test_an_add_on_that_nothing_trains_is_refused(shrunk, trained):
     words = [*LORA, "causal_story.adapter_width=4", f"base_model_file={trained}", "run_name=none"]
     with pytest.raises(ValueError, match="has no unet.mid_block.*adapter.*tune=lora would not"):
-        main.train(shrunk(*words))
+        train.train(shrunk(*words))
 
 
 def test_what_was_tuned_is_no_base(tuned, shrunk):
     with pytest.raises(ValueError, match="holds only what was tuned; give what it was tuned from"):
-        main.train(shrunk(*LORA, f"base_model_file={tuned(*LORA)}", "run_name=none"))
+        train.train(shrunk(*LORA, f"base_model_file={tuned(*LORA)}", "run_name=none"))
 
 
 def test_blocks_without_attention_are_named(shrunk):
     words = ["causal_story.adapter_width=4", "causal_story.blocks=[mid,up.9]", "run_name=none"]
     with pytest.raises(ValueError, match=r"causal_story.blocks names 'up.9'.* in mid"):
-        main.train(shrunk(*words))
+        train.train(shrunk(*words))
 
 
 def test_the_table_of_what_trains_is_printed(shrunk, trained, capsys):
     words = [*ADAPTER, f"base_model_file={trained}", "run_name=table", "max_steps=1"]
-    state = read(main.train(shrunk(*words)))["state_dict"]
+    state = read(train.train(shrunk(*words)))["state_dict"]
     printed = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()
                if len(line.split()) == 3}  # fmt: skip
     count = sum(value.numel() for value in state.values())
@@ -158,12 +159,16 @@ def test_history_weights_are_in_the_manifest(tuned, trained, sampled):
         (["tune=lora"], "tune is lora, which starts from a trained model, but base_model_file is"),
         (["tune=adapter", f"base_model_file={__file__}"], "tune is adapter, but causal_story.ada"),
         (["causal_story.spatial_variant=released"], "spatial_window is null, so that there is no"),
-        (["causal_story.spatial_variant=released", "causal_story.spatial_window=all"],
-         "whose mask depends on a window, but spatial_window is all; set causal_story.spatial_w"),
+        (
+            ["causal_story.spatial_variant=released", "causal_story.spatial_window=all"],
+            "whose mask depends on a window, but spatial_window is all; set causal_story.spatial_w",
+        ),
         (["causal_story.blocks=[]"], r"causal_story.blocks is \[\]; name at least one place"),
         (["causal_story.blocks=[mid,mid]"], "name at least one place, none twice"),
-        (["mode=sample", f"story={__file__}", f"test_model_file={__file__}", "metrics=[kid]"],
-         "a story of your own has neither real pictures nor labels; choose among clip_i_adjacent"),
+        (
+            ["mode=sample", f"story={__file__}", f"test_model_file={__file__}", "metrics=[kid]"],
+            "a story of your own has neither real pictures nor labels; choose among clip_",
+        ),
         (["base_model_file=nowhere.ckpt"], "base_model_file: there is no file nowhere.ckpt"),
     ],
 )

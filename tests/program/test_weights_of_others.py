@@ -8,8 +8,10 @@ from outcomes import behind, picture, read
 from safetensors.torch import save_file
 
 import main
-from config import ConfigError
-from models.upstream_checkpoint import to_upstream
+import sample
+import train
+from configuration import ConfigError
+from models.checkpoints.upstream import to_upstream
 
 
 def official(state, path):
@@ -39,7 +41,7 @@ def test_training_starts_from_them_at_step_0(write, name, shrunk, trained, tmp_p
     state = read(trained)["state_dict"]
     path = write(state, tmp_path / name)
     words = [f"ckpt_dir={tmp_path}", "init_lr=1e-12", "weight_decay=0"]
-    after = read(main.train(shrunk(*words, f"train_model_file={path}")))
+    after = read(train.train(shrunk(*words, f"train_model_file={path}")))
     assert behind(after) == (1, 2)  # as many as a run has that starts anew
     for key, value in state.items():
         torch.testing.assert_close(after["state_dict"][key], value, msg=key)
@@ -52,7 +54,7 @@ def test_a_checkpoint_with_averages_of_others_starts_anew(shrunk, trained, tmp_p
     content["state_dict"]["unet_ema.decay"] = torch.tensor(0.9)
     torch.save(content, tmp_path / "theirs.ckpt")
     words = [f"ckpt_dir={tmp_path}", f"train_model_file={tmp_path / 'theirs.ckpt'}"]
-    assert behind(read(main.train(shrunk(*words)))) == (1, 2)
+    assert behind(read(train.train(shrunk(*words)))) == (1, 2)
     out = capsys.readouterr().out
     assert "theirs.ckpt: left out unet_ema.*, averages beside the weights" in out
     assert "theirs.ckpt, whose training cannot be taken up" in out
@@ -68,9 +70,9 @@ def test_what_is_no_file_of_weights_is_said_before_work(key, shrunk, tmp_path, m
     words = [f"ckpt_dir={tmp_path}"] + [f"{key}={folder}"] * bool(key)
     with pytest.raises(ConfigError) as caught:
         if key in ("test_model_file", None):
-            main.sample(shrunk("mode=sample", *words))
+            sample.sample(shrunk("mode=sample", *words))
         else:
-            main.train(shrunk(*words))
+            train.train(shrunk(*words))
     assert str(caught.value).startswith(
         f"{key or 'test_model_file'}: {folder} is a DeepSpeed folder; run its zero_to_fp32.py"
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from diffusers import UNet2DConditionModel
-from torch import nn
+if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
+    from diffusers import UNet2DConditionModel
+    from torch import nn
 
 __all__ = ["TUNE", "add_lora", "freeze_all_but", "is_add_on", "parameters_by_part", "tuned_names"]
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.checkpoints.weights_hash import weights_hash
 from models.frames import HistoryTransform
-from models.weights_hash import weights_hash
 
 __all__ = ["LatentCache", "Latents"]
 

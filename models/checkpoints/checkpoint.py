@@ -6,16 +6,16 @@ import hashlib
 from pathlib import Path
 
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from models.caption_tokenizer import EXACT, LEGACY
-from models.checkpoint_forms import drop_averages, name_beginnings, plain_names, unwrap
+from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
+from models.checkpoints.safe_loading import read_content
+from models.checkpoints.upstream import adapt, from_upstream, is_upstream
+from models.checkpoints.weights_hash import weights_hash
 from models.components import Components
-from models.safe_loading import read_content
-from models.tuning import is_add_on, tuned_names
-from models.upstream_checkpoint import adapt, from_upstream, is_upstream
-from models.weights_hash import weights_hash
+from models.main_process import say
+from models.training.tuning import is_add_on, tuned_names
 
 __all__ = [
     "check_add_ons",
@@ -44,16 +44,11 @@ def read_checkpoint(path: str | Path) -> dict:
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
     if averages:
-        _say(f"{path}: left out {', '.join(averages)}, averages beside the weights")
+        say(f"{path}: left out {', '.join(averages)}, averages beside the weights")
     upstream = is_upstream(state)
     state = from_upstream(state) if upstream else state
     as_saved = state.keys() == saved.keys()
     return {**beside, "state_dict": state, "upstream": upstream, "as_saved": as_saved}
-
-
-@rank_zero_only
-def _say(line: str) -> None:
-    print(line)
 
 
 def read_tokenization(path: str | Path) -> dict:
@@ -129,7 +124,7 @@ def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
     Where checkpoints differ among themselves, both are made to fit before, and it is said.
     """
     for line in adapt(model, state):
-        _say(f"{path}: {line}")
+        say(f"{path}: {line}")
     own = model.state_dict()
     if not own.keys() & state.keys():
         raise ValueError(
@@ -151,14 +146,19 @@ def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
             )
 
 
-def read_weights(model: nn.Module, path: str | Path) -> dict:
+def read_weights(model: nn.Module | Components, path: str | Path) -> dict:
     """A checkpoint's content, its `state_dict` made whole from the base and checked.
+
+    model: the parts of a story model, or a module of which they are `parts`.
 
     Raises:
         ValueError: it is of another model, of other add-ons, or tuned from another base.
     """
     content = read_checkpoint(path)
-    parts, state = getattr(model, "parts", None), content["state_dict"]
+    state, network = content["state_dict"], model
+    parts = getattr(model, "parts", None)
+    if isinstance(model, Components):
+        parts, network = model, model.modules()
     if parts is not None:
         check_add_ons(content.get("add_ons", {}), parts.add_ons, path)
     if parts is not None and content.get("base"):
@@ -167,11 +167,11 @@ def read_weights(model: nn.Module, path: str | Path) -> dict:
                 f"{path} was tuned from weights with the hash {content['base'][:12]}…, but those "
                 f"of base_model_file have {parts.base[:12]}…; set base_model_file to that base"
             )
-        own = model.state_dict()
-        frozen = own.keys() - tuned_names(own, model.tune)
+        own = network.state_dict()
+        frozen = own.keys() - tuned_names(own, parts.add_ons["tune"])
         content["state_dict"] = state = {**{name: own[name] for name in frozen}, **state}
     shapes = _shapes(state)
-    check_weights(model, state, path)
+    check_weights(network, state, path)
     content["as_saved"] &= shapes == _shapes(state)
     return content
 
@@ -180,9 +180,10 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module | Components, path: str | Path) -> None:
     """Load a checkpoint's weights, every key accounted for; ValueError as above."""
-    model.load_state_dict(read_weights(model, path)["state_dict"])
+    state = read_weights(model, path)["state_dict"]
+    (model.modules() if isinstance(model, Components) else model).load_state_dict(state)
 
 
 def checkpoint_hash(path: str | Path) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from functools import partial
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,30 +14,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from models.checkpoints.progress import mend_progress
 from models.components import Components
 from models.conditioning import Context
 from models.frames import encode_frames
-from models.optimizer import build_optimizer
-from models.pipeline import StoryPipeline, StoryPipelineOutput
-from models.progress import mend_progress
 from models.schedulers import training_schedule
-from models.stochastic_depth import add_stochastic_depth
-from models.tuning import freeze_all_but, tuned_names
+from models.seeds import seed_of
+from models.story_batch import StoryBatch
+from models.training.optimizer import build_optimizer
+from models.training.stochastic_depth import add_stochastic_depth
+from models.training.tuning import freeze_all_but, tuned_names
 
-__all__ = ["StoryModel", "story_generator"]
+__all__ = ["StoryModel"]
 
 
 _STATES = {"state_dict", "current_model_state"}  # of a checkpoint; the second one beside averages
-
-
-def story_generator(seed: int, story_id: str) -> torch.Generator:
-    """The noise of one story: the same whatever batch or process draws it."""
-    return torch.Generator().manual_seed(_seed(seed, story_id))
-
-
-def _seed(*of: int | str) -> int:
-    digest = hashlib.sha256("/".join(map(str, of)).encode()).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 def _cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
@@ -60,14 +49,13 @@ class StoryModel(pl.LightningModule):
         classifier_free_rate: how often a frame's conditioning is replaced by the null blocks.
         freeze_clip, freeze_blip: freeze these encoders, all but their token tables.
         freeze_resnet: freeze every U-Net parameter outside attention blocks.
-        tune: `all`, or what alone trains (`models.tuning`); checkpoints then hold only that.
+        tune: `all`, or what alone trains (`tuning.TUNE`); checkpoints then hold only that.
         frozen_dtype: what frozen convolutions and linear layers are kept in. Under autocast to the
             same type nothing changes but the memory: it would cast them there at every use.
         stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
         gradient_checkpointing: compute the encoders' and the U-Net's activations twice.
         frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once, for
             one more forward pass of the U-Net; None: all.
-        sampling: arguments of `StoryPipeline.__call__`, plus `scheduler`, `task` and `seed`.
     """
 
     def __init__(
@@ -86,7 +74,6 @@ class StoryModel(pl.LightningModule):
         stochastic_depth: float = 0.0,
         gradient_checkpointing: bool = False,
         frames_per_micro_batch: int | None = None,
-        sampling: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.parts = parts
@@ -101,8 +88,8 @@ class StoryModel(pl.LightningModule):
         if freeze_clip:
             self._freeze_encoder(self.conditioner.text_encoder)
         if freeze_blip:
-            self._freeze_encoder(self.conditioner.vision_encoder)
-            self._freeze_encoder(self.conditioner.multimodal_encoder)
+            for encoder in self.conditioner.history_encoders:
+                self._freeze_encoder(encoder)
         if freeze_resnet:
             for name, parameter in self.unet.named_parameters():
                 parameter.requires_grad_("attentions" in name)
@@ -122,7 +109,6 @@ class StoryModel(pl.LightningModule):
                     layer.gradient_checkpointing = True
                     layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         self.frames_per_micro_batch = frames_per_micro_batch
-        self.sampling = sampling or {}
 
     def _freeze_encoder(self, encoder: nn.Module) -> None:
         encoder.requires_grad_(False)
@@ -141,9 +127,9 @@ class StoryModel(pl.LightningModule):
         self.train()  # libraries hand parts over in evaluation mode, Lightning leaves them there
         self.noise_seed = torch.initial_seed()  # the program's, alike in all processes
 
-    def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: StoryBatch, batch_idx: int) -> None:
         # A batch's draws are its own: processes differ, and a run that is taken up goes on alike.
-        torch.manual_seed(_seed(self.noise_seed, self.current_epoch, batch_idx, self.global_rank))
+        torch.manual_seed(seed_of(self.noise_seed, self.current_epoch, batch_idx, self.global_rank))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["add_ons"] = self.parts.add_ons
@@ -161,7 +147,7 @@ class StoryModel(pl.LightningModule):
         mend_progress(checkpoint)
 
     @torch.no_grad()
-    def latents(self, batch: dict, generator: torch.Generator | None = None) -> Tensor:
+    def latents(self, batch: StoryBatch, generator: torch.Generator | None = None) -> Tensor:
         """Scaled latents (B * V, c, h, w) of a batch's targets, from cache if it carries them."""
         if "latents_mean" in batch:
             mean, std = (batch[k].flatten(0, 1) for k in ("latents_mean", "latents_std"))
@@ -170,7 +156,12 @@ class StoryModel(pl.LightningModule):
         return encode_frames(self.vae, frames, generator, self.frames_per_micro_batch)
 
     def noise_loss(
-        self, batch: dict, latents: Tensor, noise: Tensor, timesteps: Tensor, unconditional: Tensor
+        self,
+        batch: StoryBatch,
+        latents: Tensor,
+        noise: Tensor,
+        timesteps: Tensor,
+        unconditional: Tensor,
     ) -> Tensor:
         """Mean squared error of the U-Net's prediction over B * V frames (AR-LDM, eq. 6).
 
@@ -180,25 +171,21 @@ class StoryModel(pl.LightningModule):
         context = self.conditioner(batch, unconditional)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         target = self._target(latents, noise, timesteps)
-        frames = (noisy, timesteps, target, context.states, context.mask)
-        if context.bias is not None:
-            frames += (context.bias,)
+        frames = (noisy, timesteps, target, context)
         size = self.frames_per_micro_batch or len(noisy)
         if len(noisy) <= size:
-            return self._squared_errors(*frames).mean()
+            return self._squared_error(*frames) / target.numel()
         # The loss is a frame's own, so frames can go one after another. Each part's activations
         # live only while its share of the backward pass runs, which computes them again.
-        parts = zip(*(tensor.split(size) for tensor in frames), strict=True)
-        sums = (checkpoint(self._sum, *part, use_reentrant=False) for part in parts)
+        parts = zip(*(rows.split(size) for rows in frames), strict=True)
+        sums = (checkpoint(self._squared_error, *part, use_reentrant=False) for part in parts)
         return sum(sums) / target.numel()
 
-    def _squared_errors(self, noisy, timesteps, target, *context: Tensor) -> Tensor:
-        arguments = Context(*context).unet_arguments()
-        predicted = self.unet(noisy, timesteps, **arguments).sample
-        return F.mse_loss(predicted.float(), target.float(), reduction="none")
-
-    def _sum(self, *frames: Tensor) -> Tensor:
-        return self._squared_errors(*frames).sum()
+    def _squared_error(
+        self, noisy: Tensor, timesteps: Tensor, target: Tensor, context: Context
+    ) -> Tensor:
+        predicted = self.unet(noisy, timesteps, **context.unet_arguments()).sample
+        return F.mse_loss(predicted.float(), target.float(), reduction="sum")
 
     def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         kind = self.schedule.config.prediction_type
@@ -215,7 +202,7 @@ class StoryModel(pl.LightningModule):
         steps = self.schedule.config.num_train_timesteps
         return noise, torch.randint(0, steps, latents.shape[:1], **how).to(latents.device)
 
-    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+    def training_step(self, batch: StoryBatch, batch_idx: int) -> Tensor:
         latents = self.latents(batch)
         noise, timesteps = self._draws(latents)
         unconditional = torch.rand(len(latents), device=latents.device) < self.classifier_free_rate
@@ -223,7 +210,7 @@ class StoryModel(pl.LightningModule):
         self.log("loss", loss, prog_bar=True, batch_size=len(batch["story_id"]))
         return loss
 
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
+    def validation_step(self, batch: StoryBatch, batch_idx: int) -> None:
         # The same noise every epoch, so that epochs can be compared.
         generator = torch.Generator().manual_seed(batch_idx)
         latents = self.latents(batch, generator)
@@ -231,18 +218,6 @@ class StoryModel(pl.LightningModule):
         unconditional = torch.zeros(len(latents), dtype=torch.bool, device=latents.device)
         loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
         self.log("val_loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["story_id"]))
-
-    def predict_step(self, batch: dict, batch_idx: int) -> StoryPipelineOutput:
-        """A batch's stories, one noise stream a story."""
-        how = dict(self.sampling)
-        pipeline = StoryPipeline.from_components(self.parts, how.pop("scheduler"))
-        pipeline.set_progress_bar_config(disable=True)  # the trainer shows one over batches
-        seed, first_frames = how.pop("seed"), None
-        if how.pop("task") == "continuation":
-            pictures = (torch.from_numpy(frames[0]) for frames in batch["frames"])
-            first_frames = [picture.permute(2, 0, 1) for picture in pictures]
-        generators = [story_generator(seed, story_id) for story_id in batch["story_id"]]
-        return pipeline(batch["captions"], first_frames, generator=generators, **how)
 
     def configure_optimizers(self) -> dict:
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]

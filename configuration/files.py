@@ -21,7 +21,7 @@ __all__ = [
     "unknown_keys",
 ]
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parents[1] / "presets"
 
 # AR-LDM's config.yaml has these and a section for each of its data sets.
 ORIGINAL_KEYS = frozenset((

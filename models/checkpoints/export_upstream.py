@@ -1,6 +1,6 @@
 """Writes one of our checkpoints as the original AR-LDM's code loads it.
 
-    python -m models.export_upstream outputs/run/last.ckpt arldm.ckpt \\
+    python -m models.checkpoints.export_upstream outputs/run/last.ckpt arldm.ckpt \\
         --diffusion_model stable-diffusion-v1-5/stable-diffusion-v1-5 \\
         --blip_model weights/blip/model_large.pth --new_tokens pororo loopy eddy harry
 
@@ -21,10 +21,10 @@ import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from models.caption_tokenizer import EXACT
-from models.checkpoint import read_checkpoint, read_tokenization
+from models.checkpoints.checkpoint import read_checkpoint, read_tokenization
+from models.checkpoints.upstream import to_upstream
 from models.components import load_tokenizers
 from models.frames import HistoryTransform
-from models.upstream_checkpoint import to_upstream
 
 __all__ = ["export_upstream"]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
+    import torch
+    from torch import nn
 
 __all__ = ["OPTIMIZERS", "build_optimizer"]
 
@@ -26,13 +28,15 @@ def build_optimizer(
 
 
 def _adamw(parameters, lr, weight_decay, fused):
-    how = {"lr": lr, "weight_decay": weight_decay}
+    import torch
+
+    settings = {"lr": lr, "weight_decay": weight_decay}
     if fused:
         try:
-            return torch.optim.AdamW(parameters, fused=True, **how)
+            return torch.optim.AdamW(parameters, fused=True, **settings)
         except RuntimeError:  # this kind of device has none
             pass
-    return torch.optim.AdamW(parameters, **how)
+    return torch.optim.AdamW(parameters, **settings)
 
 
 def _adamw8bit(parameters, lr, weight_decay, fused):

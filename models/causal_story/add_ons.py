@@ -12,9 +12,12 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
-from models.adapter import add_adapter
-from models.history_weighting import HistoryWeighting, accept_history_bias
-from models.local_causal_attention import LocalCausalAttnProcessor, ReleasedMaskAttnProcessor
+from models.causal_story.adapter import add_adapter
+from models.causal_story.history_weighting import HistoryWeighting, accept_history_bias
+from models.causal_story.local_causal_attention import (
+    LocalCausalAttnProcessor,
+    ReleasedMaskAttnProcessor,
+)
 
 __all__ = ["add_causal_story", "in_use", "transformer_blocks"]
 

@@ -29,7 +29,7 @@ from omegaconf.nodes import (
 )
 from safetensors.torch import load_file
 
-from models.file_kinds import CUT_SHORT, file_kind
+from models.checkpoints.file_kinds import CUT_SHORT, file_kind
 
 __all__ = ["read_content"]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.stable_embedding import adopt_stable_embeddings
-from models.tuning import is_add_on
+from models.checkpoints.stable_embedding import adopt_stable_embeddings
+from models.training.tuning import is_add_on
 
 __all__ = ["adapt", "from_upstream", "is_upstream", "to_upstream"]
 

@@ -1,0 +1,134 @@
+"""Checks of a composed configuration: values, files, combinations."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from configuration.rules import RULES, ConfigError
+from evaluation.metrics.table import own_story_metrics
+
+__all__ = ["check", "checkpoint_folder"]
+
+
+def check(config: DictConfig, values: dict) -> None:
+    """ConfigError unless every key of `config`, whose plain `values` are given, can be used."""
+    _check_values(values, RULES)
+    _check_files(config)
+    _check_combinations(config)
+
+
+def checkpoint_folder(config: DictConfig) -> Path:
+    """Where this run's checkpoints and logs are."""
+    return Path(config.ckpt_dir) / config.run_name
+
+
+def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
+    for key, value in values.items():
+        rule = rules[key]
+        if isinstance(rule, dict) and isinstance(value, dict):
+            _check_values(value, rule, f"{prefix}{key}.")
+        elif isinstance(rule, dict) or not rule[0](value):
+            wanted = f"a section of {', '.join(rule)}" if isinstance(rule, dict) else rule[1]
+            shown = json.dumps(value, ensure_ascii=False)
+            raise ConfigError(f"{prefix}{key} is {shown}; it must be {wanted}")
+    for key in rules:
+        if key not in values:
+            raise ConfigError(f"{prefix}{key} is missing from config.yaml; put it back")
+
+
+def _check_files(config: DictConfig) -> None:
+    keys = ["train_model_file"] if config.mode == "train" else ["test_model_file", "story"]
+    if config.mode == "train" or config.tune != "all":
+        keys.append("base_model_file")
+    for key in keys:
+        path = None if config[key] is None else Path(config[key])
+        # A checkpoint may be a folder, which is told what it is when it is read.
+        if path and not (path.is_file() or (path.is_dir() and key != "story")):
+            raise ConfigError(f"{key}: there is no file {config[key]}; give a path that exists")
+    for key in ("ckpt_dir", "sample_output_dir"):
+        if Path(config[key]).is_file():
+            raise ConfigError(f"{key}: {config[key]} is a file; give the name of a folder")
+    data = config[config.dataset]
+    needs_data = config.mode == "train" or config.story is None
+    if needs_data and data.hdf5_file is not None and not Path(data.hdf5_file).is_file():
+        raise ConfigError(
+            f"{config.dataset}.hdf5_file: there is no file {data.hdf5_file}; build it with "
+            f"data_script/ (see its README) or set {config.dataset}.hdf5_file to where it is"
+        )
+    if config.mode == "sample" and config.test_model_file is None:
+        last = checkpoint_folder(config) / "last.ckpt"
+        if not last.exists():
+            raise ConfigError(
+                f"test_model_file is null and run {config.run_name!r} has no checkpoint {last}; "
+                f"train first with python main.py, or set test_model_file"
+            )
+
+
+def _check_combinations(config: DictConfig) -> None:
+    if config.init_lr == 0:
+        raise ConfigError("init_lr is 0; training needs a rate above 0")
+    if config.guidance_scale != 1 and config.classifier_free_rate == 0:
+        raise ConfigError(
+            f"guidance_scale is {config.guidance_scale} but classifier_free_rate is 0, so nothing "
+            f"unconditional is ever trained; set guidance_scale=1 or a rate such as 0.1"
+        )
+    if config.precision == "16-mixed" and config.accelerator == "cpu":
+        raise ConfigError("precision is 16-mixed, which needs a GPU; use bf16-mixed or 32")
+    if config.tune != "all" and config.base_model_file is None:
+        raise ConfigError(
+            f"tune is {config.tune}, which starts from a trained model, but base_model_file is "
+            f"null; set base_model_file to that model's checkpoint, or tune=all"
+        )
+    if config.tune == "adapter" and config.causal_story.adapter_width is None:
+        raise ConfigError(
+            "tune is adapter, but causal_story.adapter_width is null, so that there is none; set "
+            "it, to 64 say"
+        )
+    added = config.causal_story
+    if added.spatial_variant != "window" and added.spatial_window is None:
+        raise ConfigError(
+            f"causal_story.spatial_variant is {added.spatial_variant}, but spatial_window is null, "
+            f"so that there is no mask; set causal_story.spatial_window=32"
+        )
+    if added.spatial_variant == "released" and added.spatial_window == "all":
+        raise ConfigError(
+            "causal_story.spatial_variant is released, whose mask depends on a window, but "
+            "spatial_window is all; set causal_story.spatial_window=32, as in the released code"
+        )
+    if not added.blocks or len(set(added.blocks)) < len(added.blocks):
+        raise ConfigError(
+            f"causal_story.blocks is {list(added.blocks)}; name at least one place, none twice, "
+            f"such as [mid]"
+        )
+    training, whole = config.mode == "train", config.precision in (32, "32-true")
+    if training and whole and config.half_frozen_weights:
+        raise ConfigError(
+            f"half_frozen_weights is true, but nothing is computed in half precision with "
+            f"precision={config.precision}; set half_frozen_weights=false or precision=bf16-mixed"
+        )
+    if training and config.logger == "wandb" and find_spec("wandb") is None:
+        raise ConfigError(
+            "logger is wandb, but the package wandb is not installed; pip install wandb, or set "
+            "logger=tensorboard"
+        )
+    if config.mode == "sample" and config.calculate_fid and config.story is not None:
+        raise ConfigError(
+            "calculate_fid is true, but there are no real pictures to compare a story of your own "
+            "with; set calculate_fid=false"
+        )
+    own = own_story_metrics()
+    if config.mode == "sample" and config.story is not None and set(config.metrics) - set(own):
+        raise ConfigError(
+            f"metrics is {list(config.metrics)}, but a story of your own has neither real pictures "
+            f"nor labels; choose among {', '.join(sorted(own))}"
+        )
+    endless = config.warmup_steps is None and config.warmup_epochs >= config.max_epochs
+    if config.max_steps == -1 and endless:
+        raise ConfigError(
+            f"warmup_epochs is {config.warmup_epochs} and max_epochs {config.max_epochs}: the "
+            f"warm-up would never end; lower warmup_epochs"
+        )

@@ -1,0 +1,174 @@
+"""What every key of the configuration may be, in code and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from datasets.specs import SPECS
+from models.schedulers import SCHEDULERS
+from models.training.optimizer import OPTIMIZERS
+from models.training.tuning import TUNE
+
+__all__ = ["BACKBONES", "DATASETS", "RULES", "ConfigError"]
+
+
+class ConfigError(ValueError):
+    """A key of the configuration is wrong; the message names it, its value and the remedy."""
+
+
+Rule = tuple[Callable[[Any], bool], str]  # what must hold, in code and in words
+
+
+def one_of(*choices: str) -> Rule:
+    return lambda v: v in choices, f"one of {', '.join(choices)}"
+
+
+def number(low: float, high: float | None = None, whole: bool = False, none: bool = False) -> Rule:
+    def holds(v: Any) -> bool:
+        if v is None:
+            return none
+        kinds = (int,) if whole else (int, float)
+        if not isinstance(v, kinds) or isinstance(v, bool) or not math.isfinite(v):
+            return False
+        return low <= v and (high is None or v <= high)
+
+    limits = f"of at least {low:,}" if high is None else f"from {low:,} to {high:,}"
+    return holds, f"a {'whole ' if whole else ''}number {limits}" + (" or null" if none else "")
+
+
+BOOL: Rule = (lambda v: isinstance(v, bool), "true or false")
+TEXT: Rule = (lambda v: isinstance(v, str) and bool(v.strip()), "a text")
+TEXT_OR_NULL: Rule = (lambda v: v is None or TEXT[0](v), "a text or null")
+WORDS: Rule = (
+    lambda v: isinstance(v, list) and all(isinstance(w, str) and w for w in v),
+    "a list of words",
+)
+GPU_IDS: Rule = (
+    lambda v: (
+        v == "auto"
+        or (type(v) is int and v > 0)
+        or (isinstance(v, list) and v and all(type(i) is int for i in v))
+    ),
+    "auto, a number of devices, or a list of their numbers such as [0]",
+)
+CORES: Rule = (
+    lambda v: v is None or (type(v) is int and (v == -1 or v > 0)),
+    "a whole number above 0, or -1 or null for PyTorch's own choice",
+)
+COUNT_OR_ALL: Rule = (
+    lambda v: type(v) is int and (v == -1 or v > 0),
+    "a whole number above 0, or -1 for no limit",
+)
+
+DATASETS = tuple(SPECS)
+BACKBONES = ("tiny", "sd15")
+_COUNT = number(1, whole=True, none=True)
+WINDOW: Rule = (lambda v: v == "all" or _COUNT[0](v), f"all, or {_COUNT[1]}")
+_DATASET_RULES = {
+    "hdf5_file": TEXT,
+    "max_length": number(4, 512, whole=True),
+    "new_tokens": WORDS,
+    "new_tokens_match": one_of("exact", "whole_word"),
+    "clip_embedding_tokens": number(1, whole=True, none=True),
+    "blip_embedding_tokens": number(1, whole=True, none=True),
+}
+_CROPPED = {"independent_crops": BOOL}
+_BACKBONE_RULES = {
+    "diffusion_model": TEXT,
+    "blip_model": TEXT,
+    "image_size": number(64, 2048, whole=True),
+}
+RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a section
+    "mode": one_of("train", "sample"),
+    "task": one_of("visualization", "continuation"),
+    "dataset": one_of(*DATASETS),
+    "backbone": one_of(*BACKBONES),
+    "seed": number(0, 2**32 - 1, whole=True),
+    "run_name": TEXT,
+    "accelerator": one_of("auto", "cpu", "gpu", "mps"),
+    "gpu_ids": GPU_IDS,
+    "num_nodes": number(1, whole=True),
+    "strategy": TEXT,
+    "precision": (
+        lambda v: v == 32 or v in ("32-true", "bf16-mixed", "16-mixed"),
+        "one of 32, bf16-mixed, 16-mixed",
+    ),
+    "num_workers": number(0, 256, whole=True),
+    "num_cpu_cores": CORES,
+    "cache_frames": BOOL,
+    "cache_latents": BOOL,
+    "batch_size": number(1, whole=True),
+    "optimizer": one_of(*OPTIMIZERS),
+    "init_lr": number(0, 1),
+    "weight_decay": number(0),
+    "warmup_epochs": number(0),
+    "warmup_steps": number(0, whole=True, none=True),
+    "max_epochs": number(1, whole=True),
+    "max_steps": COUNT_OR_ALL,
+    "gradient_clip_val": number(0, none=True),
+    "accumulate_grad_batches": number(1, whole=True),
+    "classifier_free_rate": number(0, 1),
+    "causal_story": {
+        "spatial_window": WINDOW,
+        "spatial_variant": one_of("window", "released"),
+        "adapter_width": number(1, whole=True, none=True),
+        "blocks": WORDS,
+        "history_window": number(1, whole=True, none=True),
+        "history_weights": BOOL,
+    },
+    "tune": one_of(*TUNE),
+    "lora_rank": number(1, whole=True),
+    "base_model_file": TEXT_OR_NULL,
+    "freeze_clip": BOOL,
+    "freeze_blip": BOOL,
+    "freeze_resnet": BOOL,
+    "stochastic_depth": number(0, 0.9),
+    "gradient_checkpointing": BOOL,
+    "frames_per_micro_batch": number(1, whole=True, none=True),
+    "half_frozen_weights": BOOL,
+    "ema_decay": number(0, 1, none=True),
+    "ckpt_dir": TEXT,
+    "save_every_minutes": number(0, none=True),
+    "save_best": BOOL,
+    "train_model_file": TEXT_OR_NULL,
+    "logger": one_of("tensorboard", "wandb", "csv", "none"),
+    "sample_every_n_epochs": number(1, whole=True, none=True),
+    "test_model_file": TEXT_OR_NULL,
+    "calculate_fid": BOOL,
+    "metrics": WORDS,
+    "evaluation": {
+        "judge": TEXT_OR_NULL,
+        "classifier": TEXT_OR_NULL,
+        "inception_weights": TEXT_OR_NULL,
+        "clip_model": TEXT,
+        "clip_weights": TEXT,
+        "lpips_net": one_of("alex", "vgg", "squeeze"),
+        "lpips_weights": TEXT_OR_NULL,
+        "allow_other_weights": BOOL,
+        "papers": TEXT_OR_NULL,
+        "cache": TEXT,
+    },
+    "sample_output_dir": TEXT,
+    "story": TEXT_OR_NULL,
+    "num_stories": COUNT_OR_ALL,
+    "scheduler": one_of(*SCHEDULERS),
+    "num_inference_steps": number(1, 1000, whole=True),
+    "first_frame_inference_steps": number(1, 1000, whole=True, none=True),
+    "guidance_scale": number(0),
+    "eta": number(0, 1),
+    "use_history": BOOL,
+    "storyboard_stories": number(1, whole=True),
+    **dict.fromkeys(BACKBONES, _BACKBONE_RULES),
+    **{
+        name: _DATASET_RULES | (_CROPPED if spec.crop == "shorter_side" else {})
+        for name, spec in SPECS.items()
+    },
+    "cartoon": {
+        **_DATASET_RULES,
+        "hdf5_file": TEXT_OR_NULL,
+        "data_dir": TEXT,
+        "stories": dict.fromkeys(("train", "val", "test"), number(1, whole=True)),
+    },
+}

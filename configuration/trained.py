@@ -1,0 +1,91 @@
+"""What a checkpoint says about how it was trained, which drawing with it goes by.
+
+Keys that make the model are always the checkpoint's. Others that it brings along, where its data
+and its pretrained parts lie and how it is to be sampled, are defaults: the command line, a file of
+`config=` and what was changed in config.yaml since the training are stronger.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from configuration.rules import ConfigError
+
+__all__ = ["inherit", "read_settings", "refuse_contradictions"]
+
+MODEL = ("backbone", "tune", "lora_rank", "causal_story")
+WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
+DEFAULTS = (
+    "dataset", "task", "base_model_file", "scheduler", "num_inference_steps",
+    "first_frame_inference_steps", "guidance_scale", "eta", "use_history",
+)  # fmt: skip
+
+
+def read_settings(checkpoint: Path) -> dict | None:
+    """`config` and `config_file` of a checkpoint, as `KeepConfiguration` put them there.
+
+    None if it has none, as older and foreign ones, or cannot be read, which is explained later.
+    """
+    from models.checkpoints.safe_loading import read_content  # takes seconds, as torch does
+
+    try:
+        content = read_content(checkpoint, mmap=True)
+        return {key: content[key] for key in ("config", "config_file")}
+    except Exception:  # torch.load raises many kinds
+        return None
+
+
+def inherit(file: DictConfig, settings: dict) -> DictConfig:
+    """The keys that a trained model brings along; `file` is config.yaml as it is now."""
+    trained, then = OmegaConf.create(settings["config"]), OmegaConf.create(settings["config_file"])
+    found = OmegaConf.create({})
+    backbone, data = trained.backbone, trained.dataset
+    for key in (*MODEL, f"{backbone}.image_size", *(f"{data}.{word}" for word in WORDS)):
+        _copy(key, trained, found)
+    sections = [f"{name}.{key}" for name in (backbone, data) for key in trained[name]]
+    for key in (*DEFAULTS, *sections):
+        if OmegaConf.select(file, key) == OmegaConf.select(then, key):  # not edited since
+            _copy(key, trained, found)
+    return found
+
+
+def refuse_contradictions(
+    config: DictConfig, file: DictConfig, settings: dict, checkpoint: Path
+) -> None:
+    """ConfigError if `config` asks for another model than `checkpoint` is; takes over its words.
+
+    Stories of another data set can be drawn, in the words that the model knows.
+    """
+    trained = OmegaConf.create(settings["config"])
+    for key in (*MODEL, f"{trained.backbone}.image_size"):
+        _compare(key, OmegaConf.select(config, key), OmegaConf.select(trained, key), checkpoint)
+    for word in WORDS:
+        key, was = f"{config.dataset}.{word}", trained[trained.dataset].get(word)
+        now = OmegaConf.select(config, key)
+        if config.dataset == trained.dataset or now != OmegaConf.select(file, key):
+            _compare(key, now, was, checkpoint)
+        OmegaConf.update(config, key, was)
+
+
+def _copy(key: str, source: DictConfig, target: DictConfig) -> None:
+    OmegaConf.update(target, key, OmegaConf.select(source, key))
+
+
+def _compare(key: str, now: object, was: object, checkpoint: Path) -> None:
+    if isinstance(now, DictConfig):
+        for name in now:
+            _compare(f"{key}.{name}", now[name], was.get(name), checkpoint)
+    elif now != was:
+        raise ConfigError(
+            f"{checkpoint} was trained with {key}={_word(was)}, but the configuration has "
+            f"{key}={_word(now)}; set {key} as it was in training, or give another checkpoint"
+        )
+
+
+def _word(value: object) -> str:
+    """A value as the command line takes it."""
+    if OmegaConf.is_list(value):
+        return f"[{','.join(map(str, value))}]"
+    return "null" if value is None else str(value).lower() if value in (True, False) else str(value)

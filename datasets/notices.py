@@ -1,0 +1,53 @@
+"""What a reader of stories says before long work: which are left out, which captions are cut."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from datasets.damage import told
+from datasets.story_hdf5 import StoryFile
+
+__all__ = ["long_captions", "warn_of_left_out", "warn_of_long_captions"]
+
+
+def warn_of_left_out(files: Sequence[StoryFile]) -> None:
+    """Say how many stories of these splits of one file are damaged, if any are."""
+    damaged = [told(stories) for stories in files if stories.left_out]
+    if damaged:
+        path = files[0].path
+        warnings.warn(
+            f"{path}: {' and '.join(damaged)} are damaged and left out; "
+            f"python -m datasets.inspect {path} lists them",
+            stacklevel=2,
+        )
+
+
+def warn_of_long_captions(
+    where: str, captions: Iterable[str], tokenizers: Sequence[Callable], max_length: int, key: str
+) -> None:
+    """Say which captions of `where` the model does not read to their end; `key` would mend it."""
+    long = long_captions(captions, tokenizers, max_length)
+    if long:
+        warnings.warn(
+            f"{where}: {long.total()} captions have more than {max_length} tokens and lose their "
+            f"end, such as {max(long, key=len)!r}; shorten them, or train with a larger {key}",
+            stacklevel=2,
+        )
+
+
+def long_captions(
+    captions: Iterable[str], tokenizers: Sequence[Callable], max_length: int
+) -> Counter[str]:
+    """Captions that have more than `max_length` tokens, and how often each is there."""
+    counts = Counter(captions)
+    # A token is a byte or more, and there is one at each end: most need no tokenizer.
+    doubtful = [c for c in counts if len(c.encode()) + 2 > max_length]
+    long: Counter[str] = Counter()
+    for tokenizer in tokenizers if doubtful else ():
+        rows = tokenizer(doubtful, verbose=False)["input_ids"]  # whole, without a warning each
+        for caption, ids in zip(doubtful, rows, strict=True):
+            if len(ids) > max_length:
+                long[caption] = counts[caption]
+    return long

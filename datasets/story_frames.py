@@ -1,0 +1,105 @@
+"""The frames of stories as they are shown: which one of a strip, which part of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from datasets.pictures import decode_frame, picture_size
+from datasets.specs import StorySpec
+from datasets.story_hdf5 import StoryFile
+
+__all__ = ["StoryFrames"]
+
+
+class StoryFrames:
+    """The K frames of each story of one split.
+
+    Which frame of a strip is drawn, and where a picture is cropped, is random: in the training
+    split by (seed, epoch, story), in the others by (seed, story). Targets and history show the same
+    frame, and unless `independent_crops` the same part of it.
+
+    Args:
+        cache: keep decoded pictures (of strips, their bytes) in memory, once per process.
+        independent_crops: crop targets and history apart in training, as the originals do.
+    """
+
+    def __init__(
+        self,
+        stories: StoryFile,
+        spec: StorySpec,
+        seed: int = 0,
+        *,
+        cache: bool = False,
+        independent_crops: bool = False,
+    ) -> None:
+        self.stories = stories
+        self.spec = spec
+        self.seed = seed
+        self.training = stories.split == "train"
+        self.independent_crops = independent_crops
+        self._cache: dict[Hashable, Any] | None = {} if cache else None
+
+    def __call__(self, index: int, epoch: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """A story's frames as targets and as history show them, each (H, W, 3) uint8."""
+        row = self.stories.rows[index]
+        random = np.random.default_rng((self.seed, *[epoch] * self.training, row))
+        picture = partial(self._strip_frame, random=random) if self.spec.strip else self._picture
+        pictures = [picture(index, k) for k in range(self.stories.pictures_per_story)]
+        targets = [self._square(one, random) for one in pictures]
+        if not self.independent_crops:
+            return targets, targets
+        return targets, [self._square(one, random) for one in pictures]
+
+    def refuse_random_views(self) -> None:
+        """ValueError if a picture can be seen in more than one way: its latents are not one."""
+        if not self.spec.strip and self.spec.crop == "squash":
+            return
+        frames = range(self.stories.pictures_per_story)
+        for index, k in product(range(len(self.stories)), frames):
+            height, width = self.stories.picture_size(index, k)
+            if height != width and (self.spec.strip or self.training):
+                raise ValueError(
+                    f"{self.stories.path}: image{k} of {self.stories.name(index)} is "
+                    f"{width}x{height}, of which a random part is shown each time, so its latents "
+                    f"cannot be cached; train without that cache, cache_latents=false"
+                )
+
+    def _strip_frame(self, index: int, k: int, random: np.random.Generator) -> np.ndarray:
+        """One frame of a strip; the choice comes first, as the others need no decoding."""
+        data = self._kept((index, k), self.stories.encoded, index, k)
+        with self.stories.naming(index, k):
+            height, width = picture_size(data)
+        if height % width:
+            raise ValueError(
+                f"{self.stories.path}: image{k} of {self.stories.name(index)} is {width}x{height}, "
+                f"not a column of square frames; set dataset to what the file was built from"
+            )
+        n = int(random.integers(height // width))
+        with self.stories.naming(index, k):
+            return decode_frame(data, n)
+
+    def _picture(self, index: int, k: int) -> np.ndarray:
+        return self._kept((index, k), self.stories.picture, index, k)
+
+    def _square(self, frame: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The square part of a frame that is shown if the data set is cropped, or all of it."""
+        if self.spec.crop == "squash":
+            return frame
+        height, width = frame.shape[:2]
+        side = min(height, width)
+        free = height - side + width - side  # one of the two is 0
+        start = int(random.integers(free + 1)) if self.training else free // 2
+        return frame[start:][:side] if height > width else frame[:, start:][:, :side]
+
+    def _kept(self, key: Hashable, make: Callable, *args: int) -> Any:
+        """make(*args), remembered if the data set is cached."""
+        if self._cache is None:
+            return make(*args)
+        if key not in self._cache:
+            self._cache[key] = make(*args)
+        return self._cache[key]

@@ -1,0 +1,37 @@
+"""Stories to draw: what a drawing starts from, and what it may be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets.story_frames import StoryFrames
+
+__all__ = ["StoryPrompt", "read_prompts"]
+
+
+@dataclass(frozen=True)
+class StoryPrompt:
+    """A story to draw, as `models.story_batch.StoryPrompt` asks for it.
+
+    first_frame: (H, W, 3) uint8 of its own size, for continuation. reference_frames: the data
+    set's own K frames, likewise; none of an own story. labels: K label dicts, if there are some.
+    """
+
+    story_id: str
+    captions: list[str]  # K
+    first_frame: np.ndarray | None = None
+    reference_frames: Sequence[np.ndarray] = ()
+    labels: list[dict] | None = None
+
+
+def read_prompts(frames: StoryFrames, indices: Iterable[int]) -> Iterator[StoryPrompt]:
+    """The stories of these numbers; pictures are read one story at a time."""
+    stories = frames.stories
+    for index in indices:
+        _, shown = frames(index)
+        yield StoryPrompt(
+            stories.story_id(index), stories.captions(index), shown[0], shown, stories.labels(index)
+        )

@@ -1,0 +1,254 @@
+"""Draws stories with a trained model: `python main.py mode=sample`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from omegaconf import DictConfig
+from torchvision.transforms.v2 import functional as F
+from tqdm import tqdm
+
+from building import (
+    SAMPLER_KEYS,
+    build_parts,
+    check_scheduler,
+    check_weights_file,
+    open_stories,
+    sampler_arguments,
+)
+from configuration import ConfigError, checkpoint_folder
+from datasets.damage import unreadable
+from datasets.notices import warn_of_left_out, warn_of_long_captions
+from datasets.specs import SPECS
+from datasets.story_file import read_story_file
+from datasets.story_frames import StoryFrames
+from datasets.story_prompts import StoryPrompt, read_prompts
+from evaluation.samples import SamplesFolder
+from models.checkpoints.checkpoint import checkpoint_hash, load_weights
+from models.conditioning import HISTORY_SLOTS
+from models.pipeline import StoryPipeline, StoryPipelineOutput
+
+__all__ = ["draw_stories", "sample"]
+
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def sample(config: DictConfig) -> Path:
+    """Draw stories into `sample_output_dir`, show and measure them; returns that folder."""
+    folder = Path(config.sample_output_dir)
+    metrics = ["fid@64"] * config.calculate_fid + list(config.metrics)  # the original's FID
+    if metrics:
+        from evaluation.command_line import option_prefix  # only now: networks take long to import
+        from evaluation.metrics.choice import preflight
+        from evaluation.options import Options
+        from evaluation.run import evaluate
+
+        options = Options(str(folder), metrics, pictures=False, **config.evaluation)
+        with option_prefix("evaluation."):
+            preflight(options)  # a missing file is said before hours of drawing
+    names = draw_stories(config)
+    if names is None:
+        return folder
+    from evaluation.pictures.page import write_storyboard_html
+    from evaluation.pictures.storyboard import draw_storyboard
+
+    draw_storyboard(folder, folder / "storyboard.png", names[: config.storyboard_stories])
+    write_storyboard_html(folder, folder / "storyboard.html", names)
+    print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
+    if metrics:
+        with option_prefix("evaluation."):
+            evaluate(options)
+    return folder
+
+
+def draw_stories(config: DictConfig) -> list[str] | None:
+    """Draw stories into `sample_output_dir`; their ids, or None in all processes but the first.
+
+    Those that are there already stay. Every device of this machine draws its share in a process of
+    its own; processes that a launcher started on several machines share likewise.
+    """
+    devices = find_devices(config)
+    checkpoint = Path(config.test_model_file or checkpoint_folder(config) / "last.ckpt")
+    check_weights_file("test_model_file", checkpoint)
+    if config.tune != "all":
+        check_weights_file("base_model_file", config.base_model_file)
+    check_scheduler(config)
+    wanted = Wanted(config)
+    settings = {
+        "seed": config.seed,
+        "given": int(config.task == "continuation"),
+        "checkpoint": checkpoint_hash(checkpoint),
+        "sampler": {key: config[key] for key in SAMPLER_KEYS},
+    }
+    try:
+        folder = SamplesFolder(
+            config.sample_output_dir, settings, wanted.label_vocabulary, wanted.asked
+        )
+    except ValueError as error:
+        raise ValueError(f"sample_output_dir: {error}") from error
+    remaining = wanted.readable(i for i, name in enumerate(wanted.names) if name not in folder.done)
+    share = (config, wanted, folder, checkpoint)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        state = PartialState(cpu=config.accelerator == "cpu")
+        mine = remaining[state.process_index :: state.num_processes]
+        _draw(*share, mine, state.device, show_progress=state.is_main_process)
+        state.wait_for_everyone()  # the storyboard needs the others' stories too
+        return wanted.names if state.is_main_process else None
+    if len(devices) > 1 and len(remaining) > 1:
+        shares = [remaining[i :: len(devices)] for i in range(len(devices))]
+        torch.multiprocessing.spawn(_draw_as, (share, shares, devices), nprocs=len(devices))
+    else:
+        _draw(*share, remaining, devices[0])
+    return wanted.names
+
+
+class Wanted:
+    """The stories that the configuration wants drawn.
+
+    names: their ids; asked: id -> what makes a story another one though its id is the same.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self.own: list[StoryPrompt] = []
+        if config.story:
+            continuation = config.task == "continuation"
+            self.own = read_story_file(config.story, continuation, longest=HISTORY_SLOTS + 1)
+            self.asked = {prompt.story_id: _key(prompt) for prompt in self.own}
+            self.label_vocabulary = None
+        else:
+            stories = open_stories(config, "test")
+            warn_of_left_out([stories])
+            self.frames = StoryFrames(stories, SPECS[config.dataset], config.seed)
+            count = len(stories) if config.num_stories == -1 else config.num_stories
+            indices = range(min(count, len(stories)))
+            self.asked = {stories.story_id(i): {"captions": stories.captions(i)} for i in indices}
+            self.label_vocabulary = stories.label_vocabulary
+        self.names = list(self.asked)
+
+    def readable(self, indices: Iterator[int]) -> list[int]:
+        """Those of `indices` whose pictures can be read; the others are said and forgotten."""
+        indices = list(indices)
+        broken = {} if self.own else unreadable(self.frames.stories, indices)
+        if broken:
+            why, total = next(iter(broken.values())), len(self.names)
+            self.names = [name for i, name in enumerate(self.names) if i not in broken]
+            if not self.names:
+                raise ValueError(why)
+            warnings.warn(f"{len(broken)} of {total} stories cannot be drawn: {why}", stacklevel=2)
+        return [i for i in indices if i not in broken]
+
+    def prompts(self, indices: list[int]) -> Iterator[StoryPrompt]:
+        """The stories of these numbers, read one by one."""
+        if self.own:
+            return (self.own[i] for i in indices)
+        return read_prompts(self.frames, indices)
+
+
+def find_devices(config: DictConfig) -> list[torch.device]:
+    """The devices of this machine that the configuration asks for; on a CPU, one a process."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    kind = {"gpu": found.type if found else "cuda", "auto": found.type if found else "cpu"}
+    kind = kind.get(config.accelerator, config.accelerator)
+    ids, there = config.gpu_ids, torch.accelerator.device_count() if found else 0
+    if kind == "cpu":
+        count = 1 if ids == "auto" else ids if isinstance(ids, int) else len(ids)
+        return [torch.device("cpu")] * count
+    ids = range(there) if ids == "auto" else range(ids) if isinstance(ids, int) else list(ids)
+    if found is None or found.type != kind or not ids or max(ids) >= there:
+        raise ConfigError(
+            f"this machine cannot do accelerator={config.accelerator} gpu_ids={config.gpu_ids} (it "
+            f"has {there} of {kind}); set them to auto"
+        )
+    return [torch.device(kind, i) for i in ids]
+
+
+def _key(prompt: StoryPrompt) -> dict:
+    key = {"captions": prompt.captions}
+    if (first := prompt.first_frame) is not None:
+        key["first_frame"] = sha256(repr(first.shape).encode() + first.tobytes()).hexdigest()
+    return key
+
+
+def _draw_as(rank: int, share: tuple, shares: list[list[int]], devices: list) -> None:
+    _draw(*share, shares[rank], devices[rank], show_progress=rank == 0)
+
+
+def _draw(
+    config: DictConfig,
+    wanted: Wanted,
+    folder: SamplesFolder,
+    checkpoint: Path,
+    indices: list[int],
+    device: torch.device,
+    show_progress: bool = True,
+) -> None:
+    """Draw the stories of these numbers and write each as soon as it is there."""
+    if not indices:
+        return
+    parts = build_parts(config)
+    load_weights(parts, checkpoint)
+    key = f"{config.dataset}.max_length"
+    captions = (caption for story in wanted.asked.values() for caption in story["captions"])
+    tokenizers = (parts.clip_tokenizer, parts.blip_tokenizer)
+    if show_progress:
+        where = config.story or "the test split"
+        warn_of_long_captions(where, captions, tokenizers, parts.max_length, key)
+    parts.modules().to(device)
+    pipeline = StoryPipeline.from_components(parts, config.scheduler)
+    pipeline.set_progress_bar_config(disable=True)  # there is one over stories
+    half = HALF.get(config.precision)
+    precision = torch.autocast(device.type, half) if half else nullcontext()
+    with tqdm(total=len(indices), unit="story", disable=not show_progress) as bar, precision:
+        for prompts in _batches(wanted.prompts(indices), config.batch_size):
+            drawn = pipeline.draw(prompts, **sampler_arguments(config))
+            for prompt, row in zip(prompts, _rows(drawn), strict=True):
+                folder.add(
+                    prompt.story_id,
+                    prompt.captions,
+                    row["frames"],
+                    _of_one_size(prompt.reference_frames, row["frames"].shape[1:3]),
+                    prompt.labels,
+                    row["history_weights"],
+                )
+            bar.update(len(prompts))
+
+
+def _batches(prompts: Iterator[StoryPrompt], size: int) -> Iterator[list[StoryPrompt]]:
+    """Neighbours of equal length, at most `size` together."""
+    for _, alike in groupby(prompts, key=lambda prompt: len(prompt.captions)):
+        batch: list[StoryPrompt] = []
+        for prompt in alike:
+            batch.append(prompt)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+def _of_one_size(frames: Sequence[np.ndarray], size: tuple[int, int]) -> Sequence[np.ndarray]:
+    """Real frames (H, W, 3) as they are, or at the drawn ones' `size` if they differ in theirs:
+    metrics compare neighbours."""
+    if len({frame.shape for frame in frames}) <= 1:
+        return frames
+    tensors = (torch.from_numpy(frame).permute(2, 0, 1) for frame in frames)
+    return [F.resize(t, list(size), antialias=True).permute(1, 2, 0).numpy() for t in tensors]
+
+
+def _rows(drawn: StoryPipelineOutput) -> Iterator[dict]:
+    """Story by story: frames (K, H, W, 3) uint8, and history weights to four digits or None."""
+    for i, frames in enumerate(drawn.frames.permute(0, 1, 3, 4, 2).cpu().numpy()):
+        weights = None
+        if drawn.history_weights is not None:  # 0 means out of sight, not small
+            rows = drawn.history_weights[i].tolist()
+            weights = [[float(f"{weight:.4g}") for weight in row] for row in rows]
+        yield {"frames": frames, "history_weights": weights}

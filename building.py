@@ -82,12 +82,9 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
 def build_parts(config: DictConfig) -> Components:
     """The parts of the backbone, fitted to the data set's captions, with the add-ons asked for."""
     data, backbone = config[config.dataset], config[config.backbone]
+    tokenization = choose_tokenization(config)
     with _naming_section(config.backbone):
-        parts = load_components(
-            **backbone,
-            history_slots=HISTORY_SLOTS,
-            **choose_tokenization(config),
-        )
+        parts = load_components(**backbone, **tokenization, history_slots=HISTORY_SLOTS)
     for name in ("clip", "blip"):
         key = f"{name}_embedding_tokens"
         if data[key] is not None and data[key] != (
@@ -131,7 +128,7 @@ def choose_tokenization(config: DictConfig) -> dict:
     if theirs["new_tokens_match"] == LEGACY:
         chosen["new_tokens_match"] = LEGACY
         if chosen["new_tokens"]:
-            print(
+            rank_zero_only(print)(
                 f"{path} is from before {config.dataset}.new_tokens_match: its new words are "
                 f"found as they were then, in any case and inside other words too"
             )

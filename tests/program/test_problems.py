@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from outcomes import read
 
 import building
 import main
@@ -57,6 +58,8 @@ def test_checkpoints_that_do_not_fit(shrunk, trained, own_story, tmp_path):
         main.sample(shrunk(*sampling, f"test_model_file={other}"))
     with pytest.raises(ValueError, match="^train_model_file: .*other.ckpt is a text file that be"):
         main.train(shrunk(f"train_model_file={other}"))
+    bare = tmp_path / "bare.ckpt"  # weights that do not say their words
+    torch.save({"state_dict": read(trained)["state_dict"]}, bare)
     with pytest.raises(ValueError, match="use the dataset and backbone it was trained with"):
         main.train(shrunk(f"train_model_file={trained}", "cartoon.new_tokens=[zorg]"))
 

@@ -67,11 +67,9 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
 def build_parts(config: DictConfig) -> Components:
     """The parts of the backbone, fitted to the data set's captions, with the add-ons asked for."""
     data, backbone = config[config.dataset], config[config.backbone]
+    tokenization = choose_tokenization(config)
     with _naming_section(config.backbone):
-        parts = load_components(
-            **backbone,
-            **choose_tokenization(config),
-        )
+        parts = load_components(**backbone, **tokenization)
     for name in ("clip", "blip"):
         key = f"{name}_embedding_tokens"
         if data[key] is not None and data[key] != (

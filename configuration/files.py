@@ -106,7 +106,8 @@ def is_original(content: DictConfig) -> bool:
 
 def as_in_its_code() -> DictConfig:
     """What AR-LDM's file leaves open: its preset, without what there stands for four GPUs."""
-    return OmegaConf.merge(_read(PRESETS / "arldm.yaml", ()), {"accumulate_grad_batches": 1})
+    forks = {"accumulate_grad_batches": 1, "folder": {"new_tokens_match": "exact"}}
+    return OmegaConf.merge(_read(PRESETS / "arldm.yaml", ()), forks)
 
 
 def unknown_key(path: Sequence[str], rules: Any, prefix: str = "") -> tuple[str, str] | None:

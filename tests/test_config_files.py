@@ -155,6 +155,7 @@ def test_a_file_of_ar_ldm_means_what_it_meant(given, capsys, text):
     config = load_config([word])
     assert {key: config[key] for key in ITS_CODE} == ITS_CODE
     assert (config.guidance_scale, config.num_inference_steps) == (6, 250)
+    assert config[config.dataset].new_tokens_match == "exact"
     said = capsys.readouterr().out
     assert said.startswith(f"{word}: an AR-LDM file; ") and said.count("\n") == 1
     named = yaml.safe_load(text)

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
-    r"```(?:python|yaml)\n# ([\w./]+)(?:, (at the end|after|in place of) ?([^\n]*))?\n(.*?)```", re.S
+    r"```(?:python|yaml)\n"
+    r"# ([\w./]+)(?:, (at the end|after|in place of) ?([^\n]*))?\n(.*?)```",
+    re.S,  # file, how, where
 )
 
 # Uses everything the page adds; an assertion that fails names what does not work.

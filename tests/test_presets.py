@@ -100,6 +100,7 @@ def test_what_a_preset_sets(name):
     config = load(f"config=presets/{name}.yaml")
     expected = ALL | METHODS[method] | {f"{data}.{key}": v for key, v in SETS[data].items()}
     expected |= {"dataset": data, "task": task, "run_name": name}
+    expected[f"{data}.new_tokens_match"] = "exact"
     expected["sample_output_dir"] = f"outputs/samples/{name}"
     for key, value in expected.items():
         assert OmegaConf.select(config, key) == value, key

@@ -38,28 +38,35 @@ def read_checkpoint(path: str | Path) -> dict:
     Raises:
         ValueError: it is none, or does not say clearly what its weights are.
     """
+    content, averages = _read(path)
+    if averages:
+        say(f"{path}: left out {', '.join(averages)}, averages beside the weights")
+    return content
+
+
+def _read(path: str | Path) -> tuple[dict, list[str]]:
+    """As above, and what was left out."""
     try:
         saved, beside = unwrap(read_content(path, mmap=True))
         state, averages = drop_averages(plain_names(saved), beside)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
-    if averages:
-        say(f"{path}: left out {', '.join(averages)}, averages beside the weights")
     upstream = is_upstream(state)
     state = from_upstream(state) if upstream else state
     as_saved = state.keys() == saved.keys()
-    return {**beside, "state_dict": state, "upstream": upstream, "as_saved": as_saved}
+    content = {**beside, "state_dict": state, "upstream": upstream, "as_saved": as_saved}
+    return content, averages
 
 
 def read_tokenization(path: str | Path) -> dict:
     """How a checkpoint's captions became tokens: `Components.tokenization`, or what is known of it.
 
-    The original's do not say, but there is one way; ours did not say when there was one way.
+    The original's have one way; ours that do not say had another one.
 
     Raises:
-        ValueError: not a checkpoint.
+        ValueError: it is none, as above.
     """
-    content = read_checkpoint(path)
+    content, _ = _read(path)
     way = EXACT if content["upstream"] else LEGACY
     return dict(content.get("tokenization") or {"new_tokens_match": way})
 

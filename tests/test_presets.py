@@ -48,6 +48,8 @@ METHODS = {  # GPUs, a story each, are accumulated on one
         "sd15.diffusion_model": SD15,
     },
 }  # fmt: skip
+VIST = {"new_tokens": [], "independent_crops": True, "clip_embedding_tokens": 49408,
+        "blip_embedding_tokens": 30524}  # fmt: skip
 SETS = {
     "pororo": {
         "max_length": 85, "clip_embedding_tokens": 49416, "blip_embedding_tokens": 30530,
@@ -57,10 +59,8 @@ SETS = {
         "max_length": 91, "clip_embedding_tokens": 49412, "blip_embedding_tokens": 30525,
         "new_tokens": "fred barney wilma betty pebbles dino slate".split(),
     },
-    "vistsis": {"max_length": 100, "clip_embedding_tokens": 49408, "blip_embedding_tokens": 30524,
-                "new_tokens": []},
-    "vistdii": {"max_length": 65, "clip_embedding_tokens": 49408, "blip_embedding_tokens": 30524,
-                "new_tokens": []},
+    "vistsis": {"max_length": 100, **VIST},
+    "vistdii": {"max_length": 65, **VIST},
 }  # fmt: skip
 FID = {  # what the papers report: AR-LDM's, Causal-Story's
     "pororo-visualization": (16.59, 16.28), "pororo-continuation": (17.40, 16.98),

@@ -61,6 +61,21 @@ def test_warm_up_counts_epochs_in_optimiser_steps(shrunk, trained, monkeypatch):
     assert asked == [2, 3, 1]
 
 
+def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained):
+    parts = main.build_parts(shrunk())
+
+    def warmup(*words):
+        return main.build_model(shrunk("max_epochs=4", *words), parts, 10).warmup_steps
+
+    assert warmup("warmup_epochs=0.5") == 5
+    assert warmup("warmup_epochs=0.5", "warmup_steps=3") == 3
+    assert warmup("warmup_epochs=9", "warmup_steps=0") == 0
+    assert warmup("warmup_steps=40", "max_steps=2") == 40  # a trial of a long run
+    says = "^warmup_steps is 40, but training has 40 optimiser steps: .*; lower warmup_steps$"
+    with pytest.raises(ConfigError, match=says):
+        warmup("warmup_steps=40")
+
+
 def test_previews_show_validation_stories(shrunk, home):
     words = ["run_name=previews", "max_epochs=2", "sample_every_n_epochs=2", "logger=tensorboard"]
     folder = train.train(shrunk(*words)).parent

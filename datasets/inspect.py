@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.damage import READING, decode_stories, leave_out, problem
+from datasets.pictures import frames_in_strip
 from datasets.story_hdf5 import SPLITS, StoryFile, validate_story_file
 
 LISTED = 20  # problems that are printed, and stories that are left out
@@ -193,10 +194,9 @@ def _listed(what: list[str], title: str) -> list[str]:
 def _sizes(sizes: Counter[tuple[int, int]]) -> str:
     (height, width), most = sizes.most_common(1)[0]
     text = f"{sizes.total()} pictures decode, {len(sizes)} sizes, most often {width}x{height}"
-    strips = all(h % w == 0 for h, w in sizes) and any(h > w for h, w in sizes)
-    if not strips:
+    frames = [frames_in_strip(*size) for size in sizes]
+    if min(frames) < 1 or max(frames) < 2:
         return f"{text} ({most})"
-    frames = [h // w for h, w in sizes]
     return f"{text} ({most}): columns of {min(frames)} to {max(frames)} square frames"
 
 

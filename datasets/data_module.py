@@ -101,7 +101,7 @@ class StoryDataModule(pl.LightningDataModule):
             path = self._how["path"]
             warnings.warn(
                 f"{path}: {' and '.join(damaged)} are damaged and left out; "
-                f"python -m datasets.inspect {path} lists them",
+                f"python -m datasets.check {path} lists them",
                 stacklevel=2,
             )
         counts = {split: one.long_captions() for split, one in data.items()}

@@ -183,8 +183,8 @@ class StoryFile:
 
     Index i is the i-th whole story, `rows[i]` its number in the file, which names it. `left_out`
     tells by that number what is wrong with the others: they have too few or too many captions, or
-    `inspect` has found that they cannot be read. (The originals' VIST file lacks a caption wherever
-    two pictures of a story share one.)
+    `datasets.check` has found that they cannot be read. (The originals' VIST file lacks a caption
+    wherever two pictures of a story share one.)
 
     `validate_story_file` explains broken files; this class only refuses what it cannot read.
     """
@@ -316,7 +316,7 @@ def remedy(path: Path) -> str:
     """What to do about a story that cannot be read."""
     return (
         "build the file again, or have such stories left out with "
-        f"python -m datasets.inspect {path} --leave_out"
+        f"python -m datasets.check {path} --leave_out"
     )
 
 

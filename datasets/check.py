@@ -56,7 +56,7 @@ class Findings:
     unreadable: dict[tuple[str, int], str] = field(default_factory=dict)  # (split, row) -> problem
 
 
-def inspect_story_file(
+def check_story_file(
     path: str | os.PathLike, count_tokens: Callable[[str], int], quick: bool = False
 ) -> Findings:
     """Go through all splits and text keys of a story file.
@@ -202,9 +202,9 @@ def _sizes(sizes: Counter[tuple[int, int]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.inspect",
+        prog="python -m datasets.check",
         description=__doc__,
-        epilog="example: python -m datasets.inspect data/pororo.h5 --max_length 85 --sheet x.png",
+        epilog="example: python -m datasets.check data/pororo.h5 --max_length 85 --sheet x.png",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", help="story file (HDF5)")
@@ -225,7 +225,7 @@ def main() -> None:
         parser.error("--stories and --max_length must be 1 or more")
     try:
         count_tokens, unit = token_counter(args.tokenizer)
-        found = inspect_story_file(args.file, count_tokens, args.quick)
+        found = check_story_file(args.file, count_tokens, args.quick)
         print(summary(found, unit, args.max_length))
         if args.leave_out and found.unreadable:
             rows = {split: [] for split, _ in found.unreadable}

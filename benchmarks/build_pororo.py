@@ -82,7 +82,7 @@ def watch_workers(peaks: list[float], done: threading.Event) -> None:
 def build_and_read(raw: Path, target: Path, processes: int) -> dict[str, float]:
     """Seconds and megabytes; run in a process of its own, whose peak nothing else has raised."""
     from data_script.pororo_hdf5 import build_pororo_file
-    from datasets.inspect import inspect_story_file
+    from datasets.check import check_story_file
 
     peaks, done = [0.0], threading.Event()
     watcher = threading.Thread(target=watch_workers, args=(peaks, done))
@@ -94,7 +94,7 @@ def build_and_read(raw: Path, target: Path, processes: int) -> dict[str, float]:
         done.set()
     built = time.perf_counter()
     main = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
-    found = inspect_story_file(target, lambda text: len(text.split()))
+    found = check_story_file(target, lambda text: len(text.split()))
     assert not found.problems and found.sizes.total() == 5 * report.kept.total()
     return {
         "stories": report.kept.total(),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from datasets.pictures import frames_in_strip
 from datasets.story_hdf5 import SPLITS, StoryFile
 
 CELL, GAP, LINE = 160, 8, 14  # pixels
@@ -76,7 +77,6 @@ def _row(columns: dict[str, StoryFile], number: int) -> Image.Image:
 
 def _cell(rgb: np.ndarray) -> Image.Image:
     height, width = rgb.shape[:2]
-    if height > width and height % width == 0:
-        middle = height // width // 2
-        rgb = rgb[middle * width : (middle + 1) * width]
+    if frames := frames_in_strip(height, width):
+        rgb = rgb[frames // 2 * width :][:width]
     return ImageOps.pad(Image.fromarray(rgb), (CELL, CELL), color="lightgrey")

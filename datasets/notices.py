@@ -19,7 +19,7 @@ def warn_of_left_out(files: Sequence[StoryFile]) -> None:
         path = files[0].path
         warnings.warn(
             f"{path}: {' and '.join(damaged)} are damaged and left out; "
-            f"python -m datasets.inspect {path} lists them",
+            f"python -m datasets.check {path} lists them",
             stacklevel=2,
         )
 

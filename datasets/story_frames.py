@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.pictures import decode_frame, picture_size
+from datasets.pictures import decode_frame, frames_in_strip, picture_size
 from datasets.specs import StorySpec
 from datasets.story_hdf5 import StoryFile
 
@@ -74,12 +74,13 @@ class StoryFrames:
         data = self._kept((index, k), self.stories.encoded, index, k)
         with self.stories.naming(index, k):
             height, width = picture_size(data)
-        if height % width:
+        frames = frames_in_strip(height, width)
+        if not frames:
             raise ValueError(
                 f"{self.stories.path}: image{k} of {self.stories.name(index)} is {width}x{height}, "
                 f"not a column of square frames; set dataset to what the file was built from"
             )
-        n = int(random.integers(height // width))
+        n = int(random.integers(frames))
         with self.stories.naming(index, k):
             return decode_frame(data, n)
 

@@ -22,7 +22,6 @@ import h5py
 import numpy as np
 
 from datasets.pictures import decode_picture, encode_picture, is_png, picture_size
-from datasets.stored_bytes import StoredBytes
 
 SPLITS = ("train", "val", "test")
 CHUNK = 256  # rows of 16-byte references that lie together on disk
@@ -184,8 +183,8 @@ class StoryFile:
 
     Index i is the i-th whole story, `rows[i]` its number in the file, which names it. `left_out`
     tells by that number what is wrong with the others: they have too few or too many captions, or
-    `inspect` has found that they cannot be read. (The originals' VIST file lacks a caption wherever
-    two pictures of a story share one.)
+    `datasets.check` has found that they cannot be read. (The originals' VIST file lacks a caption
+    wherever two pictures of a story share one.)
 
     `validate_story_file` explains broken files; this class only refuses what it cannot read.
     """
@@ -194,7 +193,7 @@ class StoryFile:
         self.path = Path(path)
         self.split = split
         self.text_key = text_key
-        self._handle: tuple[int, dict[str, h5py.Dataset | StoredBytes]] | None = None
+        self._handle: tuple[int, dict[str, h5py.Dataset]] | None = None
         with _open(self.path) as file:
             columns = _columns(file, self.path, split, (text_key,))
             self.left_out = _left_out(columns, (text_key,))
@@ -260,12 +259,10 @@ class StoryFile:
     def _read(self, key: str, index: int) -> bytes | np.ndarray:
         return self._column(key)[self.rows[index]]
 
-    def _column(self, key: str) -> h5py.Dataset | StoredBytes:
+    def _column(self, key: str) -> h5py.Dataset:
         if self._handle is None or self._handle[0] != os.getpid():
             group = _open(self.path)[self.split]
-            columns = {key: group[key] for key in self._keys}
-            quick = {key: StoredBytes(columns[key]) for key in columns if key.startswith("image")}
-            self._handle = (os.getpid(), columns | quick)
+            self._handle = (os.getpid(), {key: group[key] for key in self._keys})
         return self._handle[1][key]
 
     def _broken(self, index: int, what: str) -> ValueError:
@@ -318,7 +315,7 @@ def remedy(path: Path) -> str:
     """What to do about a story that cannot be read."""
     return (
         "build the file again, or have such stories left out with "
-        f"python -m datasets.inspect {path} --leave_out"
+        f"python -m datasets.check {path} --leave_out"
     )
 
 

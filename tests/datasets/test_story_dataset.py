@@ -404,7 +404,7 @@ def test_damaged_stories_are_left_out_and_said_once(tmp_path):
     (message,) = (str(w.message) for w in warned)
     assert "s.h5: 1 of 5 stories of 'train' (story 1: 2 captions in 'text' for 3 pic" in message
     assert "and 1 of 5 stories of 'val' (story 4: 4 captions" in message
-    assert f"left out; python -m datasets.inspect {path} lists them" in message
+    assert f"left out; python -m datasets.check {path} lists them" in message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         module(path, **how).setup("predict")  # the test split is whole

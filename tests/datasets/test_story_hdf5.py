@@ -356,7 +356,7 @@ def test_reading_a_broken_story_names_it(tmp_path):
     file = StoryFile(path, "val")
     with pytest.raises(
         ValueError,
-        match="bad.h5: story 0 of 'val' is broken .image0: .*again, or .*inspect .* --leave_out",
+        match="bad.h5: story 0 of 'val' is broken .image0: .*again, or .*check .* --leave_out",
     ):
         file.picture(0, 0)
     with StoryWriter(path, 1) as writer:

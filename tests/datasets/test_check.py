@@ -1,4 +1,4 @@
-"""The inspector: what it counts, what it finds, what it draws."""
+"""The check of a story file: what it counts, what it finds, what it draws."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import inspect
+from datasets import check
+from datasets.check import check_story_file, summary, token_counter
 from datasets.contact_sheet import CELL, GAP, draw_contact_sheet
 from datasets.damage import leave_out
-from datasets.inspect import inspect_story_file, summary, token_counter
 from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def story_file(path: Path, strip: bool = False, keys=("text",), counts=(3, 2, 1)
 
 
 def test_counts(tmp_path):
-    found = inspect_story_file(story_file(tmp_path / "s.h5", keys=("sis", "dii")), words)
+    found = check_story_file(story_file(tmp_path / "s.h5", keys=("sis", "dii")), words)
     assert found.problems == [] and found.keys == ["dii", "sis"] and found.frames == 2
     assert found.sizes == {(8, 8): 12}
     train = found.captions["train", "dii"]
@@ -58,12 +58,12 @@ def test_counts(tmp_path):
 
 
 def test_columns_of_frames_are_recognised(tmp_path):
-    found = inspect_story_file(story_file(tmp_path / "s.h5", strip=True), words)
+    found = check_story_file(story_file(tmp_path / "s.h5", strip=True), words)
     assert found.sizes == {(24, 8): 6, (16, 8): 6}
     assert summary(found, "words", None).endswith("columns of 2 to 3 square frames")
 
 
-def test_files_of_the_originals_are_inspected(tmp_path):
+def test_files_of_the_originals_are_checked(tmp_path):
     with h5py.File(tmp_path / "o.h5", "w") as file:
         for split in SPLITS:
             for k in range(5):
@@ -74,7 +74,7 @@ def test_files_of_the_originals_are_inspected(tmp_path):
                     column[i] = np.frombuffer(data.getvalue(), np.uint8)
             text = file.create_dataset(f"{split}/text", (2,), h5py.string_dtype("utf-8"))
             text[:] = ["a|b|c|d|é"] * 2
-    found = inspect_story_file(tmp_path / "o.h5", words)
+    found = check_story_file(tmp_path / "o.h5", words)
     assert found.problems == [] and found.frames == 5 and found.sizes == {(8, 4): 30}
 
 
@@ -117,7 +117,7 @@ PROBLEMS = {
         edited(lambda f: f.pop("val/image1")),
         ["'val' has 1 pictures a story, other"],
     ),
-    "fewer pictures": (shorter("train/image1", 2), ["index 2 is out of bounds"]),
+    "fewer pictures": (shorter("train/image1", 2), ["story 2 of 'train' cannot be read ("]),
     "fewer texts": (shorter("train/text", 2), ["lengths in 'train' differ"]),
     "no story": (
         edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),
@@ -133,7 +133,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("make, messages", PROBLEMS.values(), ids=PROBLEMS)
 def test_problems_are_all_listed(tmp_path, make, messages):
     make(tmp_path / "bad.h5")
-    found = inspect_story_file(tmp_path / "bad.h5", words)
+    found = check_story_file(tmp_path / "bad.h5", words)
     assert len(found.problems) == len(messages), found.problems
     for problem, message in zip(found.problems, messages, strict=True):
         assert message in problem and "bad.h5" in problem
@@ -142,10 +142,10 @@ def test_problems_are_all_listed(tmp_path, make, messages):
 
 def test_quick_looks_at_first_pictures_only(tmp_path):
     edited(cut_picture)(tmp_path / "bad.h5")
-    assert inspect_story_file(tmp_path / "bad.h5", words, quick=True).problems == []
+    assert check_story_file(tmp_path / "bad.h5", words, quick=True).problems == []
     with h5py.File(tmp_path / "bad.h5", "a") as file:
         file["train/image0"][0] = file["train/image1"][2]
-    (problem,) = inspect_story_file(tmp_path / "bad.h5", words, quick=True).problems
+    (problem,) = check_story_file(tmp_path / "bad.h5", words, quick=True).problems
     assert "story 0 of 'train': the picture cannot be decoded" in problem
 
 
@@ -167,7 +167,7 @@ UNREADABLE = {
 def test_files_that_cannot_be_opened(tmp_path, make, message):
     make(tmp_path / "bad.h5")
     with pytest.raises((FileNotFoundError, ValueError), match=f"bad.h5 {message}"):
-        inspect_story_file(tmp_path / "bad.h5", words)
+        check_story_file(tmp_path / "bad.h5", words)
 
 
 def test_a_listing_has_an_end(tmp_path):
@@ -175,7 +175,7 @@ def test_a_listing_has_an_end(tmp_path):
     with h5py.File(path, "a") as file:
         for i in range(50):
             file["train/text"][i] = "one"
-    lines = summary(inspect_story_file(path, words), "words", None).splitlines()
+    lines = summary(check_story_file(path, words), "words", None).splitlines()
     assert "50 left out:" in lines and lines[-1] == "… and 30 more"
 
 
@@ -184,7 +184,7 @@ def test_stories_that_are_left_out_are_counted_and_no_problem(tmp_path):
     with h5py.File(path, "a") as file:
         file["train/dii"][1] = "only one"
         file["train/image1"][1] = file["train/image1"][1][:60]  # a story that `sis` has whole
-    found = inspect_story_file(path, words)
+    found = check_story_file(path, words)
     assert [found.captions["train", key].stories for key in ("dii", "sis")] == [2, 3]
     (problem,) = found.problems
     assert "story 1 of 'train' is broken (image1" in problem
@@ -273,10 +273,10 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path):
 
 
 def run(monkeypatch, *arguments: object) -> int | str:
-    monkeypatch.setattr(sys, "argv", ["inspect", *map(str, arguments)])
-    monkeypatch.setattr(inspect, "token_counter", lambda folder: (words, "words"))
+    monkeypatch.setattr(sys, "argv", ["check", *map(str, arguments)])
+    monkeypatch.setattr(check, "token_counter", lambda folder: (words, "words"))
     with pytest.raises(SystemExit) as caught:
-        inspect.main()
+        check.main()
     return caught.value.code
 
 
@@ -297,7 +297,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 
 def test_it_imports_neither_models_nor_evaluation():
     code = (
-        "import sys, datasets.inspect; "
+        "import sys, datasets.check; "
         "print(*{m.split('.')[0] for m in sys.modules} & {'models', 'evaluation', 'torch'})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

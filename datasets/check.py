@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.damage import READING, decode_stories, leave_out, problem
+from datasets.pictures import frames_in_strip
 from datasets.story_hdf5 import SPLITS, StoryFile, validate_story_file
 
 LISTED = 20  # problems that are printed, and stories that are left out
@@ -55,7 +56,7 @@ class Findings:
     unreadable: dict[tuple[str, int], str] = field(default_factory=dict)  # (split, row) -> problem
 
 
-def inspect_story_file(
+def check_story_file(
     path: str | os.PathLike, count_tokens: Callable[[str], int], quick: bool = False
 ) -> Findings:
     """Go through all splits and text keys of a story file.
@@ -193,18 +194,17 @@ def _listed(what: list[str], title: str) -> list[str]:
 def _sizes(sizes: Counter[tuple[int, int]]) -> str:
     (height, width), most = sizes.most_common(1)[0]
     text = f"{sizes.total()} pictures decode, {len(sizes)} sizes, most often {width}x{height}"
-    strips = all(h % w == 0 for h, w in sizes) and any(h > w for h, w in sizes)
-    if not strips:
+    frames = [frames_in_strip(*size) for size in sizes]
+    if min(frames) < 1 or max(frames) < 2:
         return f"{text} ({most})"
-    frames = [h // w for h, w in sizes]
     return f"{text} ({most}): columns of {min(frames)} to {max(frames)} square frames"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m datasets.inspect",
+        prog="python -m datasets.check",
         description=__doc__,
-        epilog="example: python -m datasets.inspect data/pororo.h5 --max_length 85 --sheet x.png",
+        epilog="example: python -m datasets.check data/pororo.h5 --max_length 85 --sheet x.png",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", help="story file (HDF5)")
@@ -225,7 +225,7 @@ def main() -> None:
         parser.error("--stories and --max_length must be 1 or more")
     try:
         count_tokens, unit = token_counter(args.tokenizer)
-        found = inspect_story_file(args.file, count_tokens, args.quick)
+        found = check_story_file(args.file, count_tokens, args.quick)
         print(summary(found, unit, args.max_length))
         if args.leave_out and found.unreadable:
             rows = {split: [] for split, _ in found.unreadable}

@@ -62,10 +62,10 @@ def test_warm_up_counts_epochs_in_optimiser_steps(shrunk, trained, monkeypatch):
 
 
 def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained):
-    parts = main.build_parts(shrunk())
+    parts = building.build_parts(shrunk())
 
     def warmup(*words):
-        return main.build_model(shrunk("max_epochs=4", *words), parts, 10).warmup_steps
+        return train.build_model(shrunk("max_epochs=4", *words), parts, 10).warmup_steps
 
     assert warmup("warmup_epochs=0.5") == 5
     assert warmup("warmup_epochs=0.5", "warmup_steps=3") == 3

@@ -177,7 +177,17 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line.partition("#")[0])[2:] for line in found]
 
 
-@pytest.mark.parametrize("document", ["README.md", "data_script/README.md", "docs/data.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "data_script/README.md",
+        "docs/causal_story.md",
+        "docs/data.md",
+        "docs/usage.md",
+        "presets/README.md",
+    ],
+)
 def test_commands_of_the_documents_are_understood(document, tmp_path, monkeypatch):
     """All keys exist and go together; the files they name are not looked for."""
     monkeypatch.setattr("config._check_files", lambda config: None)

@@ -43,7 +43,7 @@ METHODS = {  # GPUs, a story each, are accumulated on one
     "causal-story": {
         "freeze_clip": True, "freeze_blip": True, "freeze_resnet": True, "warmup_epochs": 1,
         "warmup_steps": None, "gradient_clip_val": None, "accumulate_grad_batches": 1,
-        "causal_story.spatial_window": 64,  # of 8x8 positions: the figure's mask, without a window
+        "causal_story.spatial_window": "all",
         "causal_story.adapter_width": 64, "causal_story.blocks": ["mid"],
         "sd15.diffusion_model": SD15,
     },

@@ -52,7 +52,7 @@ VARIANTS = {
     "+ adapter": ADAPTER,
     "+ spatial + history weights": [*SPATIAL, *WEIGHTS],
 }
-FASTER = "init_lr=2e-3"  # the few numbers that an adapter or LoRA has bear more; 8e-4 otherwise
+FASTER = "init_lr=2e-3"  # for the few parameters of an adapter or LoRA; 8e-4 otherwise
 TUNES = {
     "tune: all": [],
     "tune: adapter": ["tune=adapter", *ADAPTER, FASTER],

@@ -43,7 +43,7 @@ METHODS = {  # GPUs, a story each, are accumulated on one
     "causal-story": {
         "freeze_clip": True, "freeze_blip": True, "freeze_resnet": True, "warmup_epochs": 1,
         "warmup_steps": None, "gradient_clip_val": None, "accumulate_grad_batches": 1,
-        "causal_story.spatial_window": 64,  # of 8x8 positions: the figure's mask, without a window
+        "causal_story.spatial_window": "all",
         "causal_story.adapter_width": 64, "causal_story.blocks": ["mid"],
         "sd15.diffusion_model": SD15,
     },
@@ -178,7 +178,17 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line.partition("#")[0])[2:] for line in found]
 
 
-@pytest.mark.parametrize("document", ["README.md", "data_script/README.md", "docs/data.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "data_script/README.md",
+        "docs/causal_story.md",
+        "docs/data.md",
+        "docs/usage.md",
+        "presets/README.md",
+    ],
+)
 def test_commands_of_the_documents_are_understood(document, tmp_path, monkeypatch):
     """All keys exist and go together; the files they name are not looked for."""
     monkeypatch.setattr("config._check_files", lambda config: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from unittest.mock import patch
@@ -47,7 +48,7 @@ class Replay:
     frames: list[Tensor] = field(default_factory=list)  # uint8 (B, 3, H, W) as we decode them
     history: list[Tensor] = field(default_factory=list)  # what BLIP made of null, given and drawn
     calls: list[dict] = field(default_factory=list)  # the U-Net's inputs and outputs
-    given: Tensor | None = None
+    given: Iterator[Tensor] = iter(())  # what BLIP sees of given frames
 
     @torch.no_grad()
     def run(self, targets: int | None = None) -> Replay:
@@ -67,7 +68,9 @@ class Replay:
         noise, conditioner = iter(self.noise), self.parts.conditioner
         encode = conditioner.encode_history
         size = self.parts.image_size
-        self.given = torch.zeros(len(ids), 3, size, size, dtype=torch.uint8) if given else None
+        frames = torch.zeros(len(ids), 3, size, size, dtype=torch.uint8) if given else None
+        # Of given frames, which come first, the recording has what BLIP sees, and no more.
+        self.given = iter(batch["history_images"][:, 0] if given else ())
         with ExitStack() as stack:
             stack.enter_context(
                 patch.object(pipeline_module, "randn_tensor", lambda *_, **__: next(noise))
@@ -80,15 +83,15 @@ class Replay:
             stack.callback(hook.remove)
             pipeline(
                 [["-"] * count] * len(ids),
-                self.given,
+                frames,
                 num_inference_steps=self.steps,
                 guidance_scale=6.0,
             )
         return self
 
     def _transform(self, frames: Tensor) -> Tensor:
-        if frames is self.given:  # of which the recording has what BLIP sees, and no more
-            return self.batch["history_images"][:, 0]
+        if (given := next(self.given, None)) is not None:
+            return given[None]
         images = self.parts.history_transform(frames)
         if self.noise.dtype == torch.float32:
             return images

@@ -6,8 +6,8 @@ import re
 from dataclasses import fields
 
 import pytest
+from known_keys import known_keys
 
-from configuration.rules import RULES
 from evaluation.__main__ import main as evaluation_main
 from evaluation.options import Options
 from models.checkpoints.export_upstream import main as export
@@ -28,15 +28,6 @@ PROBLEMS = [
     (["metrics=[clip]", "evaluation.cache=FILE"], "evaluation.cache=FILE"),
 ]  # fmt: skip
 OPTIONS = {field.name for field in fields(Options)}
-
-
-def known_keys(rules: dict, prefix: str = "") -> set[str]:
-    """The dotted names of all keys."""
-    names = set()
-    for key, rule in rules.items():
-        inner = known_keys(rule, f"{prefix}{key}.") if isinstance(rule, dict) else set()
-        names |= {prefix + key} | inner
-    return names
 
 
 def named(message: str) -> set[str]:
@@ -60,7 +51,7 @@ def test_main_names_keys_of_its_configuration(sampled, text_file, words, says):
         sampled(*words)
     message = str(caught.value)
     assert says in message.replace(str(text_file), "FILE")
-    assert named(message) and named(message) <= known_keys(RULES)
+    assert named(message) and named(message) <= known_keys()
 
 
 @pytest.mark.parametrize("words, says", PROBLEMS)

@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> None:
 def run_with_hydra(words: Sequence[str]) -> None:
     """Hydra's own switches: sweeps, completion, what the configuration comes to."""
     program, files = sys.argv[0], [word for word in words if word.startswith("config=")]
-    words = [word for word in words if not word.startswith("config=")]
+    words = [word.lstrip("+") for word in words if not word.startswith("config=")]
     try:
         base = OmegaConf.merge(read_file(), *lay_over(file_words(files)))
         swept = _swept(words)

@@ -46,7 +46,8 @@ def load_config(overrides: Sequence[str] = (), file: Path = FILE) -> DictConfig:
     Raises:
         ConfigError: an unknown key, an impossible value, a missing file, a bad combination.
     """
-    words = [word for word in overrides if not word.startswith("config=")]
+    # Hydra's marks of keys that are new: there are none here.
+    words = [word.lstrip("+") for word in overrides if not word.startswith("config=")]
     parse_words(words)
     shipped, layers = read_file(file), lay_over(file_words(overrides))
     config = _compose([shipped, *layers], words)
@@ -158,8 +159,8 @@ def parse_words(words: Sequence[str], sweep: bool = False) -> list[Override]:
     for word in words:
         if "=" not in word:
             raise ConfigError(f"{word!r} is not of the form key=value, such as mode=sample")
-    ours = [word for word in words if not word.lstrip("+").startswith("hydra.")]
-    keys = [word.partition("=")[0].lstrip("+") for word in ours]
+    ours = [word for word in words if not word.startswith("hydra.")]
+    keys = [word.partition("=")[0] for word in ours]
     _refuse_unknown([found for key in keys if (found := unknown_key(key.split("."), RULES))])
     parsed = []
     for key, word in zip(keys, ours, strict=True):

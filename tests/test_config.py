@@ -142,7 +142,6 @@ UNKNOWN = [  # word, the key named, the remedy
     ("+cartoon.stories.more=5", "'cartoon.stories.more'", "see config.yaml for all keys"),
     ("seed.low=1", "'seed.low'", "see config.yaml for all keys"),
     ("cartoon.stories.train.x=1", "'cartoon.stories.train.x'", "see config.yaml for all keys"),
-    ("hydra.run.dir=x", "'hydra'", "see config.yaml for all keys"),
     ("backbone/tiny=x", "'backbone/tiny'", "did you mean backbone?"),
 ]
 

@@ -24,7 +24,7 @@ def edited(tmp_path):
     def load(old, new, *overrides):
         assert SHIPPED.count(old) == 1
         (tmp_path / "config.yaml").write_text(SHIPPED.replace(old, new), encoding="utf-8")
-        return load_config(overrides, tmp_path)
+        return load_config(overrides, tmp_path / "config.yaml")
 
     return load
 
@@ -325,10 +325,10 @@ def test_fid_needs_real_pictures(tmp_path):
 
 
 def test_a_logger_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("config.find_spec", lambda name: None)
+    monkeypatch.setattr("configuration.checks.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install wandb, or set logger=tensorboard$"):
         load_config(["logger=wandb"])
-    monkeypatch.setattr("config.find_spec", lambda name: object())
+    monkeypatch.setattr("configuration.checks.find_spec", lambda name: object())
     assert load_config(["logger=wandb"]).logger == "wandb"
 
 
@@ -442,9 +442,9 @@ def test_edits_count_and_the_command_line_comes_after_them(edited):
 def test_a_file_that_is_no_configuration(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be read|is not a key|is missing"):
-        load_config([], tmp_path)
+        load_config([], tmp_path / "config.yaml")
 
 
 def test_no_file_at_all(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_config([], tmp_path)
+        load_config([], tmp_path / "config.yaml")

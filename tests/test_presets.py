@@ -122,6 +122,12 @@ def test_what_a_preset_says_to_expect(name):
         assert PUBLISHED[column][1][system] == fid
 
 
+@pytest.mark.parametrize("gigabytes", [40, 24, 12])
+def test_what_fits_leaves_room_on_the_card(gigabytes):
+    counted = float(re.search(r"# Memory: ([\d.]+) GiB", text_of(f"fits-{gigabytes}gb"))[1])
+    assert counted + 2 < gigabytes * 1e9 / 2**30  # the GPU's own, fragments, workspaces
+
+
 def test_config_yaml_says_which_defaults_are_the_cartoon_worlds():
     header = (ROOT / "config.yaml").read_text(encoding="utf-8").split("\nmode:")[0]
     listed = header[header.index("in every preset:") :].replace("#", " ")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import raw_sets
 import torch
-from evaluation.inception import fid_inception
-from evaluation.weights import INCEPTION
 from PIL import Image
 
 import main
 from data_script import pororo_hdf5
+from evaluation.networks.inception import fid_inception
+from evaluation.networks.weights import INCEPTION
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = "config=presets/tiny.yaml"

@@ -56,6 +56,19 @@ def test_a_predicted_batch_is_written_story_by_story(tmp_path):
     check_whole(tmp_path, [0, 1])
 
 
+def test_real_frames_of_different_sizes_are_brought_to_the_drawn_ones(tmp_path):
+    large = np.repeat(np.repeat(pictures(10), 3, 1), 3, 2)  # (2, 12, 18, 3)
+    references = [[large[0], pictures(11)[1]], list(large)]
+    batch = {"story_id": ["s0", "s1"], "captions": [["a", "b"]] * 2, "labels": None,
+             "frames": references}  # fmt: skip
+    first, second = write(tmp_path, batch)
+    shown = [read_picture(tmp_path / name) for name in first["reference_frames"]]
+    assert shown[0].shape == (4, 6, 3) and np.array_equal(shown[1], pictures(11)[1])
+    assert np.abs(shown[0].astype(int) - pictures(10)[0]).mean() < 30  # noise: 85
+    shown = [read_picture(tmp_path / name) for name in second["reference_frames"]]
+    assert np.array_equal(np.stack(shown), large)  # alike: left as they are
+
+
 def test_history_weights_are_written_with_their_story(tmp_path):
     batch = {"story_id": ["s0", "s1"], "captions": [["a", "b"]] * 2, "labels": None}
     weights = torch.tensor([[[0, 0], [1, 0]], [[0, 0], [0.123456, 0]]])

@@ -9,14 +9,26 @@ from PIL import Image
 
 from evaluation.samples import SampledStory
 
-VOCABULARY = {"characters": ["ann", "bob"], "places": ["sea", "hill"], "clothes": ["red", "blue"],
-              "actions": ["sit", "run"]}
+VOCABULARY = {
+    "characters": ["ann", "bob"],
+    "places": ["sea", "hill"],
+    "clothes": ["red", "blue"],
+    "actions": ["sit", "run"],
+}
 
 
 def label(place, clothes, action="sit", **flags):
     """A frame label; `clothes` is {character: colour} and gives the cast."""
-    return {"place": place, "cast": list(clothes), "clothes": clothes, "action": action,
-            "pronoun_only": False, "place_named": False, "held_out": False, **flags}
+    return {
+        "place": place,
+        "cast": list(clothes),
+        "clothes": clothes,
+        "action": action,
+        "pronoun_only": False,
+        "place_named": False,
+        "held_out": False,
+        **flags,
+    }
 
 
 def story(labels, story_id="s0", given=0):
@@ -25,8 +37,9 @@ def story(labels, story_id="s0", given=0):
     return SampledStory(story_id, ["A caption."] * len(labels), names, given=given, labels=labels)
 
 
-def write_samples(folder, colours=((200, 30, 30), (30, 30, 200)), stories=2, references=True,
-                  size=128, **changes):
+def write_samples(
+    folder, colours=((200, 30, 30), (30, 30, 200)), stories=2, references=True, size=128, **changes
+):
     """Stories whose drawn frame k is plain `colours[k]` (references grey); returns the entries."""
     entries = []
     for number in range(stories):
@@ -39,10 +52,20 @@ def write_samples(folder, colours=((200, 30, 30), (30, 30, 200)), stories=2, ref
             if references:
                 grey.append(f"{name}/reference_{k:04d}.png")
                 Image.new("RGB", (size, size), (120, 120, 120)).save(folder / grey[-1])
-        entries.append({"story_id": name, "captions": [f"Frame {k}." for k in range(len(frames))],
-                        "frames": frames, "reference_frames": grey, "given": 0, "seed": 5,
-                        "checkpoint": "sha256:abcdef0123456789", "sampler": {"steps": 12},
-                        "labels": None, **changes})
+        entries.append(
+            {
+                "story_id": name,
+                "captions": [f"Frame {k}." for k in range(len(frames))],
+                "frames": frames,
+                "reference_frames": grey,
+                "given": 0,
+                "seed": 5,
+                "checkpoint": "sha256:abcdef0123456789",
+                "sampler": {"steps": 12},
+                "labels": None,
+                **changes,
+            }
+        )
     write_manifest(folder, entries)
     return entries
 
@@ -63,10 +86,10 @@ def toy_frames(count, seed):
         clothes = {name: str(random.choice(list(shirts))) for name in there}
         place, action = str(random.choice(list(skies))), str(random.choice(["sit", "run"]))
         frame[:] = skies[place]
-        frame[112 if action == "sit" else 96:] = 20
+        frame[112 if action == "sit" else 96 :] = 20
         for name, colour in clothes.items():
             left = 16 if name == "ann" else 72
-            frame[40:90, left:left + 40] = shirts[colour]
-            frame[10:40, left + 10:left + 30] = (250, 200, 170) if name == "ann" else (90, 60, 40)
+            frame[40:90, left : left + 40] = shirts[colour]
+            frame[10:40, left + 10 : left + 30] = (250, 200, 170) if name == "ann" else (90, 60, 40)
         labels.append(label(place, clothes, action))
     return frames, labels

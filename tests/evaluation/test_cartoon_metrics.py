@@ -29,15 +29,21 @@ def score(stories, readings, draws=1000, seed=0):
 
 def example():
     """Two stories. Repeated shirts: a1 ann; a2 ann, bob; b1 bob: four in all."""
-    a = story([
-        label("sea", {"ann": "red"}, place_named=True),
-        label("sea", {"ann": "red", "bob": "blue"}, "run"),
-        label("hill", {"bob": "blue", "ann": "red"}, pronoun_only=True, held_out=True),
-    ], "a")
-    b = story([
-        label("hill", {"bob": "red"}, place_named=True),
-        label("hill", {"bob": "red"}, "run", pronoun_only=True),
-    ], "b")
+    a = story(
+        [
+            label("sea", {"ann": "red"}, place_named=True),
+            label("sea", {"ann": "red", "bob": "blue"}, "run"),
+            label("hill", {"bob": "blue", "ann": "red"}, pronoun_only=True, held_out=True),
+        ],
+        "a",
+    )
+    b = story(
+        [
+            label("hill", {"bob": "red"}, place_named=True),
+            label("hill", {"bob": "red"}, "run", pronoun_only=True),
+        ],
+        "b",
+    )
     return [a, b]
 
 
@@ -114,8 +120,12 @@ def test_bootstrap_interval_against_resampling_story_by_story():
     random, values = np.random.default_rng(9), []
     for _ in range(2000):
         chosen = random.integers(0, len(stories), len(stories))
-        right = [read[i][k]["place"] == stories[i].labels[k]["place"] for i in chosen
-                 for k in range(len(read[i])) if not stories[i].labels[k]["place_named"]]
+        right = [
+            read[i][k]["place"] == stories[i].labels[k]["place"]
+            for i in chosen
+            for k in range(len(read[i]))
+            if not stories[i].labels[k]["place_named"]
+        ]
         values.append(np.mean(right))
     assert found == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist(), abs=0.01)
 
@@ -125,9 +135,16 @@ def test_chance_agrees_with_guessing_at_random():
     drawn = [one for each in stories for one in each.labels]
     random, rounds = np.random.default_rng(1), 3000
     sums = {metric: 0.0 for metric in METRICS}
-    counted = {"place_accuracy": 3, "place_named_accuracy": 2, "frame_accuracy": 5,
-               "pronoun_accuracy": 2, "action_accuracy": 5, "clothes_accuracy": 4, "all_right": 5,
-               "held_out_frame_accuracy": 1}
+    counted = {
+        "place_accuracy": 3,
+        "place_named_accuracy": 2,
+        "frame_accuracy": 5,
+        "pronoun_accuracy": 2,
+        "action_accuracy": 5,
+        "clothes_accuracy": 4,
+        "all_right": 5,
+        "held_out_frame_accuracy": 1,
+    }
     both = sizes = 0
     for _ in range(rounds):
         for each in stories:

@@ -54,7 +54,8 @@ def test_error_is_the_share_of_wrong_readings(judge):
     labels[3]["clothes"][name] = "green"
     worn = sum(len(label["clothes"]) for label in labels)
     assert judge.error(frames, labels) == pytest.approx(
-        {"place": 0.2, "cast": 0, "clothes": 1 / worn, "action": 0.1})
+        {"place": 0.2, "cast": 0, "clothes": 1 / worn, "action": 0.1}
+    )
 
 
 def test_saved_judge_reads_the_same(judge, tmp_path):
@@ -70,19 +71,35 @@ def test_saved_judge_reads_the_same(judge, tmp_path):
 def test_same_seed_same_judge_and_the_global_random_state_is_left_alone():
     frames, labels = toy_frames(30, seed=2)
     state = torch.get_rng_state()
-    one, two, other = (train_judge(frames, labels, VOCABULARY, seed, False, steps=3, batch_size=8)
-                       for seed in (4, 4, 5))
+    one, two, other = (
+        train_judge(frames, labels, VOCABULARY, seed, False, steps=3, batch_size=8)
+        for seed in (4, 4, 5)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     weights = [next(judge.network.parameters()) for judge in (one, two, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_learns_frames_of_the_cartoon_world():
-    scenes = [Scene(place, ((name, shirt),), action) for place, name, shirt, action in zip(
-        LABEL_VOCABULARY["places"], LABEL_VOCABULARY["characters"], LABEL_VOCABULARY["clothes"],
-        ["stand", "wave", "jump", "sleep", "stand"], strict=False)]
-    labels = [{"place": scene.place, "cast": [scene.cast[0][0]], "clothes": dict(scene.cast),
-               "action": scene.action} for scene in scenes]
+    scenes = [
+        Scene(place, ((name, shirt),), action)
+        for place, name, shirt, action in zip(
+            LABEL_VOCABULARY["places"],
+            LABEL_VOCABULARY["characters"],
+            LABEL_VOCABULARY["clothes"],
+            ["stand", "wave", "jump", "sleep", "stand"],
+            strict=False,
+        )
+    ]
+    labels = [
+        {
+            "place": scene.place,
+            "cast": [scene.cast[0][0]],
+            "clothes": dict(scene.cast),
+            "action": scene.action,
+        }
+        for scene in scenes
+    ]
     frames = np.stack([render(scene) for scene in scenes])
     judge = train_judge(frames, labels, LABEL_VOCABULARY, 0, False, steps=40, batch_size=10)
     assert judge.error(frames, labels) == {"place": 0, "cast": 0, "clothes": 0, "action": 0}

@@ -55,19 +55,22 @@ def test_manifest_line_that_is_not_json_is_named(tmp_path):
         read_samples(tmp_path)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"frames": ["gone.png", "story0/0001.png"]}, "'gone.png', which is not in"),
-    ({"frames": ["../secret.png", "story0/0001.png"]}, "outside the samples folder"),
-    ({"frames": ["/etc/passwd", "story0/0001.png"]}, "outside the samples folder"),
-    ({"captions": ["only one"]}, "2 frames but 1 captions"),
-    ({"captions": [1, 2]}, r"'captions' is \[1, 2\]"),
-    ({"reference_frames": ["story0/reference_0000.png"]}, "2 frames but 1 reference_frames"),
-    ({"labels": [{}, {}, {}]}, "2 frames but 3 labels"),
-    ({"story_id": None}, "'story_id' is None"),
-    ({"frames": None}, "'frames' is None"),
-    ({"given": 3}, "'given' is 3"),
-    ({"given": "1"}, "'given' is '1'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"frames": ["gone.png", "story0/0001.png"]}, "'gone.png', which is not in"),
+        ({"frames": ["../secret.png", "story0/0001.png"]}, "outside the samples folder"),
+        ({"frames": ["/etc/passwd", "story0/0001.png"]}, "outside the samples folder"),
+        ({"captions": ["only one"]}, "2 frames but 1 captions"),
+        ({"captions": [1, 2]}, r"'captions' is \[1, 2\]"),
+        ({"reference_frames": ["story0/reference_0000.png"]}, "2 frames but 1 reference_frames"),
+        ({"labels": [{}, {}, {}]}, "2 frames but 3 labels"),
+        ({"story_id": None}, "'story_id' is None"),
+        ({"frames": None}, "'frames' is None"),
+        ({"given": 3}, "'given' is 3"),
+        ({"given": "1"}, "'given' is '1'"),
+    ],
+)
 def test_bad_entry_is_one_clear_error(tmp_path, change, message):
     entry = write_samples(tmp_path, stories=1)[0]
     write_manifest(tmp_path, [{**entry, **change}])

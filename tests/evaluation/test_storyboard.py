@@ -50,8 +50,12 @@ def test_the_picture_stays_of_a_sane_width(tmp_path):
 
 def test_words_change_the_picture_and_foreign_letters_are_drawn(tmp_path):
     pictures = []
-    for words in ("Short.", "A caption so long that it must be wrapped, " * 3, "Où ça ?",
-                  "x" * 300):
+    for words in (
+        "Short.",
+        "A caption so long that it must be wrapped, " * 3,
+        "Où ça ?",
+        "x" * 300,
+    ):
         write_samples(tmp_path, stories=1, captions=[words, words])
         pictures.append(Image.open(draw_storyboard(tmp_path, tmp_path / "board.png")).copy())
     assert pictures[1].height > pictures[0].height and pictures[3].height > pictures[0].height
@@ -99,8 +103,9 @@ def test_what_cannot_be_shown_is_said(tmp_path):
 def test_html_is_escaped_and_loads_nothing(tmp_path):
     evil = '<script>alert("1")</script> & "quotes"'
     write_samples(tmp_path, stories=3, captions=[evil, "Fine."], sampler={"name": "<b>"}, given=1)
-    page = write_storyboard_html(tmp_path, tmp_path / "board.html", title="<i>T</i>",
-                                 notes={"drawn": {"story0": "<u>"}}).read_text("utf-8")
+    page = write_storyboard_html(
+        tmp_path, tmp_path / "board.html", title="<i>T</i>", notes={"drawn": {"story0": "<u>"}}
+    ).read_text("utf-8")
     assert not re.search(r"<(script|b|i|u)>", page)
     assert evil not in page and unescape(page).count(evil) == 3 * 3  # two rows' pictures, caption
     sources = re.findall(r'src="([^"]*)"', page)

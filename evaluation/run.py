@@ -111,11 +111,11 @@ def _measure(
     from evaluation.metrics.measure import measure, number, shifts
     from evaluation.networks.features import FeatureCache, Features
 
+    features = Features(FeatureCache(options.cache), options.batch_size, options.processes)
     networks = load_networks(metrics, options, folders[0])
     for metric in metrics:
         for samples in folders if metric.check else ():
             load(metric.check)(samples, networks[metric.network])
-    features = Features(FeatureCache(options.cache), options.batch_size, options.processes)
     first, draws = materials[0], story_weights(len(materials[0].stories), options.draws)
     variants = {"real": first.real(), "shuffled": first.shuffled()}
     counts, readings, guess = {}, None, {}

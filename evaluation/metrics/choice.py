@@ -22,8 +22,12 @@ __all__ = ["check_material", "choose", "load_networks", "preflight"]
 def preflight(options: Options) -> None:
     """Before stories are drawn: ValueError or FileNotFoundError for metrics and files that later
     could not be used."""
+    from evaluation.networks.features import FeatureCache
+
     check(options)
-    load_networks(choose(options, None), options, None)
+    metrics = choose(options, None)
+    FeatureCache(options.cache)
+    load_networks(metrics, options, None)
 
 
 def choose(options: Options, samples: Samples | None) -> list[Metric]:

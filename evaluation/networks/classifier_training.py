@@ -27,7 +27,6 @@ from evaluation.samples import Samples, places_of, read_samples
 
 __all__ = ["LabelledFrames", "train"]
 
-
 UNKNOWN = -100  # a background that PyTorch's cross-entropy leaves out
 
 
@@ -82,6 +81,11 @@ def train(options: Training) -> dict[str, float] | None:
     training, test = (LabelledFrames(samples, part, side) for part in (False, True))
     if len(training) < 2:
         raise ValueError(f"{options.data} has {len(training)} frames to train on: give more")
+    if training.places and all(len(places_of(label)) != 1 for _, label in training.frames):
+        raise ValueError(
+            f"{options.data} has no frame with one known background: give some, or take places out "
+            "of label_vocabulary.json"
+        )
     torch.manual_seed(options.seed)
     network = build_inception(len(training.characters) + len(training.places), side >= SIDE)
     if options.init:

@@ -14,12 +14,21 @@ from torchvision.models.inception import Inception3, InceptionOutputs
 
 from evaluation.classifier import Training
 from evaluation.command_line import parse
+from evaluation.metrics.classified import (
+    background_accuracy,
+    character_f1,
+    check_backgrounds,
+    check_labels,
+    frame_accuracy,
+)
+from evaluation.metrics.material import Material
 from evaluation.networks import classifier_training
 from evaluation.networks.classifier import build_inception, classifier_network, prepare
 from evaluation.networks.classifier_training import train
+from evaluation.networks.features import Network
 from evaluation.options import Options
 from evaluation.run import evaluate
-from evaluation.samples import Samples
+from evaluation.samples import Samples, read_samples
 
 
 class Small(nn.Module):
@@ -125,6 +134,32 @@ def test_at_299_pixels_the_field_prepares_and_the_auxiliary_head_counts(tmp_path
     assert weights == (1, 0.4) and [one.shape for one in logits] == [(2, 4), (2, 4)]
 
 
+def test_only_what_labels_tell_is_counted(tmp_path):
+    """Of several backgrounds any is right; frames without one, or without a cast, do not count."""
+    labels = [
+        {"cast": ["ann"], "place": "sea"},
+        {"cast": ["ann", "bob"], "place": ["sea", "hill"]},
+        {"cast": [], "place": []},
+        {"place": "hill"},
+    ]
+    write_samples(tmp_path, [(0, 0, 0)] * 4, stories=1, labels=labels)
+    samples = read_samples(tmp_path)
+    material = Material.of("s", samples.stories)
+    logits = np.array([[1, -1, 0, 1], [1, 1, 0, 1], [1, -1, 1, 0], [1, 1, 0, 1]])
+    network = Network("c", "c", "", {"logits": None}, vocabulary=VOCABULARY)
+    found = {
+        count: count(material, network, lambda items, encoder: logits)[0].tolist()
+        for count in (background_accuracy, frame_accuracy, character_f1)
+    }
+    assert found[background_accuracy] == [[0, 1], [1, 1], [0, 0], [1, 1]]
+    assert found[frame_accuracy] == [[1, 1], [1, 1], [0, 1], [0, 0]]
+    assert found[character_f1] == [[2, 2], [4, 4], [0, 1], [0, 0]]
+    check_backgrounds(samples, network)
+    write_samples(tmp_path, [(0, 0, 0)] * 4, stories=1, labels=[{"place": "sea"}] * 4)
+    with pytest.raises(ValueError, match="has no labels that say the characters"):
+        check_labels(read_samples(tmp_path), network)
+
+
 def test_what_cannot_be_trained_is_said(tmp_path, small):
     data = write_labelled(tmp_path / "data", frames=4)
 
@@ -138,7 +173,7 @@ def test_what_cannot_be_trained_is_said(tmp_path, small):
     write_labelled(data, frames=4, labels=[{"cast": ["eve"], "place": "sea"}])
     refused("'story0' has label 'eve', which is not in label_vocabulary.json")
     write_labelled(data, frames=4, labels=[{"cast": ["ann"]}])
-    refused("has label 'no place'")
+    refused("no frame with one known background")
     write_labelled(data, frames=1)
     refused("1 frames to train on")
     assert not (tmp_path / "c").exists()

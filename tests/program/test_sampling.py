@@ -182,13 +182,13 @@ def noted(order, add):
     return adding
 
 
-def test_what_was_drawn_is_measured(sampled, tmp_path, monkeypatch):
+def test_what_was_drawn_is_measured(sampled, tmp_path):
     """By a judge of random weights, whose readings are worked out here once more."""
-    monkeypatch.chdir(tmp_path)  # the cache of features goes to outputs/
     torch.manual_seed(0)
     judge = Judge(JudgeNetwork(LABEL_VOCABULARY), LABEL_VOCABULARY)
-    judge.save(tmp_path / "judge.safetensors")
-    words = ("metrics=[cartoon]", f"evaluation.judge={tmp_path / 'judge.safetensors'}")
+    judge.save(tmp_path / "judge")
+    files = (f"{name}={tmp_path / name}" for name in ("judge", "cache"))
+    words = ("metrics=[cartoon]", *(f"evaluation.{file}" for file in files))
     folder, entries = sampled(*words, "task=continuation")
     found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert (found["stories"], found["frames"], len(found["metrics"])) == (2, 8, 9)
@@ -205,7 +205,8 @@ def test_what_was_drawn_is_measured(sampled, tmp_path, monkeypatch):
 @pytest.mark.parametrize("words, missing", [
     (["calculate_fid=true", "evaluation.inception_weights=nowhere.pth"], "nowhere.pth"),
     (["metrics=[cartoon]", "evaluation.judge=no.safetensors"], "no.safetensors"),
-    (["metrics=[character_f1]"], "character_f1 needs .*classifier"),
+    (["metrics=[character_f1]"], "character_f1 needs evaluation.classifier=FILE"),
+    (["metrics=[clip_i]", "evaluation.cache=."], "evaluation.cache=. is no feature cache"),
     (["metrics=[fidd]"], "'fidd' is not known"),
 ])  # fmt: skip
 def test_what_cannot_be_measured_is_said_before_drawing(sampled, tmp_path, words, missing):

@@ -160,7 +160,7 @@ def test_the_autoencoders_class_is_the_one_its_config_names(base, tmp_path):
 @pytest.mark.parametrize("key", ["diffusion_model", "blip_model"])
 @pytest.mark.parametrize("source", ["/no/such/folder", "nobody/nothing"])
 def test_a_model_that_is_nowhere_is_named(base, key, source):
-    with pytest.raises(FileNotFoundError, match=f"^{key}: '{source}'.*set {key}") as error:
+    with pytest.raises(FileNotFoundError, match=f"^{key}: '{source}'.*give its folder") as error:
         load(base, **{key: source})
     assert "\n" not in str(error.value)
 
@@ -183,7 +183,7 @@ def test_an_incomplete_folder_is_named(base, file, key, tmp_path):
     shutil.copytree(base[0], folder)
     path = folder / file
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(FileNotFoundError, match=f"^{key}: .*set {key}") as error:
+    with pytest.raises(FileNotFoundError, match=f"^{key}: .*give its folder") as error:
         load((folder,))
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 

@@ -16,9 +16,11 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.training_step import training_step
-from building import build_data, build_model, build_parts, open_stories
+from building import build_parts, open_stories, sampler_arguments
 from configuration import load_config
+from models.pipeline import StoryPipeline
 from models.training.story_model import StoryModel
+from train import build_data, build_model
 
 __all__ = ["print_cost"]
 
@@ -44,7 +46,7 @@ def _works(
     variants: dict[str, list[str]], overrides: list[str]
 ) -> tuple[dict[str, Callable], dict[str, Callable], int]:
     """For every variant a training step and the drawing of a batch, and the batch's size."""
-    batch, steps, drawings = None, {}, {}
+    batch, prompts, steps, drawings = None, [], {}, {}
     for name, words in variants.items():
         config = load_config([*overrides, *words])
         pl.seed_everything(config.seed)
@@ -53,11 +55,12 @@ def _works(
             data = build_data(config, parts, open_stories(config, "train").path)
             data.setup("fit")
             batch = next(iter(data.train_dataloader()))
+            prompts = data.prompts("train", config.batch_size)
         model = build_model(config, parts, 1).train()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, config.init_lr, fused=True)
         steps[name] = _step(model, batch, optimizer, config)
-        drawings[name] = _draw(model, batch)
+        drawings[name] = _draw(model, prompts, config)
     return steps, drawings, config.batch_size
 
 
@@ -80,11 +83,13 @@ def _step(model: StoryModel, batch: dict, optimizer, config) -> Callable[[], Non
     return work
 
 
-def _draw(model: StoryModel, batch: dict) -> Callable[[], None]:
+def _draw(model: StoryModel, prompts: list, config) -> Callable[[], None]:
+    pipeline = StoryPipeline.from_components(model.parts, config.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+
     def work() -> None:
         model.eval()
-        with torch.no_grad():
-            model.predict_step(batch, 0)
+        pipeline.draw(prompts, **sampler_arguments(config))
 
     return work
 

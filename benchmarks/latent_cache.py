@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from trainers import build_trainer
 
-from building import build_data, build_model, build_parts, open_stories
+from building import build_parts, open_stories
 from configuration import load_config
 from datasets.story_dataset import StoryDataset, collate
 from models.training.latent_cache import LatentCache
 from models.training.story_model import StoryModel
+from train import build_data, build_model, build_trainer
 
 WARM_UP = 2  # steps of each way that are not counted
 

@@ -120,7 +120,7 @@ def test_raw_to_batch_is_exact(built, name, task, given):
         assert len(batch["story_id"]) == len(stories[split])
         for b, (story_id, pictures, texts) in enumerate(stories[split]):
             captions = texts[spec.text_key]
-            assert batch["story_id"][b] == story_id and batch["captions"][b] == captions
+            assert batch["story_id"][b] == story_id and data.stories.captions(b) == captions
             read = ["".join(chr(i) for i in row if i) for row in batch["caption_ids"][b].tolist()]
             assert read == captions[given:]
             for k, rgb in enumerate(pictures):

@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from datasets.data_module import StoryDataModule
+from datasets.notices import long_captions
 from datasets.specs import SPECS, StorySpec
 from datasets.story_dataset import StoryDataset, collate, to_target
 from datasets.story_hdf5 import SPLITS, StoryWriter
+from datasets.story_prompts import read_prompts
+from models.story_batch import StoryBatch
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 RNG = np.random.default_rng(1)
@@ -114,7 +117,6 @@ def test_batch(squares, task, given, cache_frames):
         for k in range(K):
             mean = stories[story][k].mean((0, 1))
             np.testing.assert_allclose(batch["history_images"][b, k, :, 0, 0], mean, rtol=1e-5)
-    assert batch["captions"][0] == ["one", "two words 2", "in  all three"]
     assert batch["history_ids"][0].tolist() == [
         [3, 103, 4, 0, 0, 0],
         [3, 103, 105, 101, 4, 0],
@@ -122,9 +124,8 @@ def test_batch(squares, task, given, cache_frames):
     ]
     assert batch["caption_ids"][0, -1].tolist() == [1, 102, 103, 105, 2, 0]
     assert batch["caption_mask"][0, -1].tolist() == [True] * 5 + [False]
-    assert batch["story_id"] == ["val2", "val0"] and batch["index"] == [2, 0]
-    assert batch["labels"] == [[{"n": 0}, {"n": 1}, {"n": 2}]] * 2
-    assert "frames" not in batch
+    assert batch["story_id"] == ["val2", "val0"]
+    assert batch.keys() <= StoryBatch.__annotations__.keys()  # nothing that is not written down
 
 
 @pytest.mark.parametrize("length", [4, 5])
@@ -139,7 +140,8 @@ def test_over_long_captions_are_cut_and_keep_the_end_token(squares, length):
         assert len(whole) == 5
         assert item[f"{ids}_ids"][2].tolist() == [*whole[: length - 1], end]
         assert item[f"{ids}_mask"][2].all() and not item[f"{ids}_mask"][0].all()
-    assert ("in  all three" in data.long_captions()) == (length == 4)
+    told = data.stories.all_captions()
+    assert ("in  all three" in long_captions(told, (clip, bert), length)) == (length == 4)
 
 
 def test_over_long_captions_are_reported_once(squares):
@@ -147,12 +149,12 @@ def test_over_long_captions_are_reported_once(squares):
     with pytest.warns(UserWarning) as warned:
         data.setup("fit")
     (message,) = (str(w.message) for w in warned)
-    assert "s.h5: 16 captions of train and val have more than 4 tokens and lose" in message
-    assert "such as 'in  all three'; raise cartoon.max_length" in message
+    assert "s.h5: 16 captions have more than 4 tokens and lose" in message
+    assert "such as 'in  all three'; shorten them, or train with a larger cartoon.max" in message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         next(iter(data.train_dataloader()))  # nothing more of it
-        module(squares[0], max_length=5).setup("predict")
+        module(squares[0], max_length=5).setup("fit")
 
 
 def test_targets_are_resized_and_frames_of_the_right_size_left_alone():
@@ -165,13 +167,17 @@ def test_targets_are_resized_and_frames_of_the_right_size_left_alone():
     assert squashed.shape == (1, 3, 4, 4) and (squashed[0, 0, 0].diff() > 0.2).all()
 
 
-def test_no_labels_and_raw_frames(tmp_path):
-    stories = [[noise(8, 8) for _ in range(K)] for _ in range(2)]
-    data = dataset(build(tmp_path / "s.h5", stories), raw_frames=True)
-    batch = collate([data[0], data[1]])
-    assert batch["labels"] is None
-    for frames, story in zip(batch["frames"], stories, strict=True):
-        np.testing.assert_array_equal(frames, np.stack(story))
+@pytest.mark.parametrize("labels", [None, [{"n": k} for k in range(K)]])
+def test_prompts_hold_what_sampling_starts_from(tmp_path, labels):
+    stories = [[noise(8, 8) for _ in range(K)] for _ in range(3)]
+    data = dataset(build(tmp_path / "s.h5", stories, labels=labels))
+    prompts = list(read_prompts(data.frames, [2, 0]))
+    assert [prompt.story_id for prompt in prompts] == ["val2", "val0"]
+    assert prompts[0].captions == ["one", "two words 2", "in  all three"]
+    assert [prompt.labels for prompt in prompts] == [labels] * 2
+    for prompt, story in zip(prompts, (stories[2], stories[0]), strict=True):
+        np.testing.assert_array_equal(np.stack(prompt.reference_frames), np.stack(story))
+        np.testing.assert_array_equal(prompt.first_frame, story[0])
 
 
 def chosen(data: StoryDataset, index: int) -> list[int]:
@@ -202,11 +208,13 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
     wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
     tall = wide.transpose(1, 0, 2).copy()
     path = build(tmp_path / "s.h5", [[wide, tall, noise(16, 16)]], key="dii")
-    item = dataset(path, "val", "vistdii", raw_frames=True, independent_crops=True)[0]
+    data = dataset(path, "val", "vistdii", independent_crops=True)
+    item, (prompt,) = data[0], read_prompts(data.frames, [0])
     np.testing.assert_array_equal(uint8(item["target_images"][0])[0, :, 0], np.arange(8, 16))
     np.testing.assert_array_equal(uint8(item["target_images"][1])[:, 0, 0], np.arange(8, 16))
-    assert [frame.shape for frame in item["frames"]] == [(8, 8, 3), (8, 8, 3), (16, 16, 3)]
-    np.testing.assert_array_equal(item["frames"][0], wide[:, 8:16])
+    shapes = [frame.shape for frame in prompt.reference_frames]
+    assert shapes == [(8, 8, 3), (8, 8, 3), (16, 16, 3)]
+    np.testing.assert_array_equal(prompt.first_frame, wide[:, 8:16])
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -266,7 +274,7 @@ def test_latents_of_pictures_with_random_views_are_refused(tmp_path, spec, split
     path = build(tmp_path / "s.h5", [[noise(8, 8), noise(*size)]])
     message = f"s.h5: image1 of story 0 of '{split}' is {shown}, of which a random part .*cannot be"
     with pytest.raises(ValueError, match=message):
-        dataset(path, split, spec).refuse_random_views()
+        dataset(path, split, spec).frames.refuse_random_views()
 
 
 @pytest.mark.parametrize(
@@ -274,7 +282,7 @@ def test_latents_of_pictures_with_random_views_are_refused(tmp_path, spec, split
     [("pororo", "train", (8, 8)), ("folder", "val", (8, 9)), ("cartoon", "train", (8, 9))],
 )
 def test_latents_of_pictures_with_one_view_are_not(tmp_path, spec, split, size):
-    dataset(build(tmp_path / "s.h5", [[noise(*size)]]), split, spec).refuse_random_views()
+    dataset(build(tmp_path / "s.h5", [[noise(*size)]]), split, spec).frames.refuse_random_views()
 
 
 class Store:
@@ -307,7 +315,6 @@ def test_the_data_module_has_latents_made_before_training_and_uses_them(squares)
     np.testing.assert_array_equal(uint8(batch["latents_mean"][1, 0]), stories[1][1])
     states = batch["picture_states"][1, 0, :, 0, 0]
     np.testing.assert_allclose(states, stories[1][0].mean((0, 1)), rtol=1e-5)
-    assert "target_images" in next(iter(data.test_dataloader()))
 
 
 BAD = {
@@ -339,7 +346,7 @@ def module(path: Path, **change) -> StoryDataModule:
 
 
 def order(loader) -> list[list[int]]:
-    return [batch["index"] for batch in loader]
+    return [[int(name[-1]) for name in batch["story_id"]] for batch in loader]
 
 
 def test_loaders(tmp_path):
@@ -354,14 +361,13 @@ def test_loaders(tmp_path):
     assert first != second
     again = module(path, seed=3, spec=SPECS["pororo"]).train_dataloader()
     assert order(again) == first != order(module(path, seed=4).train_dataloader())
-    assert order(data.val_dataloader()) == order(data.test_dataloader()) == [[0, 1], [2, 3], [4]]
+    assert order(data.val_dataloader()) == [[0, 1], [2, 3], [4]]
     assert order(module(path, batch_size=8).train_dataloader())[0].__len__() == 5  # nothing dropped
     two = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": 1}, global_rank=1)
     shared = module(path, batch_size=4)
     shared.trainer = two
     assert [len(b) for b in order(shared.train_dataloader())] == [3]  # nor when it is shared
-    predict = next(iter(module(path, predict_split="val").predict_dataloader()))
-    assert predict["story_id"] == ["val0", "val1"] and len(predict["frames"]) == 2
+    assert [prompt.story_id for prompt in data.prompts("val", 2)] == ["val0", "val1"]
 
 
 def test_views_are_an_epochs_own_whatever_worker_makes_them(tmp_path):
@@ -373,13 +379,13 @@ def test_views_are_an_epochs_own_whatever_worker_makes_them(tmp_path):
         epochs = []
         for epoch in range(2):
             loader.sampler.set_epoch(epoch)
-            pictures = ((b["index"][0], b["history_images"][0, 0, 0, 0, 0]) for b in loader)
+            pictures = ((b["story_id"][0], b["history_images"][0, 0, 0, 0, 0]) for b in loader)
             epochs.append([(index, value.item()) for index, value in pictures])
         return epochs
 
     first = drawn()
     assert len({value for _, value in first[0]}) > 5
-    assert sorted(index for index, _ in first[1]) == list(range(16))
+    assert {name for name, _ in first[1]} == {f"train{i}" for i in range(16)}
     assert sum(a != b for a, b in zip(*map(sorted, first), strict=True)) > 10
     assert drawn(num_workers=2) == first != drawn(seed=6)
 
@@ -388,8 +394,9 @@ def test_empty_splits(tmp_path):
     path = build(tmp_path / "s.h5", [[noise(8, 8)] * K], splits=("train",))
     data = module(path)
     assert data.val_dataloader() == []
-    with pytest.raises(ValueError, match="s.h5: split 'test' has no story: build it with some"):
-        data.predict_dataloader()
+    empty = module(build(tmp_path / "t.h5", [[noise(8, 8)] * K], splits=("val",)))
+    with pytest.raises(ValueError, match="t.h5: split 'train' has no story: build it with some"):
+        empty.train_dataloader()
 
 
 def test_damaged_stories_are_left_out_and_said_once(tmp_path):
@@ -407,7 +414,6 @@ def test_damaged_stories_are_left_out_and_said_once(tmp_path):
     assert f"left out; python -m datasets.check {path} lists them" in message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        module(path, **how).setup("predict")  # the test split is whole
         data = module(path, batch_size=1, **how)
         names = [batch["story_id"][0] for batch in data.train_dataloader()]
         assert sorted(names) == ["train0", "train2", "train3", "train4"]

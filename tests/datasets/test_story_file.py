@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from datasets.story_file import read_story_file
+from datasets.story_prompts import StoryPrompt
 
 CAPTIONS = ["Pip is in the meadow.", "He waves.", "He falls asleep."]
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -55,8 +56,7 @@ def read(path, continuation=False, longest=6):
 def test_one_story_takes_its_id_from_the_file(write, name):
     content = {"captions": CAPTIONS}
     path = write(json.dumps(content, indent="\t") if "JSON" in name else content, name)
-    expected = {"story_id": "mine", "captions": CAPTIONS, "frames": [], "labels": None}
-    assert read(path) == [expected]
+    assert read(path) == [StoryPrompt("mine", CAPTIONS)]
 
 
 def test_the_form_of_the_docstring_reads(write, picture):
@@ -66,8 +66,8 @@ def test_the_form_of_the_docstring_reads(write, picture):
         "first_frame: pip.png        # only for continuation\n"
     )
     (story,) = read(path, continuation=True)
-    assert story["captions"] == CAPTIONS
-    assert story["frames"][0].shape == (4, 6, 3)
+    assert story.captions == CAPTIONS
+    assert story.first_frame.shape == (4, 6, 3)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -75,29 +75,29 @@ def test_the_form_of_the_docstring_reads(write, picture):
 def test_several_stories_with_and_without_ids(write, wrapped, name):
     entries = [{"captions": CAPTIONS, "story_id": "pip"}, {"captions": CAPTIONS[:2]}]
     stories = read(write({"stories": entries} if wrapped else entries, name))
-    assert [story["story_id"] for story in stories] == ["pip", "two-002"]
-    assert [len(story["captions"]) for story in stories] == [3, 2]
+    assert [story.story_id for story in stories] == ["pip", "two-002"]
+    assert [len(story.captions) for story in stories] == [3, 2]
 
 
 def test_ids_may_be_numbers_and_null_means_none(write):
     entries = [{"captions": CAPTIONS, "story_id": 7}, {"captions": CAPTIONS, "story_id": None}]
-    assert [story["story_id"] for story in read(write(entries))] == ["7", "mine-002"]
+    assert [story.story_id for story in read(write(entries))] == ["7", "mine-002"]
 
 
 def test_captions_lose_line_breaks_and_keep_other_alphabets(write):
     path = write({"captions": ["Pip\n  geht   über\tdie Brücke. ", "他挥手。"]})
-    assert read(path)[0]["captions"] == ["Pip geht über die Brücke.", "他挥手。"]
+    assert read(path)[0].captions == ["Pip geht über die Brücke.", "他挥手。"]
 
 
 @pytest.mark.parametrize("name", ["mine.yaml", "mine.json"])
 def test_the_mark_some_editors_put_first_is_no_text(write, name):
     path = write(b"\xef\xbb\xbf" + json.dumps({"captions": CAPTIONS}).encode(), name)
-    assert read(path)[0]["captions"] == CAPTIONS
+    assert read(path)[0].captions == CAPTIONS
 
 
 def test_json_is_read_by_its_own_rules(write):
     path = write('{"captions": ["A \\ud83d\\ude00 face\\/smile."]}', "mine.json")
-    assert read(path)[0]["captions"] == ["A 😀 face/smile."]
+    assert read(path)[0].captions == ["A 😀 face/smile."]
 
 
 def test_first_frame_is_relative_to_the_file_not_to_the_working_folder(
@@ -108,7 +108,7 @@ def test_first_frame_is_relative_to_the_file_not_to_the_working_folder(
     picture("pictures/pip.png")
     path = write({"captions": CAPTIONS, "first_frame": "pictures/pip.png"})
     monkeypatch.chdir(tmp_path / "elsewhere")
-    (frame,) = read(path, continuation=True)[0]["frames"]
+    frame = read(path, continuation=True)[0].first_frame
     assert frame.dtype == np.uint8 and frame.flags.writeable
     assert tuple(frame[0, 0]) == RED and tuple(frame[0, -1]) == BLUE
 
@@ -116,14 +116,14 @@ def test_first_frame_is_relative_to_the_file_not_to_the_working_folder(
 def test_first_frame_may_be_absolute(write, picture, tmp_path):
     picture("pip.png")
     path = write({"captions": CAPTIONS, "first_frame": str(tmp_path / "pip.png")})
-    assert read(path, continuation=True)[0]["frames"][0].shape == (4, 6, 3)
+    assert read(path, continuation=True)[0].first_frame.shape == (4, 6, 3)
 
 
 def test_first_frame_is_turned_as_the_camera_was(write, picture):
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: to be turned clockwise by 90 degrees
     path = write({"captions": CAPTIONS, "first_frame": picture("turned.png", exif=exif)})
-    frame = read(path, continuation=True)[0]["frames"][0]
+    frame = read(path, continuation=True)[0].first_frame
     assert frame.shape == (6, 4, 3)
     assert tuple(frame[0, 0]) == RED and tuple(frame[-1, 0]) == BLUE
 
@@ -135,7 +135,7 @@ def test_palette_pictures_become_rgb_over_white(write, tmp_path, transparent):
     palette.putpixel((2, 0), 0)
     palette.save(tmp_path / "palette.png", **({"transparency": 0} if transparent else {}))
     path = write({"captions": CAPTIONS, "first_frame": "palette.png"})
-    frame = read(path, continuation=True)[0]["frames"][0]
+    frame = read(path, continuation=True)[0].first_frame
     assert tuple(frame[0, 0]) == RED
     assert tuple(frame[0, 2]) == ((255, 255, 255) if transparent else BLUE)
 
@@ -143,7 +143,7 @@ def test_palette_pictures_become_rgb_over_white(write, tmp_path, transparent):
 def test_half_transparent_pictures_lie_on_white(write, tmp_path):
     Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     path = write({"captions": CAPTIONS, "first_frame": "clear.png"})
-    assert (read(path, continuation=True)[0]["frames"][0] == 255).all()
+    assert (read(path, continuation=True)[0].first_frame == 255).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "CMYK"])
@@ -151,7 +151,7 @@ def test_other_kinds_of_picture_become_rgb(write, tmp_path, mode):
     name = "other.jpg" if mode == "CMYK" else "other.png"
     Image.new("RGB", (4, 4), "white").convert(mode).save(tmp_path / name)
     path = write({"captions": CAPTIONS, "first_frame": name})
-    frame = read(path, continuation=True)[0]["frames"][0]
+    frame = read(path, continuation=True)[0].first_frame
     assert frame.shape == (4, 4, 3) and (frame > 250).all()
 
 
@@ -208,7 +208,7 @@ def test_a_file_name_that_cannot_name_a_folder_asks_for_an_id(write):
     path = write(GOOD, "my story (1).yaml")
     with pytest.raises(ValueError, match="give a story_id of plain letters"):
         read(path)
-    assert read(write({**GOOD, "story_id": "pip"}, "b (1).yaml"))[0]["story_id"] == "pip"
+    assert read(write({**GOOD, "story_id": "pip"}, "b (1).yaml"))[0].story_id == "pip"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tiny_parts import S, save_parts, tokenizers
 from transformers import BertTokenizer
 
 from datasets.cartoon.build import tell_stories
+from datasets.notices import long_captions
 from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset
 from datasets.story_hdf5 import StoryWriter
@@ -221,16 +222,13 @@ def test_training_and_sampling_read_captions_alike(parts, tmp_path):
     assert (data[0]["caption_ids"] == mended[0]).all()
 
 
-def test_captions_too_long_are_counted_as_they_are_read(parts, tmp_path):
+def test_captions_too_long_are_counted_as_they_are_read(parts):
     """Entities are one mark each to CLIP, five tokens to BLIP, which alone cuts them."""
     caption = " ".join(["&amp;"] * (S // 2))
-    with StoryWriter(tmp_path / "a.h5", pictures=1) as writer:
-        writer.add("test", [np.zeros((16, 16, 3), np.uint8)], {"text": [caption]})
     clip, blip = parts.clip_tokenizer, parts.blip_tokenizer
-    how = (SPECS["folder"], "visualization", 16, parts.history_transform)
     lengths = {}
     for name, both in {"clip": (clip, clip), "blip": (blip, blip)}.items():
-        lengths[name] = StoryDataset(tmp_path / "a.h5", "test", *how, *both, S).long_captions()
+        lengths[name] = long_captions([caption], both, S)
     assert lengths == {"clip": {}, "blip": {caption: 1}}
 
 

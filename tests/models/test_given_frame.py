@@ -13,10 +13,11 @@ from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset, collate
 from datasets.story_file import read_story_file
 from datasets.story_hdf5 import SPLITS, StoryWriter
-from models.training.story_model import StoryModel
+from datasets.story_prompts import read_prompts
+from models.pipeline import StoryPipeline
 
 CAPTIONS = ["Luna sits.", "Pip waves."]
-WAYS = {"task": "continuation", "num_inference_steps": 1, "guidance_scale": 1.0, "seed": 0}
+WAYS = {"num_inference_steps": 1, "guidance_scale": 1.0}
 # Height and width of the first pictures of two stories, neither BLIP's size nor the drawn ones'.
 SIZES = {"strip": [(40 * 5, 40), (33 * 3, 33)], "squash": [(40, 40), (50, 30)],
          "shorter_side": [(40, 61), (57, 33)]}  # fmt: skip
@@ -27,17 +28,19 @@ def parts():
     return build_parts(EPSILON)
 
 
-def what_blip_sees(parts, batch) -> torch.Tensor:
+def what_blip_sees(parts, prompts) -> torch.Tensor:
     """The pictures (B, 3, h, w) that sampling's first history block is made of."""
     seen = []
     hook = parts.conditioner.vision_encoder.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["pixel_values"]), with_kwargs=True
     )
-    frames = StoryModel(parts, sampling={"scheduler": "ddim", **WAYS}).predict_step(batch, 0).frames
+    pipeline = StoryPipeline.from_components(parts)
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline.draw(prompts, seed=0, continuation=True, **WAYS).frames
     hook.remove()
     assert frames.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE)  # the shown one is brought to this size
     null, given = seen
-    assert len(null) == 1 and len(given) == len(batch["story_id"])
+    assert len(null) == 1 and len(given) == len(prompts)
     return given
 
 
@@ -53,11 +56,12 @@ def test_sampling_sees_what_training_does(tmp_path, parts, name, split):
                 writer.add(part, pictures, {spec.text_key: CAPTIONS}, f"{part}{i}")
     data = StoryDataset(
         tmp_path / "s.h5", split, spec, "continuation", IMAGE_SIZE, parts.history_transform,
-        parts.clip_tokenizer, parts.blip_tokenizer, parts.max_length, raw_frames=True,
+        parts.clip_tokenizer, parts.blip_tokenizer, parts.max_length,
     )  # fmt: skip
     batch = collate([data[0], data[1]])
-    assert batch["frames"][0][0].shape != batch["frames"][1][0].shape
-    given = what_blip_sees(parts, batch)
+    prompts = list(read_prompts(data.frames, [0, 1]))
+    assert prompts[0].first_frame.shape != prompts[1].first_frame.shape
+    given = what_blip_sees(parts, prompts)
     assert torch.equal(given, batch["history_images"][:, 0])
 
 
@@ -67,8 +71,8 @@ def test_an_own_picture_of_any_size_is_resized_once(tmp_path, parts):
     (tmp_path / "mine.yaml").write_text(
         "captions: [Luna sits., Pip waves.]\nfirst_frame: first.png"
     )
-    batch = collate(read_story_file(tmp_path / "mine.yaml", continuation=True, longest=5))
-    given = what_blip_sees(parts, batch)
+    prompts = read_story_file(tmp_path / "mine.yaml", continuation=True, longest=5)
+    given = what_blip_sees(parts, prompts)
     picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].double() / 255
     once = F.resize(picture, [BLIP_SIZE, BLIP_SIZE], antialias=True)
     expected = (once - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)

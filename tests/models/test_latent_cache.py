@@ -66,7 +66,7 @@ def test_a_training_step_with_the_cache_is_the_step_without(story_file, task, gi
     vision = (parts.conditioner.vision_encoder, parts.history_transform) if states else None
     batch = story_batch(parts, STORIES, FRAMES, task)
     latents = prepared(parts.vae, story_file, vision=vision).split("train")
-    kept = [latents[i] for i in batch["index"]]
+    kept = [latents[i] for i in range(len(batch["story_id"]))]
     replaced = {"target_images", "history_images"} if states else {"target_images"}
     cached = {k: v for k, v in batch.items() if k not in replaced}
     for key in kept[0]:

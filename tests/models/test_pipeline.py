@@ -13,13 +13,11 @@ from tiny_parts import (
     ContextRecorder,
     build_parts,
     random_frames,
-    story_batch,
 )
 from torch import nn
 
-from models.pipeline import StoryPipeline
+from models.pipeline import StoryPipeline, story_generator
 from models.schedulers import SCHEDULERS, sampling_scheduler, training_schedule
-from models.training.story_model import StoryModel, story_generator
 
 CAPTIONS = [["Luna sits.", "She waves at the sea."], ["Pip runs.", "He waves."]]
 
@@ -150,12 +148,15 @@ def test_guidance_of_one_is_the_conditional_half():
 
 
 def predict(parts, captions, ids, seed=3, task="visualization", **how):
-    sampling = {
-        "scheduler": "ddim", "task": task, "seed": seed, "num_inference_steps": 2,
-        "guidance_scale": 2.0, **how,
-    }  # fmt: skip
-    batch = story_batch(parts, captions, random_frames(len(ids), len(captions[0]), 16))
-    return StoryModel(parts, sampling=sampling).predict_step({**batch, "story_id": ids}, 0).frames
+    frames = random_frames(len(ids), len(captions[0]), 16)
+    prompts = [
+        SimpleNamespace(story_id=name, captions=told, first_frame=shown[0].permute(1, 2, 0).numpy())
+        for name, told, shown in zip(ids, captions, frames, strict=True)
+    ]
+    pipeline = StoryPipeline.from_components(parts)
+    continuation = task == "continuation"
+    how = {"num_inference_steps": 2, "guidance_scale": 2.0, **how}
+    return pipeline.draw(prompts, seed=seed, continuation=continuation, **how).frames
 
 
 def test_one_seed_draws_one_story_in_any_batch():

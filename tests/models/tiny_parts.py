@@ -223,11 +223,7 @@ def story_batch(parts: Components, captions, frames: Tensor, task: str = "visual
         "history_images": images,
         "history_ids": history_ids,
         "history_mask": history_mask,
-        "captions": [list(story) for story in captions],
         "story_id": [f"story{i}" for i in range(len(captions))],
-        "index": list(range(len(captions))),
-        "labels": None,
-        "frames": list(frames.permute(0, 1, 3, 4, 2).numpy()),
     }
 
 

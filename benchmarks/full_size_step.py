@@ -22,8 +22,8 @@ from transformers.utils import logging
 from benchmarks.memory_plan import read_config
 from benchmarks.random_parts import SIZES, random_batch, random_parts
 from benchmarks.training_step import training_step
-from building import build_model
 from models.training.optimizer import build_optimizer
+from train import build_model
 
 DEFAULTS = ("frames_per_micro_batch=1", "gradient_checkpointing=true", "accelerator=cpu")
 

@@ -34,10 +34,11 @@ from benchmarks.gpu_autocast import GpuAutocast
 from benchmarks.random_parts import SIZES, Sizes, random_batch, random_parts
 from benchmarks.storages import KINDS, StorageTracker
 from benchmarks.training_step import PlannedAdam, training_step
-from building import HALF, add_add_ons, build_model
+from building import add_add_ons
 from configuration import load_config
 from configuration.rules import DATASETS
 from models.training.tuning import tuned_names
+from train import HALF, build_model
 
 GIB = 2**30
 EPOCH = 1000  # optimiser steps; they change nothing here, but some warm-ups need many

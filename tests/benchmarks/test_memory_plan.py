@@ -13,8 +13,9 @@ from benchmarks.memory_plan import checkpoint_size, plan, read_config
 from benchmarks.random_parts import SIZES, Sizes, random_batch, random_parts
 from benchmarks.storages import StorageTracker
 from benchmarks.training_step import PlannedAdam, training_step
-from building import add_add_ons, build_model
+from building import add_add_ons
 from models.training.story_model import StoryModel
+from train import build_model
 
 MINUTE = Sizes((32, 32, 32, 32), (8, 8), (32, 1, 2), (32, 1, 2), 32, 16, 8, 100, 100)
 KIB = 1024

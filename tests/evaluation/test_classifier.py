@@ -127,7 +127,7 @@ def test_what_cannot_be_trained_is_said(tmp_path, small):
     write_labelled(data, frames=4, labels=[{"cast": ["eve"], "place": "sea"}])
     refused("'story0' has label 'eve', which is not in label_vocabulary.json")
     write_labelled(data, frames=4, labels=[{"cast": ["ann"]}])
-    refused("has label 'no place'")
+    refused("no frame with one known background")
     write_labelled(data, frames=1)
     refused("1 frames to train on")
     assert not (tmp_path / "c").exists()

@@ -14,6 +14,8 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+
 from configuration import load_config
 from demo.judge import make_judge
 from evaluation.files import replacing
@@ -24,7 +26,7 @@ from evaluation.options import Options
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.run import evaluate
-from evaluation.samples import read_frames, read_samples
+from evaluation.samples import read_picture, read_samples
 from sample import draw_stories
 from train import train
 
@@ -84,8 +86,11 @@ def main() -> None:
 
 def story_notes(folder: Path, judge: Judge) -> dict[str, str]:
     """What the judge counts right, for the storyboards."""
-    stories = read_samples(folder).stories
-    return {one.story_id: story_note(one, judge.read(read_frames([one]))) for one in stories}
+    notes = {}
+    for story in read_samples(folder).stories:
+        readings = judge.read(np.stack([read_picture(path) for path in story.frames]))
+        notes[story.story_id] = story_note(story, readings)
+    return notes
 
 
 def print_table(results: dict[str, dict]) -> None:

@@ -41,5 +41,5 @@ class Options:
     draws: int = option("bootstrap draws of whole stories for the 95 % intervals", 1000)
     frechet_draws: int = option("the same for Fréchet distances, where each takes seconds", 100)
     batch_size: int = option("pictures or captions a network gets at once", 32)
-    processes: int = option("processes that share the networks' work", 1)
+    processes: int = option("processes that read and prepare pictures", 1)
     device: str = option("cpu, cuda, cuda:1, …; auto: the first GPU if there is one", "auto")

@@ -16,7 +16,7 @@ import numpy as np
 from evaluation.command_line import check
 from evaluation.files import replacing
 from evaluation.metrics.bootstrap import interval, story_weights
-from evaluation.metrics.choice import check_material, choose, load_networks
+from evaluation.metrics.choice import choose, load_networks
 from evaluation.metrics.material import Material
 from evaluation.metrics.table import Metric, load
 from evaluation.options import Options
@@ -41,10 +41,8 @@ def evaluate(options: Options) -> dict:
     if options.compare:
         folders = _paired(*folders, warnings)
     samples = folders[0]
-    metrics = choose(options, samples)
     materials = [Material.of(str(one.folder), one.stories) for one in folders]
-    for material in materials:
-        check_material(metrics, material)
+    metrics = choose(options, materials)
     result = {
         "samples": str(samples.folder),
         "stories": len(samples.stories),
@@ -108,7 +106,7 @@ def _measure(
 ) -> tuple[dict[str, np.ndarray], list[list[dict]] | None]:
     """Fill `result`; {frame metric: counts (S, K, 2)}, and what the judge read if it was asked."""
     # torch takes seconds to import, and pictures alone do not need it
-    from evaluation.metrics.measure import measure, number, shifts
+    from evaluation.metrics.measure import Measurement, number, shifts
     from evaluation.networks.features import FeatureCache, Features
 
     features = Features(FeatureCache(options.cache), options.batch_size, options.processes)
@@ -131,7 +129,8 @@ def _measure(
     for metric in metrics:
         network, moved = networks[metric.network], shifts(metric)
         times = draws[: 1 + options.frechet_draws] if moved else draws
-        values, entry, by_frame = measure(metric, first, network, features, times, variants)
+        measure = Measurement(metric, network, features, times)
+        values, entry, by_frame = measure(first, variants)
         if by_frame is not None:
             counts[metric.name] = by_frame
         if metric.group == "cartoon":
@@ -145,7 +144,7 @@ def _measure(
                 "reads too high; compare it only with values of as many frames"
             )
         if options.compare:
-            second, found, _ = measure(metric, materials[1], network, features, times)
+            second, found, _ = measure(materials[1])
             result["compare"]["metrics"][metric.name] = {
                 "value": found["value"],
                 "interval": found["interval"],

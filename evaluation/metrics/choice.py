@@ -16,7 +16,10 @@ from evaluation.samples import MANIFEST, Samples
 if TYPE_CHECKING:  # torch takes seconds to import
     from evaluation.networks.features import Network
 
-__all__ = ["check_material", "choose", "load_networks", "preflight"]
+__all__ = ["choose", "load_networks", "preflight"]
+
+
+_OPTIONS = {"captions": ": give captions=FILE", "references": ": give reference=DIR"}
 
 
 def preflight(options: Options) -> None:
@@ -25,52 +28,40 @@ def preflight(options: Options) -> None:
     from evaluation.networks.features import FeatureCache
 
     check(options)
-    metrics = choose(options, None)
+    metrics = choose(options)
     FeatureCache(options.cache)
     load_networks(metrics, options, None)
 
 
-def choose(options: Options, samples: Samples | None) -> list[Metric]:
-    """The metrics asked for; `all` is what the given files and the samples allow."""
+def choose(options: Options, materials: Sequence[Material] = ()) -> list[Metric]:
+    """The metrics asked for; `all` is what the given files and all materials allow.
+
+    ValueError when a metric needs what one of them does not have.
+    """
     asked = options.metrics
     if asked is None:
         asked = ["cartoon"] if options.judge else []
-    names = named_metrics(asked)
-    if names != ["all"]:
-        return [METRICS[name] for name in names]
-    lacks = set()
-    if samples:
-        first = samples.stories[0]
+    names, lacks = named_metrics(asked), {}
+    for material in materials:
         has = {
-            "captions": all(all(story.captions) for story in samples.stories),
-            "neighbours": len(first.frames) > 1,
-            "references": bool(first.reference_frames),
-            "labels": bool(first.labels),
+            "captions": material.captions.all(),
+            "neighbours": material.drawn[:, 1:].any(),
+            "references": material.references is not None,
+            "labels": all(story.labels for story in material.stories),
         }
-        lacks = {need for need in NEEDS if not has[need]}
-    return [
-        metric
-        for metric in METRICS.values()
-        if not lacks & set(metric.needs) and (not metric.file or getattr(options, metric.file))
-    ]
-
-
-def check_material(metrics: Sequence[Metric], material: Material) -> None:
-    """ValueError when a metric needs what the samples do not have."""
-    has = {
-        "captions": material.captions.all(),
-        "neighbours": material.drawn[:, 1:].any(),
-        "references": material.references is not None,
-        "labels": all(story.labels for story in material.stories),
-    }
-    gives = {"captions": ": give captions=FILE", "references": ": give reference=DIR"}
-    if Path(material.folder, MANIFEST).is_file():  # which then says all
-        gives = {}
-    for metric in metrics:
-        for need in metric.needs:
-            if not has[need]:
-                what = NEEDS[need] + gives.get(need, "")
-                raise ValueError(f"{metric.name} needs {what}; {material.folder} has none")
+        lacks |= {need: material.folder for need in NEEDS if not has[need]}
+    if names == ["all"]:
+        given = {None, *(file for file in FILES if getattr(options, file))}
+        metrics = (one for one in METRICS.values() if one.file in given)
+        return [metric for metric in metrics if not set(lacks) & set(metric.needs)]
+    for name in names:
+        for need in METRICS[name].needs:
+            if folder := lacks.get(need):
+                option = _OPTIONS.get(need, "")
+                if Path(folder, MANIFEST).is_file():  # which says all
+                    option = ""
+                raise ValueError(f"{name} needs {NEEDS[need]}{option}; {folder} has none")
+    return [METRICS[name] for name in names]
 
 
 def load_networks(

@@ -12,14 +12,14 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from evaluation.command_line import spelled
@@ -43,20 +43,29 @@ class Encoder:
     load: Callable[[Item], Tensor]
 
     @torch.inference_mode()
+    def encode(self, batch: Tensor) -> np.ndarray:
+        """Loaded items -> (n, width) float32."""
+        device = next(self.network.parameters()).device
+        out = self.network(batch.to(device)).float().cpu().numpy()
+        if not np.isfinite(out).all():
+            raise ValueError(f"{self.key.split(' ')[0]} gave infinite numbers: damaged weights?")
+        return out
+
     def __call__(self, items: Sequence[Item]) -> np.ndarray:
         """(n, width) float32."""
-        loaded = [self.load(item) for item in items]
-        if odd := [i for i, one in enumerate(loaded) if one.shape != loaded[0].shape]:
+        return self.encode(_load(self.load, items))
+
+
+def _load(load: Callable[[Item], Tensor], items: Sequence[Item]) -> Tensor:
+    """(n, *); ValueError unless all items have one shape."""
+    loaded = [load(item) for item in items]
+    for item, one in zip(items, loaded, strict=True):
+        if one.shape != loaded[0].shape:
             raise ValueError(
-                f"{items[odd[0]]} is {tuple(loaded[odd[0]].shape)} but {items[0]} is "
-                f"{tuple(loaded[0].shape)}: give frames of one size"
+                f"{item} is {tuple(one.shape)} but {items[0]} is {tuple(loaded[0].shape)}: give "
+                "frames of one size"
             )
-        device = next(self.network.parameters()).device
-        out = self.network(torch.stack(loaded).to(device)).float().cpu().numpy()
-        if not np.isfinite(out).all():
-            name = self.key.split(" ")[0]
-            raise ValueError(f"{name} gave infinite numbers for {items[0]}: damaged weights?")
-        return out
+    return torch.stack(loaded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +151,7 @@ class Features:
 
     cache: FeatureCache
     batch_size: int = 32
-    processes: int = 1
+    processes: int = 1  # that read and prepare pictures
 
     def __call__(self, items: Iterable[Item], encoder: Encoder) -> np.ndarray:
         """(n, encoder.width) float32, on disk."""
@@ -150,17 +159,23 @@ class Features:
         keys = [self.cache.key(encoder, item) for item in items]
         known = self.cache.known(keys)
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-        batches = list(chunks(list(missing), self.batch_size))
-        work = ([missing[key] for key in batch] for batch in batches)
-        if self.processes > 1 and len(batches) > 1 and not isinstance(items[0], str):
-            vectors = _in_processes(encoder, work, self.processes)
-        else:
-            vectors = map(encoder, work)
-        title = encoder.key.split(" ")[0]
+        workers = self.processes if self.processes > 1 and len(missing) > self.batch_size else 0
+        loader = DataLoader(
+            list(missing.values()),
+            self.batch_size,
+            num_workers=workers,
+            collate_fn=partial(_load, encoder.load),
+        )
+        waiting, title = iter(missing), encoder.key.split(" ")[0]
         bar = tqdm(total=len(missing), desc=title, unit="picture", disable=not missing, leave=False)
-        for batch, rows in zip(batches, vectors, strict=True):
-            self.cache.put(batch, rows)
-            bar.update(len(batch))
+        try:
+            for batch in loader:
+                rows = encoder.encode(batch)
+                self.cache.put([next(waiting) for _ in rows], rows)
+                bar.update(len(rows))
+        except ValueError as error:  # of a worker it comes with a traceback; the last line says it
+            said = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+            raise ValueError(said) from error
         bar.close()
         shape = (len(items), encoder.width)
         out = np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
@@ -172,23 +187,3 @@ class Features:
 def chunks(items: Sequence, size: int = CHUNK) -> Iterator[Sequence]:
     """Consecutive slices of at most `size`."""
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _in_processes(
-    encoder: Encoder, work: Iterable[list[Item]], processes: int
-) -> Iterator[np.ndarray]:
-    threads = max(1, torch.get_num_threads() // processes)
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=_start, initargs=(encoder, threads)
-    ) as pool:
-        yield from pool.map(_encode, work)
-
-
-def _start(encoder: Encoder, threads: int) -> None:
-    global _encoder
-    torch.set_num_threads(threads)
-    _encoder = encoder
-
-
-def _encode(items: list[Item]) -> np.ndarray:
-    return _encoder(items)

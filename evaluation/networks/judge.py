@@ -51,21 +51,19 @@ class Judge:
 
         A character that is there but not seen counts as wrong clothes.
         """
-        read = self.read(frames)
-        pairs = list(zip(read, labels, strict=True))
-        worn = [
+        pairs = list(zip(self.read(frames), labels, strict=True))
+        wrong = {
+            "place": [got["place"] != label["place"] for got, label in pairs],
+            "cast": [set(got["cast"]) != set(label["cast"]) for got, label in pairs],
+            "action": [got["action"] != label["action"] for got, label in pairs],
+        }
+        kept = [
             got["clothes"].get(name) == colour
             for got, label in pairs
             for name, colour in label["clothes"].items()
         ]
-        return {
-            "place": float(np.mean([got["place"] != label["place"] for got, label in pairs])),
-            "cast": float(
-                np.mean([set(got["cast"]) != set(label["cast"]) for got, label in pairs])
-            ),
-            "clothes": float(1 - np.mean(worn)),
-            "action": float(np.mean([got["action"] != label["action"] for got, label in pairs])),
-        }
+        shares = {kind: float(np.mean(errors)) for kind, errors in wrong.items()}
+        return {**shares, "clothes": float(1 - np.mean(kept))}
 
     def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file that carries the vocabulary and the known error."""

@@ -65,34 +65,28 @@ def gather(
     were sampled."""
     if not isinstance(folders, Mapping):
         folders = {"drawn": folders}
-    read = {
-        name: folder if isinstance(folder, Samples) else read_samples(folder)
-        for name, folder in folders.items()
-    }
-    sets = {
-        name: {story.story_id: story for story in samples.stories} for name, samples in read.items()
-    }
-    places = ", ".join(str(samples.folder) for samples in read.values())
-    shared = [
-        name for name in next(iter(sets.values())) if all(name in found for found in sets.values())
-    ]
+    sets, places = {}, []
+    for name, folder in folders.items():
+        samples = folder if isinstance(folder, Samples) else read_samples(folder)
+        sets[name] = {story.story_id: story for story in samples.stories}
+        places.append(str(samples.folder))
+    first, *others = sets.values()
+    shared = [name for name in first if all(name in other for other in others)]
     wanted = shared[:stories] if stories is None or isinstance(stories, int) else list(stories)
     if missing := [name for name in wanted if name not in shared]:
         raise ValueError(
-            f"story {missing[0]!r} is not in every samples folder ({places}): "
+            f"story {missing[0]!r} is not in every samples folder ({', '.join(places)}): "
             f"choose among {shared[:5]}"
         )
     if not wanted:
         raise ValueError(
-            f"no story to show from {places}: ask for at least one, and give "
-            "folders that share stories"
+            f"no story to show from {', '.join(places)}: ask for at least one, and give folders "
+            "that share stories"
         )
-    strips = [
-        _strip(
-            name, {row: found[name] for row, found in sets.items()}, notes or {}, frame_notes or {}
-        )
-        for name in wanted
-    ]
+    strips = []
+    for name in wanted:
+        versions = {row: found[name] for row, found in sets.items()}
+        strips.append(_strip(name, versions, notes or {}, frame_notes or {}))
     return strips, f"{len(wanted)} of {len(shared)} stories{_settings(sets, wanted[0])}"
 
 
@@ -115,9 +109,8 @@ def draw_storyboard(
     head = MARGIN + 78
     page = Image.new("RGB", (width, head + sum(b.height + BETWEEN for b in blocks)), PAGE)
     draw = ImageDraw.Draw(page)
-    draw.text((MARGIN, MARGIN - 8), title, INK, _font(34, title))
-    for n, line in enumerate(_wrap(settings, 15, width - 2 * MARGIN)[:2]):
-        draw.text((MARGIN, MARGIN + 36 + 20 * n), line, GREY, _font(15, line))
+    _write(draw, MARGIN, MARGIN - 8, [title], 34, INK)
+    _write(draw, MARGIN, MARGIN + 36, _wrap(settings, 15, width - 2 * MARGIN)[:2], 15, GREY, 20)
     top = head
     for block in blocks:
         page.paste(block, (0, top))
@@ -169,46 +162,46 @@ def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
 def _block(strip: Strip, width: int, side: int) -> Image.Image:
     """One story: thin rule, heading, rows of frames, captions."""
     captions = [_wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
-    top, lines = 44, max(map(len, captions))
     under = [_under(row, side) for row in strip.rows]
     deep = [18 * max(map(len, texts), default=0) for texts in under]
+    top, lines = 44, max(map(len, captions))
     height = top + len(strip.rows) * (side + GAP) + sum(deep) + 8 + 23 * lines
     block = Image.new("RGB", (width, height), PAGE)
     draw = ImageDraw.Draw(block)
     draw.line((MARGIN, 0, width - MARGIN, 0), RULE, 2)
-    draw.text((MARGIN, 14), strip.heading, GREY, _font(15, strip.heading))
+    _write(draw, MARGIN, 14, [strip.heading], 15, GREY)
+    left = [MARGIN + GUTTER + k * (side + GAP) for k in range(len(captions))]
     for row, below, depth in zip(strip.rows, under, deep, strict=True):
         label = _wrap(row.name, 15, GUTTER - 12)
         notes = row.note.split(" · ") if row.note else []
         looked = row.history_weights and draw_heat_map(row.history_weights)
         high = looked.height + 12 if looked else 0
         y = top + (side - 21 * len(label) - 18 * len(notes) - high) // 2
-        for size, colour, step, texts in (
-            (15, INK if notes else GREY, 21, label),
-            (14, GREY, 18, notes),
-        ):
-            for text in texts:
-                draw.text((MARGIN, y), text, colour, _font(size, text))
-                y += step
+        y = _write(draw, MARGIN, y, label, 15, INK if notes else GREY, 21)
+        y = _write(draw, MARGIN, y, notes, 14, GREY, 18)
         if looked:
             block.paste(looked, (MARGIN, y + 8))
         for k, path in enumerate(row.frames):
-            _place(block, path, MARGIN + GUTTER + k * (side + GAP), top, side, k < row.given)
-            for n, line in enumerate(below[k] if below else ()):
-                colour = WRONG if line.startswith("wrong") else GREY
-                draw.text(
-                    (MARGIN + GUTTER + k * (side + GAP), top + side + 3 + 18 * n),
-                    line,
-                    colour,
-                    _font(13, line),
-                )
+            _place(block, path, left[k], top, side, k < row.given)
+        for x, texts in zip(left, below, strict=False):
+            y = top + side + 3
+            for text in texts:
+                colour = WRONG if text.startswith("wrong") else GREY
+                y = _write(draw, x, y, [text], 13, colour, 18)
         top += side + GAP + depth
-    for k, wrapped in enumerate(captions):
-        for n, line in enumerate(wrapped):
-            draw.text(
-                (MARGIN + GUTTER + k * (side + GAP), top + 2 + 23 * n), line, INK, _font(17, line)
-            )
+    for x, wrapped in zip(left, captions, strict=True):
+        _write(draw, x, top + 2, wrapped, 17, INK, 23)
     return block
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, x: int, y: int, lines: list[str], size: int, colour: str, step=0
+) -> int:
+    """Lines from the top left corner, `step` pixels apart; where the next one would begin."""
+    for line in lines:
+        draw.text((x, y), line, colour, _font(size, line))
+        y += step
+    return y
 
 
 def _under(row: Row, side: int) -> list[list[str]]:

@@ -24,7 +24,6 @@ from evaluation.samples.reader import (
     Samples,
     check_vocabulary,
     places_of,
-    read_frames,
     read_picture,
     read_samples,
 )
@@ -32,5 +31,5 @@ from evaluation.samples.writer import SamplesFolder
 
 __all__ = [
     "MANIFEST", "PLOT", "STORYBOARD", "VOCABULARY", "SampledStory", "Samples", "SamplesFolder",
-    "check_vocabulary", "open_samples", "places_of", "read_frames", "read_picture", "read_samples",
+    "check_vocabulary", "open_samples", "places_of", "read_picture", "read_samples",
 ]  # fmt: skip

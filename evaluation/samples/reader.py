@@ -15,7 +15,7 @@ from PIL import Image
 
 __all__ = [
     "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "places_of",
-    "read_frames", "read_picture", "read_samples",
+    "read_picture", "read_samples",
 ]  # fmt: skip
 
 MANIFEST = "manifest.jsonl"
@@ -88,19 +88,6 @@ def read_picture(path: Path) -> np.ndarray:
         ) from error
 
 
-def read_frames(stories: Sequence[SampledStory]) -> np.ndarray:
-    """All frames of all stories, in order, as (N, H, W, 3) uint8; they must have one size."""
-    pictures = []
-    for path in (path for story in stories for path in story.frames):
-        pictures.append(read_picture(path))
-        if pictures[-1].shape != pictures[0].shape:
-            raise ValueError(
-                f"picture {path} is {_size(pictures[-1])} but the first is "
-                f"{_size(pictures[0])}: give frames of one size"
-            )
-    return np.stack(pictures)
-
-
 LABELS = ("characters", "places", "clothes", "actions")
 
 
@@ -121,10 +108,6 @@ def places_of(label: dict) -> list[str]:
     """The backgrounds a label names: usually one; FlintstonesSV has frames of several or none."""
     place = label.get("place", [])
     return place if isinstance(place, list) else [place]
-
-
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]}x{picture.shape[0]}"
 
 
 def _parse(text: bytes, where: str) -> object:
@@ -183,16 +166,11 @@ def _story(folder: Path, where: str, entry: object) -> SampledStory:
 
 
 def _are_weights(value: object, count: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(
-            isinstance(row, list)
-            and len(row) == count
-            and all(isinstance(w, int | float) and 0 <= w <= 1 for w in row)
-            for row in value
-        )
-    )
+    try:
+        weights = np.array(value, float)
+    except (TypeError, ValueError):  # no numbers, or rows of several lengths
+        return False
+    return weights.shape == (count, count) and bool(((weights >= 0) & (weights <= 1)).all())
 
 
 def _picture_path(folder: Path, name: str, where: str) -> Path:

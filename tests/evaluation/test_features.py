@@ -81,8 +81,12 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
 def test_several_processes_agree_with_one(tmp_path):
     paths, found = pictures(tmp_path, 9), encoder()
     one = Features(FeatureCache(tmp_path / "one.sqlite"), batch_size=2)(paths, found)
-    two = Features(FeatureCache(tmp_path / "two.sqlite"), batch_size=2, processes=2)(paths, found)
-    assert np.array_equal(one, two)
+    two = Features(FeatureCache(tmp_path / "two.sqlite"), batch_size=2, processes=2)
+    assert np.array_equal(one, two(paths, found))
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="^picture .*damaged.png cannot be read .*story again$"):
+        two([*paths, damaged, paths[0]], encoder("another"))
 
 
 def test_memory_stays_flat(tmp_path):

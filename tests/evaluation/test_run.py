@@ -254,10 +254,10 @@ def test_what_is_missing_is_known_before_stories_are_drawn(tmp_path, judge_file)
 
 def test_all_is_what_the_samples_and_files_allow(tmp_path):
     write_samples(tmp_path / "s", references=False)
-    samples = read_samples(tmp_path / "s")
+    material = Material.of("s", read_samples(tmp_path / "s").stories)
 
     def chosen(**more):
-        return [metric.name for metric in choose(Options("s", **more), samples)]
+        return [metric.name for metric in choose(Options("s", **more), [material])]
 
     assert chosen(metrics="all") == ["clip_t", "clip_i_adjacent", "lpips_adjacent"]
     with_judge = chosen(metrics="all", judge="x")

@@ -8,7 +8,7 @@ from PIL import Image
 from sample_folders import write_manifest, write_samples
 
 from evaluation.files import replacing
-from evaluation.samples import open_samples, read_frames, read_picture, read_samples
+from evaluation.samples import open_samples, read_picture, read_samples
 
 
 def test_reads_stories_and_their_pictures(tmp_path):
@@ -18,8 +18,8 @@ def test_reads_stories_and_their_pictures(tmp_path):
     assert [story.story_id for story in samples.stories] == ["story0", "story1"]
     assert first.captions == ["Frame 0.", "Frame 1."] and first.sampler == {"steps": 12}
     assert len(first.reference_frames) == 2 and samples.vocabulary is None
-    frames = read_frames(samples.stories)
-    assert frames.shape == (4, 128, 128, 3) and tuple(frames[0, 0, 0]) == (200, 30, 30)
+    frame = read_picture(first.frames[0])
+    assert frame.shape == (128, 128, 3) and tuple(frame[0, 0]) == (200, 30, 30)
 
 
 def test_own_stories_have_no_references(tmp_path):
@@ -100,13 +100,6 @@ def test_unreadable_picture_is_named(tmp_path, damage):
     path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
     with pytest.raises(ValueError, match="frame.png cannot be read"):
         read_picture(path)
-
-
-def test_frames_of_two_sizes(tmp_path):
-    write_samples(tmp_path, stories=1)
-    Image.new("RGB", (64, 32)).save(tmp_path / "story0" / "0001.png")
-    with pytest.raises(ValueError, match="0001.png is 64x32 but the first is 128x128"):
-        read_frames(read_samples(tmp_path).stories)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

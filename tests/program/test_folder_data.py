@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from outcomes import picture, read
 
+import main
 import sample
 import train
 from datasets.damage import leave_out
@@ -105,5 +106,5 @@ def test_training_stops_at_a_broken_picture_with_one_sentence(shrinking, folder_
     assert caught.value.code == (
         f"error: {path}: story 2 of 'train' is broken (image1: the picture cannot be decoded (image"
         " file is truncated)); build the file again, or have such stories left out with python -m "
-        f"datasets.inspect {path} --leave_out"
+        f"datasets.check {path} --leave_out"
     )

@@ -22,6 +22,7 @@ test: $(INSTALLED)  ## run all tests
 
 lint: $(INSTALLED)  ## check the code's style
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check -q .
 
 clean:  ## remove caches and everything under outputs/, trained models included
 	rm -rf outputs lightning_logs .pytest_cache .ruff_cache

@@ -20,7 +20,8 @@ from data_script.export_frames import export
 from data_script.flintstones_hdf5 import build_flintstones_file
 from data_script.pororo_hdf5 import CHARACTERS, build_pororo_file
 from datasets.story_hdf5 import StoryFile
-from evaluation.classifier import Training, train
+from evaluation.classifier import Training
+from evaluation.networks.classifier_training import train
 from evaluation.samples import read_samples
 
 ROOT = Path(__file__).resolve().parents[2]

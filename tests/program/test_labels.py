@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torchvision.models.inception import Inception3
 
 import sample
-from evaluation.classifier import prepare
+from evaluation.networks.classifier import prepare
 from evaluation.options import Options
 from evaluation.run import evaluate
 

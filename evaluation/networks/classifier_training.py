@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models.inception import InceptionOutputs
 from tqdm import tqdm
 
-from evaluation.classifier import Training
 from evaluation.files import replacing
 from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
 from evaluation.networks.weights import load_weights
+from evaluation.options import Training
 from evaluation.samples import Samples, places_of, read_samples
 
 __all__ = ["LabelledFrames", "train"]

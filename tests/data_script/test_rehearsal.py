@@ -15,6 +15,7 @@ from PIL import Image
 
 import main
 from data_script import pororo_hdf5
+from evaluation.networks.classifier import build_inception
 from evaluation.networks.inception import fid_inception
 from evaluation.networks.weights import INCEPTION
 
@@ -55,6 +56,10 @@ def random_inception(path: Path) -> None:
 def workplace(tmp_path, monkeypatch):
     """A folder as the repository's root is to a user with the raw download, without a network."""
     raw_sets.pororo(tmp_path / "data" / "pororo_png", side=16)
+    raw_sets.pororo_labels(tmp_path / "data" / "pororo_png")
+    torch.manual_seed(0)
+    (tmp_path / "weights").mkdir()
+    torch.save(build_inception(9, False).state_dict(), tmp_path / "weights" / "classifier.pt")
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     random_inception(tmp_path / "hub" / "checkpoints" / INCEPTION.name)
@@ -76,8 +81,12 @@ def run(line: str, monkeypatch) -> None:
 
 
 def test_the_commands_lead_from_raw_data_to_the_published_table(workplace, monkeypatch, capsys):
-    for line in blocks()[1]:
+    *before, sample = blocks()[1]
+    for line in before:
         run(line, monkeypatch)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    classify = re.search(r"`(metrics=\S+ evaluation\.classifier=)FILE`", text)[1]
+    run(f"{sample} {classify}weights/classifier.pt", monkeypatch)
     checkpoint = torch.load(
         "outputs/checkpoints/rehearsal/last.ckpt", weights_only=True, map_location="cpu"
     )
@@ -89,9 +98,13 @@ def test_the_commands_lead_from_raw_data_to_the_published_table(workplace, monke
         assert len(entry["frames"]) == 5
         drawn = np.stack([np.asarray(Image.open(folder / name)) for name in entry["frames"]])
         assert drawn.shape == (5, 128, 128, 3) and drawn.std() > 0
-    fid = json.loads((folder / "metrics.json").read_text())["metrics"]["fid@64"]
+    measured = json.loads((folder / "metrics.json").read_text())["metrics"]
+    fid = measured["fid@64"]
     assert fid["value"] > 0 and fid["n"] == 5 * len(entries)
     said = capsys.readouterr().out
     assert re.search(r"^AR-LDM +16\.59 +11040 ", said, re.MULTILINE)
     assert re.search(rf"^yours, fid@64 +{fid['value']:.2f} +10 ", said, re.MULTILINE)
     assert "your fid@64 did not use the TensorFlow-2015 weights: it does not compare" in said
+    for name in ("character_f1", "frame_accuracy"):
+        assert 0 <= measured[name]["value"] <= 1 and measured[name]["n"] > 0, name
+        assert re.search(rf"^{name} +{measured[name]['value']:.3f} ", said, re.MULTILINE)

@@ -165,6 +165,18 @@ def test_a_model_that_is_nowhere_is_named(base, key, source):
     assert "\n" not in str(error.value)
 
 
+def test_a_vocabulary_beside_salesforces_file_is_its_tokenizer(base, tmp_path):
+    _, expected = load_tokenizers(str(base[0]), str(base[0] / "blip"), ["zorp"])
+    words = expected.tokenizer.get_vocab()
+    known = sorted(words.keys() - {"[DEC]", "[ENC]", "zorp"}, key=words.get)
+    (tmp_path / "vocab.txt").write_text("\n".join(known), encoding="utf-8")
+    (tmp_path / "model_large.pth").touch()
+    _, tokenizer = load_tokenizers(str(base[0]), str(tmp_path / "model_large.pth"), ["zorp"])
+    assert tokenizer.tokenizer.get_vocab() == words
+    for caption in WORDS:
+        assert tokenizer(f"{caption} zorp").input_ids == expected(f"{caption} zorp").input_ids
+
+
 def test_a_single_file_is_no_diffusion_model(base, tmp_path):
     (tmp_path / "v1-5-pruned.ckpt").touch()
     with pytest.raises(FileNotFoundError, match="^diffusion_model: .* is a file; give a folder"):

@@ -62,7 +62,8 @@ def test_a_closed_network_is_answered_in_seconds(closed_port, tmp_path):
     env |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", LOAD, json.dumps(asked)]
     run = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, check=True)
-    (loaded, *said), seconds = zip(*map(json.loads, run.stdout.splitlines()), strict=True)
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+    (loaded, *said), seconds = zip(*lines, strict=True)
     assert loaded == "loaded" and max(seconds) < SECONDS
     keys = ["diffusion_model", "diffusion_model", "blip_model"]
     for (diffusion, blip), key, sentence in zip(asked[1:], keys, said, strict=False):

@@ -167,12 +167,12 @@ def test_a_model_that_is_nowhere_is_named(base, key, source):
 
 def test_a_vocabulary_beside_salesforces_file_is_its_tokenizer(base, tmp_path):
     _, expected = load_tokenizers(str(base[0]), str(base[0] / "blip"), ["zorp"])
-    words = expected.get_vocab()
+    words = expected.tokenizer.get_vocab()
     known = sorted(words.keys() - {"[DEC]", "[ENC]", "zorp"}, key=words.get)
     (tmp_path / "vocab.txt").write_text("\n".join(known), encoding="utf-8")
     (tmp_path / "model_large.pth").touch()
     _, tokenizer = load_tokenizers(str(base[0]), str(tmp_path / "model_large.pth"), ["zorp"])
-    assert tokenizer.get_vocab() == words
+    assert tokenizer.tokenizer.get_vocab() == words
     for caption in WORDS:
         assert tokenizer(f"{caption} zorp").input_ids == expected(f"{caption} zorp").input_ids
 

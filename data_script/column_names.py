@@ -22,6 +22,8 @@ def agreement(shown: np.ndarray, captions: Sequence[str], names: Sequence[str]) 
     told = [[bool(pattern.search(caption)) for pattern in patterns] for caption in captions]
     mentioned = np.array(told, float).reshape(-1, len(names))
     enough = mentioned.sum(0) >= MENTIONS
+    if not enough.any():
+        return np.zeros((shown.shape[1], len(names)))
     both = [part - part.mean(0) for part in (shown.astype(float), mentioned)]
     sizes = [np.linalg.norm(part, axis=0) for part in both]
     products = np.outer(*sizes)

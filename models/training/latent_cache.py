@@ -68,7 +68,7 @@ class LatentCache:
         weights = _module_hash(self.vae)
         key = {"story file": stories, "autoencoder": weights, "image_size": self.image_size}
         if self.text_key != "text":  # only VIST's file has several
-            key["captions"] = self.text_key
+            key["kind of captions"] = self.text_key
         if self.vision_encoder is not None:
             how = self.history_transform
             key["picture encoder"] = _module_hash(self.vision_encoder)

@@ -43,6 +43,8 @@ class Python2Pickle:
                 write(b"\x88" if value else b"\x89")
             case int():
                 write(b"J" + struct.pack("<i", value))
+            case float():
+                write(b"G" + struct.pack(">d", value))
             case tuple():
                 write(b"(")
                 for item in value:
@@ -169,6 +171,36 @@ def flintstones(folder: Path, side: int = 8) -> Stories:
     (folder / "flintstones_annotations_v1-0.json").write_text(json.dumps(annotations))
     (folder / "following_cache4.pkl").write_bytes(pickle.dumps(followings))
     return stories
+
+
+def pororo_labels(folder: Path, columns: int = 9, kind: str = "array") -> dict[str, list[int]]:
+    """Writes labels.npy as Python 2 did, for every picture -> picture -> zeros and ones."""
+    pictures = sorted(path.relative_to(folder).with_suffix("") for path in folder.glob("*/*.png"))
+    rows = RNG.integers(0, 2, (len(pictures), columns))
+    labels = {str(picture): row.tolist() for picture, row in zip(pictures, rows, strict=True)}
+    types = {"array": np.array, "floats": lambda row: np.array(row, float), "list": list}
+    saved = {picture.encode(): types[kind](row) for picture, row in labels.items()}
+    save_python2(folder / "labels.npy", saved)
+    return labels
+
+
+def flintstones_labels(folder: Path) -> dict[str, tuple[list[int], list[int]]]:
+    """Writes labels.pkl and labels_bg.pkl -> shot -> the characters and the backgrounds set.
+
+    The first shot has two backgrounds, the second none, all others one.
+    """
+    shots = sorted(path.stem for path in (folder / "video_frames_sampled").glob("*.npy"))
+    labels = {}
+    for i, shot in enumerate(shots):
+        backgrounds = {0: [3, 322], 1: []}.get(i, [int(RNG.integers(323))])
+        labels[shot] = np.flatnonzero(RNG.integers(0, 2, 7)).tolist(), backgrounds
+    for name, part, width in (("labels", 0, 7), ("labels_bg", 1, 323)):
+        rows = {shot: np.isin(np.arange(width), both[part]) for shot, both in labels.items()}
+        rows = {shot: row.astype(np.int64) if part else list(map(int, row)) for shot, row in
+                rows.items()}  # fmt: skip
+        content = {"label": rows, "note": "other keys may be there"} if part else rows
+        (folder / f"{name}.pkl").write_bytes(pickle.dumps(content))
+    return labels
 
 
 def vist(folder: Path) -> Stories:

@@ -225,6 +225,15 @@ def test_stale_caches_are_refused_and_left_alone(story_file, change, size, messa
     assert path.read_bytes() == content
 
 
+def test_a_cache_of_other_captions_is_refused(story_file):
+    """Under other captions other stories of one file may be damaged, and the numbers shift."""
+    vae = autoencoder().eval()
+    prepared(vae, story_file)
+    other = LatentCache(vae, story_file, IMAGE_SIZE, text_key="dii")
+    with pytest.raises(ValueError, match="was made with another kind of captions; delete it"):
+        other.split("train")
+
+
 def test_what_is_no_cache_is_refused(story_file):
     cache = LatentCache(autoencoder().eval(), story_file, IMAGE_SIZE)
     with pytest.raises(ValueError, match="stories.latents.h5 cannot be read .*delete it"):

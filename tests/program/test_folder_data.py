@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
+import h5py
 import numpy as np
 import pytest
 from outcomes import picture, read
 
+import main
 import sample
 import train
+from datasets.damage import leave_out
 from datasets.story_hdf5 import StoryWriter
 
 
@@ -60,3 +65,46 @@ def test_one_picture_cannot_be_continued(shrunk, folder_file):
     words = folder_file({"train": 2}, pictures=1)
     with pytest.raises(ValueError, match="one picture a story: continuation needs two or more"):
         train.train(shrunk(*words, "task=continuation"))
+
+
+def cut(words, split, row):
+    """Damages a picture of a story, so that it can be found but not decoded."""
+    path = words[1].removeprefix("folder.hdf5_file=")
+    with h5py.File(path, "a") as file:
+        file[f"{split}/image1"][row] = file[f"{split}/image1"][row][:60]
+    return path
+
+
+def test_stories_that_cannot_be_read_are_not_drawn(shrunk, trained, folder_file, tmp_path):
+    words = [*folder_file({"test": 3}), "num_stories=-1", "mode=sample"]
+    words += [f"test_model_file={trained}", f"sample_output_dir={tmp_path / 'out'}"]
+    words += ["folder.max_length=20"]  # as the checkpoint has it
+    path = cut(words, "test", 1)
+    said = r"1 of 3 stories cannot be drawn: .*folder.h5: story 1 of 'test' is broken \(image1: "
+    with pytest.warns(UserWarning, match=said):
+        folder = sample.sample(shrunk(*words))
+    assert sorted(p.name for p in folder.glob("test-*")) == ["test-00000", "test-00002"]
+    assert "test-00001" not in (folder / "storyboard.html").read_text()
+    with pytest.warns(UserWarning, match="1 of 3 stories cannot be drawn"):
+        sample.sample(shrunk(*words))  # nothing is left, and it stays so
+    leave_out(path, {"test": [1]})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "1 of")
+        sample.sample(shrunk(*words))
+    cut(words, "test", 0), cut(words, "test", 2)
+    words[-2] = f"sample_output_dir={tmp_path / 'new'}"
+    with pytest.raises(ValueError, match="story 0 of 'test' is broken .* --leave_out"):
+        sample.sample(shrunk(*words))
+
+
+def test_training_stops_at_a_broken_picture_with_one_sentence(shrinking, folder_file):
+    """Though the process that reads it hands over its whole traceback."""
+    words = folder_file({"train": 3})
+    path = cut(words, "train", 2)
+    with pytest.raises(SystemExit) as caught:
+        main.main([*shrinking, *words, "batch_size=3", "num_workers=1"])
+    assert caught.value.code == (
+        f"error: {path}: story 2 of 'train' is broken (image1: the picture cannot be decoded (image"
+        " file is truncated)); build the file again, or have such stories left out with python -m "
+        f"datasets.check {path} --leave_out"
+    )

@@ -52,18 +52,16 @@ class Judge:
         A character that is there but not seen counts as wrong clothes.
         """
         pairs = list(zip(self.read(frames), labels, strict=True))
-        wrong = {
-            "place": [got["place"] != label["place"] for got, label in pairs],
-            "cast": [set(got["cast"]) != set(label["cast"]) for got, label in pairs],
-            "action": [got["action"] != label["action"] for got, label in pairs],
-        }
         kept = [
             got["clothes"].get(name) == colour
             for got, label in pairs
             for name, colour in label["clothes"].items()
         ]
-        shares = {kind: float(np.mean(errors)) for kind, errors in wrong.items()}
-        return {**shares, "clothes": float(1 - np.mean(kept))}
+        place = np.mean([got["place"] != label["place"] for got, label in pairs])
+        cast = np.mean([set(got["cast"]) != set(label["cast"]) for got, label in pairs])
+        action = np.mean([got["action"] != label["action"] for got, label in pairs])
+        shares = {"place": place, "cast": cast, "clothes": 1 - np.mean(kept), "action": action}
+        return {kind: float(share) for kind, share in shares.items()}
 
     def save(self, path: str | os.PathLike) -> None:
         """Write one safetensors file that carries the vocabulary and the known error."""

@@ -69,7 +69,7 @@ def run_with_hydra(words: Sequence[str]) -> None:
         swept = _swept(words)
     except ValueError as error:
         sys.exit("error: " + in_one_line(error))
-    ConfigStore.instance().store("config", OmegaConf.merge(base, HYDRA))
+    ConfigStore.instance().store("merged", OmegaConf.merge(base, HYDRA))
 
     def job(config: DictConfig) -> None:
         told = [*files, *HydraConfig.get().overrides.task]
@@ -81,14 +81,18 @@ def run_with_hydra(words: Sequence[str]) -> None:
         run(told)
 
     sys.argv = [program, *words]
-    hydra.main(config_path=None, config_name="config", version_base="1.3")(job)()
+    try:
+        folder = str(FILE.parent)
+        hydra.main(config_path=folder, config_name="merged", version_base="1.3")(job)()
+    except ValueError as error:  # switches that do not go together
+        sys.exit("error: " + in_one_line(error))
 
 
 def _swept(words: Sequence[str]) -> set[str]:
     """The keys that have several values; ConfigError for words that are none of ours or Hydra's."""
     if "-m" not in words and "--multirun" not in words:
         return set()
-    told = [word for word in words if not word.startswith("-")]
+    told = [word for word in words if "=" in word and not word.startswith("-")]
     return {o.get_key_element() for o in parse_words(told, sweep=True) if o.is_sweep_override()}
 
 

@@ -15,7 +15,7 @@ from configuration.rules import ConfigError
 
 __all__ = ["inherit", "read_settings", "refuse_contradictions"]
 
-MODEL = ("backbone", "tune", "lora_rank", "causal_story")
+MODEL = ("backbone", "tune", "lora_rank")
 WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
 DEFAULTS = (
     "dataset", "task", "base_model_file", "scheduler", "num_inference_steps",
@@ -42,7 +42,8 @@ def inherit(file: DictConfig, settings: dict) -> DictConfig:
     trained, then = OmegaConf.create(settings["config"]), OmegaConf.create(settings["config_file"])
     found = OmegaConf.create({})
     backbone, data = trained.backbone, trained.dataset
-    for key in (*MODEL, f"{backbone}.image_size", *(f"{data}.{word}" for word in WORDS)):
+    words = (f"{data}.{word}" for word in WORDS)
+    for key in (*MODEL, "causal_story", f"{backbone}.image_size", *words):
         _copy(key, trained, found)
     sections = [f"{name}.{key}" for name in (backbone, data) for key in trained[name]]
     for key in (*DEFAULTS, *sections):
@@ -58,9 +59,14 @@ def refuse_contradictions(
 
     Stories of another data set can be drawn, in the words that the model knows.
     """
+    from models.causal_story.add_ons import in_use  # takes seconds, as torch does
+
     trained = OmegaConf.create(settings["config"])
     for key in (*MODEL, f"{trained.backbone}.image_size"):
         _compare(key, OmegaConf.select(config, key), OmegaConf.select(trained, key), checkpoint)
+    asked, was = (in_use(OmegaConf.to_container(one.causal_story)) for one in (config, trained))
+    for key in {**was, **asked}:
+        _compare(f"causal_story.{key}", asked.get(key), was.get(key), checkpoint)
     for word in WORDS:
         key, was = f"{config.dataset}.{word}", trained[trained.dataset].get(word)
         now = OmegaConf.select(config, key)
@@ -74,10 +80,7 @@ def _copy(key: str, source: DictConfig, target: DictConfig) -> None:
 
 
 def _compare(key: str, now: object, was: object, checkpoint: Path) -> None:
-    if isinstance(now, DictConfig):
-        for name in now:
-            _compare(f"{key}.{name}", now[name], was.get(name), checkpoint)
-    elif now != was:
+    if now != was:
         raise ConfigError(
             f"{checkpoint} was trained with {key}={_word(was)}, but the configuration has "
             f"{key}={_word(now)}; set {key} as it was in training, or give another checkpoint"
@@ -86,6 +89,6 @@ def _compare(key: str, now: object, was: object, checkpoint: Path) -> None:
 
 def _word(value: object) -> str:
     """A value as the command line takes it."""
-    if OmegaConf.is_list(value):
+    if OmegaConf.is_list(value) or isinstance(value, list):
         return f"[{','.join(map(str, value))}]"
     return "null" if value is None else str(value).lower() if value in (True, False) else str(value)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import main
-from configuration import ConfigError
+import sample
+import train
+from configuration import ConfigError, load_config
+from configuration.rules import RULES
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,15 +26,76 @@ def test_help_says_how_to_use_it(capsys):
     assert "python main.py mode=sample" in shown and "config.yaml" in shown
 
 
+def test_help_lists_every_key_with_its_comment(capsys):
+    main.main(["--help"])
+    assert (ROOT / "config.yaml").read_text(encoding="utf-8") in capsys.readouterr().out
+
+
 def test_the_command_line_trains_and_samples(shrunk, monkeypatch):
     done = []
     monkeypatch.setattr(main, "load_config", lambda words: shrunk(*words))
-    monkeypatch.setattr(main, "train", lambda config: done.append(("train", config.seed)))
-    monkeypatch.setattr(main, "sample", lambda config: done.append(("sample", config.seed)))
+    monkeypatch.setattr(train, "train", lambda config: done.append(("train", config.seed)))
+    monkeypatch.setattr(sample, "sample", lambda config: done.append(("sample", config.seed)))
     monkeypatch.setattr(torch, "set_num_threads", done.append)
     main.main(["seed=3"])
     main.main(["mode=sample", f"test_model_file={__file__}", "num_cpu_cores=1"])
     assert done == [("train", 3), 1, ("sample", 0)]
+
+
+def test_a_sweep_makes_runs_with_folders_of_their_own(monkeypatch):
+    runs = []
+    monkeypatch.setattr(main, "run", lambda words: runs.append((list(sys.argv[1:]), words)))
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    main.main(["config=presets/arldm.yaml", "--multirun", "seed=3,4", "run_name=swept"])
+    assert [argv for argv, _ in runs] == [
+        words for _, words in runs
+    ]  # for other devices' processes
+    there = [f"{dataset}.hdf5_file={__file__}" for dataset in ("pororo", "cartoon")]
+    configs = [load_config([*words, *there]) for _, words in runs]
+    assert [config.seed for config in configs] == [3, 4]
+    assert [config.run_name for config in configs] == ["swept/seed=3", "swept/seed=4"]
+    folders = [config.sample_output_dir for config in configs]
+    assert [folder.rpartition("/")[2] for folder in folders] == ["seed=3", "seed=4"]
+    assert [config.backbone for config in configs] == ["sd15"] * 2
+
+
+def test_a_wrong_key_in_a_sweep_is_said_as_everywhere():
+    with pytest.raises(SystemExit) as caught:
+        main.main(["-m", "sed=1,2"])
+    assert caught.value.code == "error: 'sed' is not a key of the configuration; did you mean seed?"
+
+
+QUICK = """
+import sys
+import main
+sys.argv = ["main.py", *sys.argv[1:]]
+try:
+    main.main(sys.argv[1:])
+finally:
+    assert not {"torch", "diffusers", "pytorch_lightning"} & sys.modules.keys()
+"""
+
+
+def quick(tmp_path, *words, **environment) -> subprocess.CompletedProcess:
+    """What a command prints that must not import anything heavy."""
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "check": False}
+    paths = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    return subprocess.run(
+        [sys.executable, "-c", QUICK, *words], env={**os.environ, **paths, **environment}, **how
+    )
+
+
+def test_the_configuration_is_shown_at_once(tmp_path):
+    shown = quick(tmp_path, "--cfg", "job", "max_epochs=3", "config=presets/tiny.yaml")
+    config = yaml.safe_load(shown.stdout)
+    assert (config["max_epochs"], config["run_name"], config["max_steps"]) == (3, "rehearsal", 2)
+    assert set(config) == set(RULES)
+
+
+def test_keys_are_completed(tmp_path):
+    line = "python main.py cartoon.max"
+    shown = quick(tmp_path, "-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert shown.stdout.split() == ["cartoon.max_length="]
 
 
 @pytest.mark.parametrize(

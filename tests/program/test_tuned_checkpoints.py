@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from outcomes import picture, read, same
 
 import sample
@@ -92,7 +93,7 @@ def test_another_base_is_refused(tuned, shrunk, sampled):
 @pytest.mark.parametrize(
     "words, says",
     [
-        ([], "was trained with tune=lora, but the configuration has tune=all; set tune as"),
+        (["tune=all"], "was trained with tune=lora, but the configuration has tune=all; set tune"),
         (["tune=lora", "lora_rank=3"], "trained with lora_rank=2, .* has lora_rank=3; set lora_ra"),
         ([*LORA, "causal_story.history_window=2"],
          "was trained with causal_story.history_window=null, but .* has .*_window=2; set causal"),
@@ -104,15 +105,42 @@ def test_other_add_ons_than_in_training_are_refused(tuned, trained, sampled, wor
         sampled(*words, f"test_model_file={tuned(*LORA)}", f"base_model_file={trained}")
 
 
+@pytest.mark.parametrize("words", [ADAPTER, LORA], ids=["adapter", "lora"])
+def test_a_checkpoint_alone_is_drawn_with_as_it_was_trained(tuned, trained, sampled, words):
+    checkpoint = tuned(*words)
+    alone, _ = sampled(f"test_model_file={checkpoint}", to="alone")
+    told, _ = sampled(*words, f"test_model_file={checkpoint}", f"base_model_file={trained}")
+    assert np.array_equal(frames(alone), frames(told))
+
+
+def test_the_saved_configuration_trains_the_same_again(tuned, shrunk):
+    """It lies beside the checkpoint, and `config=` takes it."""
+    checkpoint = tuned(*LORA)
+    saved = checkpoint.with_name("config.yaml")
+    again = train.train(shrunk(f"config={saved}", "run_name=from_file"))
+    assert same(read(again)["state_dict"], read(checkpoint)["state_dict"])
+
+
+def test_a_checkpoint_that_says_nothing_must_be_told(tuned, trained, sampled, tmp_path):
+    """As those from before checkpoints carried their configuration."""
+    content = read(tuned(*LORA))
+    del content["config"], content["config_file"]
+    torch.save(content, tmp_path / "old.ckpt")
+    words = [f"test_model_file={tmp_path / 'old.ckpt'}", f"base_model_file={trained}"]
+    with pytest.raises(ValueError, match="trained with tune=lora, but the configuration has tune="):
+        sampled(*words)
+    sampled(*words, *LORA)
+
+
 def test_the_key_to_set_is_named_and_the_order_of_blocks_means_nothing(shrunk, sampled):
     how = ["causal_story.spatial_window=4", "run_name=spatial", "max_steps=1"]
     checkpoint = train.train(shrunk(*how, "causal_story.blocks=[mid,down.0]"))
     words = [f"test_model_file={checkpoint}", *how[:1]]
     sampled(*words, "causal_story.blocks=[down.0,mid]")
     with pytest.raises(ValueError, match=r"spatial_window=4, but .* has .*spatial_window=null"):
-        sampled(words[0], to="other")
+        sampled(words[0], "causal_story.spatial_window=null", to="other")
     with pytest.raises(ValueError, match=r"blocks=\[down.0,mid\], but .* has .*blocks=\[mid\]"):
-        sampled(*words, to="other")
+        sampled(*words, "causal_story.blocks=[mid]", to="other")
     with pytest.raises(ValueError, match="trained with causal_story.spatial_window, causal_story"):
         export_upstream(checkpoint, checkpoint.with_name("theirs.ckpt"), [])
 

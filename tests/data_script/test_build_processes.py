@@ -75,6 +75,7 @@ if __name__ == "__main__":
     from argparse import Namespace
     from data_script.story_builder import run
     pororo.load_strip = load
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where a test runs in the background
     args = dict(data_dir={raw!r}, save_path={target!r}, num_process=2)
     run(pororo.build_pororo_file, Namespace(**args), "")
 """

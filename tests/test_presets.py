@@ -203,4 +203,9 @@ def test_commands_of_the_documents_are_understood(document, tmp_path, monkeypatc
     found = commands(ROOT / document)
     assert found
     for words in found:
-        load_config(words)
+        switches = [word for word in words if "=" not in word]
+        assert set(switches) <= {"-m", "--help", "--cfg", "job"}
+        settings = [word for word in words if "=" in word]
+        if "-m" in switches:  # the first run of a sweep
+            settings = [word.partition(",")[0] for word in settings]
+        load_config(settings)

@@ -61,19 +61,21 @@ def history_hits(stories: Sequence[SampledStory]) -> dict[str, float | int] | No
     return {**dict(zip(names, means, strict=True)), "frames": len(rows)}
 
 
-def main(folder: str) -> None:
-    stories = read_samples(folder).stories
+def main(arguments: Sequence[str]) -> None:
+    if len(arguments) != 1:
+        raise ValueError("give one samples folder: python -m benchmarks.history_hits SAMPLES")
+    stories = read_samples(arguments[0]).stories
     found = history_hits([story for story in stories if story.labels])
     if found is None:
         raise ValueError(
-            f"{folder} has no labelled story with history weights; sample the cartoon world with "
-            "causal_story.history_weights=true"
+            f"{arguments[0]} has no labelled story with history weights; sample the cartoon world "
+            "with causal_story.history_weights=true"
         )
     print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:2] or [""])
+        main(sys.argv[1:])
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

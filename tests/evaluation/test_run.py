@@ -74,6 +74,7 @@ def test_command_writes_values_with_everything_needed_to_repeat_them(tmp_path, j
     assert "own error" in entry["protocol"] and found["libraries"]["torch"]
     distance = found["metrics"]["judge_frechet"]
     assert 0 < distance["value"] and distance["real"] > 0 and distance["shuffled"] > 0
+    assert distance["interval"][0] <= distance["value"] <= distance["interval"][1]  # moved back
     assert any("fewer than the 128 features" in warning for warning in found["warnings"])
     printed = capsys.readouterr().out
     assert "cartoon/frame_accuracy" in printed and "warning: judge_frechet" in printed

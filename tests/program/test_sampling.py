@@ -209,7 +209,10 @@ def test_what_was_drawn_is_measured(sampled, tmp_path):
     (["metrics=[clip_i]", "evaluation.cache=."], "evaluation.cache=. is no feature cache"),
     (["metrics=[fidd]"], "'fidd' is not known"),
 ])  # fmt: skip
-def test_what_cannot_be_measured_is_said_before_drawing(sampled, tmp_path, words, missing):
+def test_what_cannot_be_measured_is_said_before_drawing(
+    sampled, tmp_path, monkeypatch, words, missing
+):
+    monkeypatch.chdir(tmp_path)  # where the cache of features goes
     with pytest.raises((OSError, ValueError), match=missing):
         sampled(*words, to="never")
     assert not (tmp_path / "never").exists()

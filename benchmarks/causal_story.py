@@ -36,7 +36,8 @@ from evaluation.metrics.table import GROUPS
 from evaluation.options import Options
 from evaluation.run import evaluate
 from evaluation.samples import read_samples
-from main import draw_stories, train
+from sample import draw_stories
+from train import train
 
 # The tiny U-Net's mid block has 4x4 positions, on which a window of 32 is plain causal attention;
 # down.0 and up.1 have 8x8, where it bites.

@@ -1,0 +1,59 @@
+"""The rooms of the house: every module can be imported, and none reaches where it must not."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = (
+    "benchmarks", "configuration", "data_script", "datasets", "demo", "evaluation", "models",
+    "pretraining",
+)  # fmt: skip
+# What each room may import of the others; the files at the root and the rest may import all.
+ALLOWED = {
+    "models": set(),
+    "datasets": set(),
+    "evaluation": set(),
+    "data_script": {"datasets", "evaluation"},
+    "configuration": {"datasets", "evaluation", "models"},
+}
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for room in ROOMS
+    for path in (ROOT / room).rglob("*.py")
+    if path.stem not in ("__init__", "__main__")
+)
+
+
+def imported(path: Path) -> set[str]:
+    """The first part of everything that a file imports, at any place in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("module", [*MODULES, "main", "train", "sample", "building"])
+def test_every_module_can_be_imported(module):
+    importlib.import_module(module)
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_from_where_it_may(room):
+    others = {*ROOMS, "main", "train", "sample", "building"} - {room} - ALLOWED[room]
+    for path in (ROOT / room).rglob("*.py"):
+        assert not imported(path) & others, path
+
+
+def test_no_module_hides_one_of_pythons_own():
+    """Started in its folder, Python would find ours instead."""
+    names = {path.stem for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    assert names & sys.stdlib_module_names <= {"__main__"}

@@ -43,7 +43,7 @@ def test_each_process_trains_on_its_share_with_draws_of_its_own(outcome):
             index for rank in seen for (e, _), batch, _ in rank["batches"][:6] if e == epoch
             for index in batch
         ]  # fmt: skip
-        assert sorted(stories) == list(range(12))
+        assert sorted(stories) == [f"train-{index:05d}" for index in range(12)]
     for one, other in zip(*(rank["batches"] for rank in seen), strict=True):
         assert one[0] == other[0]
         assert all(a != b for a, b in zip(one[2][:2], other[2][:2], strict=True))
@@ -70,12 +70,31 @@ def test_a_run_is_taken_up_by_both(outcome):
     assert same(resumed["state_dict"], whole["state_dict"])
 
 
-def test_each_story_is_drawn_once_and_shown_once(outcome):
-    folder, seen = outcome
-    names = [f"test-0000{index}" for index in range(5)]
-    assert all(rank["drawn"] for rank in seen)
-    assert sorted(seen[0]["drawn"] + seen[1]["drawn"]) == names
-    lines = (folder / "samples" / "manifest.jsonl").read_text().splitlines()
-    assert sorted(json.loads(line)["story_id"] for line in lines) == names
-    pages = ["preflight", "draw_storyboard", "write_storyboard_html", "evaluate"]
-    assert [rank["pages"] for rank in seen] == [pages * 2, ["preflight"] * 2]
+STORIES = [f"test-0000{index}" for index in range(5)]
+
+
+def drawn(folder) -> list[str]:
+    """The stories of a samples folder in the order in which they were finished."""
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    return [json.loads(line)["story_id"] for line in lines]
+
+
+@pytest.mark.parametrize("launcher", ["", "-m torch.distributed.run --nproc-per-node=2"])
+def test_each_story_is_drawn_once_and_shown_once(outcome, shrinking, tmp_path, launcher):
+    """By two processes of this program, and by two that a launcher started."""
+    trained, _ = outcome
+    words = [*shrinking, *HOW, f"cartoon.data_dir={trained}", "mode=sample", "batch_size=1"]
+    words += [f"test_model_file={trained / 'whole' / 'last.ckpt'}", "metrics=[]"]
+    words += [f"sample_output_dir={tmp_path}", "gpu_ids=1"][: 1 + bool(launcher)]
+    root = SCRIPT.parents[2]
+    command = [sys.executable, *launcher.split(), str(root / "main.py"), *words]
+    for number in range(2):  # the second time nothing is left
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("5 stories, storyboard.png and storyboard.html are in") == 1
+        assert sorted(drawn(tmp_path)) == STORIES
+        if not number:
+            first = drawn(tmp_path)
+    assert drawn(tmp_path) == first
+    page = (tmp_path / "storyboard.html").read_text(encoding="utf-8")
+    assert all(story in page for story in STORIES)

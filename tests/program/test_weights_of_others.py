@@ -7,7 +7,6 @@ import torch
 from outcomes import behind, picture, read
 from safetensors.torch import save_file
 
-import main
 import sample
 import train
 from configuration import ConfigError
@@ -66,7 +65,8 @@ def test_what_is_no_file_of_weights_is_said_before_work(key, shrunk, tmp_path, m
     folder = tmp_path / "cartoon" / "last.ckpt"
     folder.mkdir(parents=True)
     (folder / "zero_to_fp32.py").touch()
-    monkeypatch.setattr(main, "open_stories", lambda *how: pytest.fail("said too late"))
+    for program in (train, sample):
+        monkeypatch.setattr(program, "open_stories", lambda *how: pytest.fail("said too late"))
     words = [f"ckpt_dir={tmp_path}"] + [f"{key}={folder}"] * bool(key)
     with pytest.raises(ConfigError) as caught:
         if key in ("test_model_file", None):

@@ -99,6 +99,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     share = (config, wanted, folder, checkpoint)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         state = PartialState(cpu=config.accelerator == "cpu")
+        state.wait_for_everyone()  # nobody adds to the folder while another still reads it
         mine = remaining[state.process_index :: state.num_processes]
         _draw(*share, mine, state.device, show_progress=state.is_main_process)
         state.wait_for_everyone()  # the storyboard needs the others' stories too

@@ -12,23 +12,23 @@ import argparse
 import io
 import json
 import os
-import random
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from shlex import quote
-from urllib.parse import urlsplit
 
+import requests
 from PIL import Image
+from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, TooManyRedirects
 from tqdm import tqdm
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
@@ -41,6 +41,8 @@ BLOCK = 1 << 16  # bytes read at a time
 HOPELESS = 100  # failures in a row after which the network must be to blame
 # Flickr leads links to deleted pictures here, with all signs of success.
 PLACEHOLDER = "photo_unavailable"
+NO_LINK = (InvalidSchema, InvalidURL, MissingSchema)  # file:, ftp:, or nothing of the kind
+FOR_NOW = (408, 425, 429, *range(500, 600))  # answers that may be others next time
 
 
 class Gone(Exception):
@@ -56,19 +58,25 @@ class Limits:
     """How patient and how trusting a download is."""
 
     timeout: float = 20.0  # seconds without a byte; a whole picture may take ten times as long
-    retries: int = 3
-    backoff: float = 1.0  # seconds before the first retry, doubled before each other
+    retries: int = 3  # where there is no answer, or one of `FOR_NOW`
+    backoff: float = 1.0  # seconds; the second retry waits twice as long, and so on
     max_bytes: int = 50_000_000
 
-
-class _HttpOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _check_link(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-_OPENER = urllib.request.build_opener(_HttpOnly)
-_OPENER.addheaders = [("User-Agent", "Mozilla/5.0 (compatible; vist_img_download)")]
+    def session(self, connections: int) -> requests.Session:
+        """Connections that are kept, with the waits between retries that servers ask for."""
+        retry = Retry(
+            self.retries,
+            status_forcelist=FOR_NOW,
+            backoff_factor=self.backoff,
+            backoff_jitter=self.backoff,
+            retry_after_max=60,
+            raise_on_status=False,
+        )
+        session = requests.Session()
+        for scheme in ("http://", "https://"):  # and no other
+            session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retry))
+        session.headers["User-Agent"] = "Mozilla/5.0 (compatible; vist_img_download)"
+        return session
 
 
 def read_links(json_dir: Path) -> dict[str, str]:
@@ -112,11 +120,19 @@ def download(
     counts["known to be gone"] = len(gone & links.keys() - there)
     wanted = [(name, link) for name, link in links.items() if name not in there | gone]
 
-    def fetch(job: tuple[str, str]) -> dict[str, str]:
-        return {"id": job[0], "link": job[1], **_fetch(*job, img_dir, limits)}
+    session, in_a_row = limits.session(num_process), 0
 
-    in_a_row = 0
-    with ThreadPool(num_process) as pool, open(img_dir / LOG, "a+b") as log:
+    def fetch(job: tuple[str, str]) -> dict[str, str]:
+        name, link = job
+        try:
+            jpeg = _as_jpeg(*_body(session, link, limits))
+        except (Gone, Failed) as error:
+            state = "gone" if isinstance(error, Gone) else "failed"
+            return {"id": name, "link": link, "state": state, "why": str(error)}
+        _save(jpeg, img_dir / f"{name}.jpg")
+        return {"id": name, "link": link, "state": "saved"}
+
+    with session, ThreadPool(num_process) as pool, open(img_dir / LOG, "a+b") as log:
         _end_line(log)
         for entry in tqdm(pool.imap_unordered(fetch, wanted), total=len(wanted), unit="picture"):
             log.write(json.dumps(entry).encode() + b"\n")
@@ -129,23 +145,6 @@ def download(
                     f"the network and run again, which goes on from here"
                 )
     return counts
-
-
-def _fetch(name: str, link: str, img_dir: Path, limits: Limits) -> dict[str, str]:
-    """Download one picture, several times if need be -> state (saved, gone, failed) and why."""
-    for attempt in range(limits.retries + 1):
-        if attempt:
-            time.sleep(limits.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
-        try:
-            jpeg = _as_jpeg(*_body(link, limits))
-        except Gone as error:
-            return {"state": "gone", "why": str(error)}
-        except Failed as error:
-            why = str(error)
-            continue
-        _save(jpeg, img_dir / f"{name}.jpg")
-        return {"state": "saved"}
-    return {"state": "failed", "why": why}
 
 
 def _save(jpeg: bytes, path: Path) -> None:
@@ -163,42 +162,32 @@ def _save(jpeg: bytes, path: Path) -> None:
         ) from None
 
 
-def _body(link: str, limits: Limits) -> tuple[bytes, bool]:
+def _body(session: requests.Session, link: str, limits: Limits) -> tuple[bytes, bool]:
     """What a link gives, and whether the server had said how long that is."""
-    _check_link(link)
-    end = time.monotonic() + 10 * limits.timeout
-    body = bytearray()
+    end, body = time.monotonic() + 10 * limits.timeout, bytearray()
     try:
-        with _OPENER.open(link, timeout=limits.timeout) as answer:
+        with session.get(link, timeout=limits.timeout, stream=True) as answer:
+            if answer.status_code != 200:
+                lasting = answer.status_code not in FOR_NOW
+                raise (Gone if lasting else Failed)(f"HTTP {answer.status_code}")
             if PLACEHOLDER in answer.url:
                 raise Gone("deleted: the link leads to a placeholder")
             length = answer.headers.get("Content-Length")
             if length and int(length) > limits.max_bytes:
                 raise Gone(f"too large: {int(length):,} bytes")
-            while block := answer.read1(BLOCK):
+            while block := answer.raw.read1(BLOCK, decode_content=True):
                 body += block
                 if len(body) > limits.max_bytes:
                     raise Gone(f"too large: more than {limits.max_bytes:,} bytes")
                 if time.monotonic() > end:
                     raise Failed("too slow")
-    except urllib.error.HTTPError as error:
-        error.close()
-        lasting = error.code < 500 and error.code not in (408, 425, 429)
-        raise (Gone if lasting else Failed)(f"HTTP {error.code}") from None
-    except (OSError, HTTPException, ValueError) as error:  # no server, no answer, half an answer
-        raise Failed(f"{type(error).__name__}: {getattr(error, 'reason', error)}") from None
-    if length and len(body) != int(length):
-        raise Failed(f"cut short: {len(body):,} of {length} bytes")
+    except NO_LINK:
+        raise Gone(f"it is, or leads to, no link of the web: {link!r}") from None
+    except TooManyRedirects:
+        raise Gone("it leads in a circle") from None
+    except (OSError, HTTPError, ValueError) as error:  # no server, no answer, half an answer
+        raise Failed(f"{type(error).__name__}: {error}") from None
     return bytes(body), length is not None
-
-
-def _check_link(link: str) -> None:
-    try:
-        parts = urlsplit(link)
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Gone(f"not a link of the web: {link!r}")
 
 
 def _as_jpeg(body: bytes, whole: bool) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,6 +130,14 @@ def test_the_forks_tables_go_through_their_layer_norm(original, tmp_path):
     load_weights(again, saved(tmp_path / "ours.ckpt", model.state_dict()))
     equal(again.state_dict(), model.state_dict())
     equal(to_upstream(again.state_dict(), *(original[name] for name in NULLS)), original)
+
+
+def test_the_forks_tables_without_their_package_are_refused(original, tmp_path, monkeypatch):
+    original["time_embeddings.norm.weight"] = original["time_embeddings.norm.bias"] = torch.ones(D)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.nn", None)
+    path = saved(tmp_path / "fork.ckpt", original)
+    with pytest.raises(ValueError, match="time_embeddings are bitsandbytes.*pip install"):
+        load_weights(StoryModel(build_parts()), path)
 
 
 def test_fewer_positions_than_ours_are_filled_up(model, original, tmp_path):

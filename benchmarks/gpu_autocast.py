@@ -1,7 +1,8 @@
-"""What a GPU's autocast casts, for tensors that only pretend: PyTorch's own needs the device.
+"""What a GPU's autocast casts, for fake tensors on a CPU.
 
-The CPU's list differs: it runs norms in half precision, where a GPU keeps them, and what they save
-for the backward pass, in 32 bits.
+PyTorch's own needs the device: fake tensors may be said to be on a GPU, but not go through autograd
+there without one. Its autocast for CPUs runs norms in half precision, where a GPU keeps them, and
+what they save for the backward pass, in 32 bits.
 """
 
 from __future__ import annotations
@@ -34,21 +35,18 @@ class GpuAutocast(TorchFunctionMode):
         self.half = half
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
         if func is Tensor.backward:
-            # A mode is off within what it handles, but checkpoints compute forwards in there.
-            loss = args[0]
+            # A mode is off within what it handles, but checkpoints compute forward in there.
+            start = (args[0],), (torch.ones_like(args[0]),)
             how = {"allow_unreachable": True, "accumulate_grad": True}
             with self:
-                return _engine_run_backward(
-                    (loss,), (torch.ones_like(loss),), False, False, (), **how
-                )
+                return _engine_run_backward(*start, False, False, (), **how)
         dtype = self.half if func in HALF else torch.float32 if func in WHOLE else None
-        if dtype is not None:
 
-            def cast(x):
-                floating = isinstance(x, Tensor) and x.is_floating_point()
-                return x.to(dtype) if floating and x.dtype != dtype else x
+        def cast(value):
+            floating = isinstance(value, Tensor) and value.is_floating_point()
+            return value.to(dtype) if floating and value.dtype != dtype else value
 
-            args, kwargs = tree_map(cast, (args, kwargs))
+        given = (args, kwargs or {})
+        args, kwargs = tree_map(cast, given) if dtype else given
         return func(*args, **kwargs)

@@ -2,117 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from omegaconf import DictConfig
 from torch import Tensor
 from transformers import (
-    BlipTextConfig,
     BlipTextModel,
-    BlipVisionConfig,
     BlipVisionModel,
     CLIPTextConfig,
     CLIPTextModel,
+    PretrainedConfig,
 )
 
 from models.blip import TEXT, VISION, BlipConditioner
 from models.components import Components
 from models.frames import HistoryTransform, downscale
+from models.story_batch import StoryBatch
 
-__all__ = ["SIZES", "Sizes", "random_batch", "random_parts"]
-
-CLIP_TOKENS, BLIP_TOKENS = 49408, 30524  # before the data set's new ones
+__all__ = ["Sizes", "random_batch", "random_parts"]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths, layers and heads of every part; the defaults are those of Stable Diffusion 1.5."""
+    """Sizes of all parts; the defaults are those of Stable Diffusion 1.5 and the large BLIP."""
 
-    unet: tuple[int, ...] = (320, 640, 1280, 1280)
+    unet: tuple[int, ...] = (320, 640, 1280, 1280)  # channels of every resolution
     vae: tuple[int, ...] = (128, 256, 512, 512)
-    text: tuple[int, int, int] = (768, 12, 12)
+    text: tuple[int, int, int] = (768, 12, 12)  # width, layers, heads
     vision: tuple[int, int, int] = (1024, 24, 16)
-    pictures: int = 224
+    pictures: int = 224  # side of BLIP's pictures
     image_size: int = 512
-    groups: int = 32
-    clip_tokens: int = CLIP_TOKENS
-    blip_tokens: int = BLIP_TOKENS
-
-
-SIZES = {
-    "sd15": Sizes(),
-    "middle": Sizes(  # a sixth of the numbers
-        (128, 256, 512, 512),
-        (64, 128, 256, 256),
-        (256, 6, 4),
-        (384, 8, 6),
-        112,
-        128,
-        32,
-        8000,
-        8000,
-    ),
-    "tiny": Sizes(
-        (32, 64, 64, 64), (16, 32, 32, 32), (64, 2, 2), (64, 2, 2), 64, 128, 16, 1000, 1000
-    ),
-}
+    groups: int = 32  # of the U-Net's norms
+    clip_tokens: int = 49408  # before the data set's new ones
+    blip_tokens: int = 30524
 
 
 def random_parts(sizes: Sizes, max_length: int = 85, new_tokens: int = 0) -> Components:
     """Parts without tokenizers, ready for captions of `max_length` tokens."""
-    sizes = replace(
-        sizes,
-        clip_tokens=sizes.clip_tokens + new_tokens,
-        blip_tokens=sizes.blip_tokens + new_tokens,
+    blip_tokens = sizes.blip_tokens + new_tokens
+    text = CLIPTextConfig(
+        vocab_size=sizes.clip_tokens + new_tokens,
+        max_position_embeddings=max_length,
+        **_transformer(*sizes.text),
     )
-    width, layers, heads = sizes.text
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=sizes.clip_tokens,
-            hidden_size=width,
-            intermediate_size=4 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            max_position_embeddings=max_length,
-        )
-    )
-    width, layers, heads = sizes.vision
-    vision = BlipVisionConfig(
-        **{
-            **VISION.to_diff_dict(),
-            "hidden_size": width,
-            "intermediate_size": 4 * width,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "image_size": sizes.pictures,
-        }
-    )
-    text_width, layers, heads = sizes.text
-    multimodal = BlipTextConfig(
-        **{
-            **TEXT.to_diff_dict(),
-            "vocab_size": sizes.blip_tokens,
-            "hidden_size": text_width,
-            "intermediate_size": 4 * text_width,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "encoder_hidden_size": width,
-        }
+    vision = _changed(VISION, image_size=sizes.pictures, **_transformer(*sizes.vision))
+    multimodal = _changed(
+        TEXT,
+        vocab_size=blip_tokens,
+        encoder_hidden_size=vision.hidden_size,
+        **_transformer(*sizes.text),
     )
     transform = HistoryTransform(sizes.pictures, (0.5,) * 3, (0.5,) * 3)
     empty = torch.zeros(1, max_length, dtype=torch.long)
     conditioner = BlipConditioner(
-        text,
+        CLIPTextModel(text),
         BlipVisionModel(vision),
         BlipTextModel(multimodal, add_pooling_layer=False),
         empty,
         empty,
-        sizes.blip_tokens - 1,
+        blip_tokens - 1,
         transform,
     )
-    levels = len(sizes.vae)
+    levels, attending = len(sizes.vae), len(sizes.unet) - 1
     vae = AutoencoderKL(
         block_out_channels=sizes.vae,
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -124,7 +77,9 @@ def random_parts(sizes: Sizes, max_length: int = 85, new_tokens: int = 0) -> Com
     unet = UNet2DConditionModel(
         sample_size=sizes.image_size // downscale(vae),
         block_out_channels=sizes.unet,
-        cross_attention_dim=text_width,
+        down_block_types=("CrossAttnDownBlock2D",) * attending + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * attending,
+        cross_attention_dim=text.hidden_size,
         attention_head_dim=8,  # the library's name for the number of heads
         norm_num_groups=sizes.groups,
     )
@@ -135,29 +90,41 @@ def random_parts(sizes: Sizes, max_length: int = 85, new_tokens: int = 0) -> Com
     )  # fmt: skip
 
 
-def random_batch(parts: Components, config: DictConfig, device: str = "cpu") -> dict:
+def _transformer(width: int, layers: int, heads: int) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+def _changed(config: PretrainedConfig, **how: int) -> PretrainedConfig:
+    return type(config)(**{**config.to_diff_dict(), **how})
+
+
+def random_batch(parts: Components, config: DictConfig) -> StoryBatch:
     """A story batch of five frames a story, as full of tokens as captions may be."""
-    stories, size, length = config.batch_size, parts.image_size, parts.max_length
+    size, length, side = parts.image_size, parts.max_length, parts.history_transform.size
     slots, targets = 5, 5 - (config.task == "continuation")
-    pictures = parts.history_transform.size
 
     def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.ones(stories, *shape, dtype=dtype, device=device)
+        return torch.ones(config.batch_size, *shape, dtype=dtype)
 
     batch = {
         "caption_ids": ones(targets, length, dtype=torch.long),
         "caption_mask": ones(targets, length, dtype=torch.bool),
-        "history_images": ones(slots, 3, pictures, pictures),
         "history_ids": ones(slots, length, dtype=torch.long),
         "history_mask": ones(slots, length, dtype=torch.bool),
-        "story_id": ["story"] * stories,
+        "story_id": ["story"] * config.batch_size,
     }
+    if config.cache_latents and config.freeze_blip:
+        vision = parts.conditioner.vision_encoder
+        states = slots, vision.embeddings.num_positions, vision.config.hidden_size
+        batch["picture_states"] = ones(*states, dtype=torch.float16)
+    else:
+        batch["history_images"] = ones(slots, 3, side, side)
     if config.cache_latents:
-        if config.freeze_blip:
-            vision = parts.conditioner.vision_encoder
-            states = (slots, vision.embeddings.num_positions, vision.config.hidden_size)
-            batch["picture_states"] = ones(*states, dtype=torch.float16)
-            del batch["history_images"]
         side = size // downscale(parts.vae)
         latents = ones(targets, parts.unet.config.in_channels, side, side)
         return {**batch, "latents_mean": latents, "latents_std": torch.ones_like(latents)}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_parts import EPSILON, STORIES, build_parts, random_frames, story_batch
 
-from benchmarks.storages import StorageTracker
+from benchmarks.memory_plan import PeakMemory
 from models.frames import encode_frames
 from models.training.optimizer import build_optimizer
 from models.training.story_model import StoryModel
@@ -23,19 +23,18 @@ def batch():
 
 
 def one_step(batch, autocast=False, tracked=False, **how):
-    """Loss and gradients of a step, from one seed, and the most bytes of activations in it."""
+    """Loss and gradients of a step, from one seed, and the most bytes it took beside weights."""
     model = StoryModel(build_parts(EPSILON), classifier_free_rate=0.3, **how)
     model.train()
     model.log = lambda *args, **kwargs: None
     torch.manual_seed(3)
-    tracker = StorageTracker()
-    tracker.watch(model)
-    with tracker if tracked else nullcontext():
+    memory = PeakMemory()
+    with memory if tracked else nullcontext():
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss = model.training_step(batch, 0)
         loss.backward()
     named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return loss.detach(), named, tracker.peak["activations"]
+    return loss.detach(), named, memory.bytes
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
 
-from data_script.raw_pictures import SIZE, load_picture, opened
+from data_script.raw_pictures import SIZE, load_picture
 from data_script.story_builder import in_order, setting
+from datasets.picture_files import opened
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
 
 STEPS, BATCH = 1000, 5  # what the tiny backbone wants at least, of config.yaml's batch_size

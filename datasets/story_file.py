@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from PIL import Image, ImageOps
 
+from datasets.picture_files import opened, upright
 from datasets.story_hdf5 import is_story_id
 from datasets.story_prompts import StoryPrompt
 
 _KEYS = {"captions", "first_frame", "story_id"}
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # none of them runs a program
 
 
 def read_story_file(path: str | Path, continuation: bool, longest: int) -> list[StoryPrompt]:
@@ -108,13 +107,7 @@ def _picture(path: Path, where: str) -> np.ndarray:
     if not path.is_file():
         raise ValueError(f"{where}: first_frame {path} does not exist; give a picture's path")
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            return np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{where}: first_frame {path} is not a readable picture ({error}); use a PNG or JPEG"
-        ) from error
+        with opened(path) as picture:
+            return np.array(upright(picture))
+    except ValueError as error:
+        raise ValueError(f"{where}: first_frame: {error}") from error

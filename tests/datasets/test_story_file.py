@@ -231,6 +231,12 @@ def test_continuation_needs_something_to_draw(continued, picture):
         continued(picture("pip.png"), CAPTIONS[:1])
 
 
+def test_a_first_frame_of_16_bits_is_scaled_not_clipped(continued, tmp_path):
+    grey = np.full((5, 4), 130 * 256 + 99, np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert (continued("grey.png")[0].first_frame == 130).all()
+
+
 @pytest.mark.parametrize("name", ["missing.png", "", ".", 5])
 def test_first_frames_that_are_no_file(continued, name):
     with pytest.raises(ValueError, match="does not exist; give a picture's path"):
@@ -247,5 +253,5 @@ def test_first_frames_that_are_no_picture(continued, picture, tmp_path):
     (tmp_path / "damaged.png").write_bytes(whole[:60] + bytes(30) + whole[90:])
     picture("drawing.eps")  # reading one would start a program
     for name in ("text.png", "empty.png", "cut.png", "damaged.png", "drawing.eps"):
-        with pytest.raises(ValueError, match=f"{name} is not a readable picture.*use a PNG or"):
+        with pytest.raises(ValueError, match=f"first_frame: picture .*{name} cannot be used"):
             continued(name)

@@ -25,6 +25,7 @@ from building import (
     open_stories,
     sampler_arguments,
 )
+from common.files import file_hash
 from configuration import ConfigError, checkpoint_folder
 from datasets.damage import unreadable
 from datasets.notices import warn_of_left_out, warn_of_long_captions
@@ -33,7 +34,7 @@ from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import SamplesFolder
-from models.checkpoints.checkpoint import checkpoint_hash, load_weights
+from models.checkpoints.checkpoint import load_weights
 from models.conditioning import HISTORY_SLOTS
 from models.pipeline import StoryPipeline, StoryPipelineOutput
 
@@ -86,7 +87,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     settings = {
         "seed": config.seed,
         "given": int(config.task == "continuation"),
-        "checkpoint": checkpoint_hash(checkpoint),
+        "checkpoint": file_hash(checkpoint),
         "sampler": {key: config[key] for key in SAMPLER_KEYS},
     }
     try:

@@ -27,11 +27,11 @@ import torch
 from benchmarks.causal_story_cost import print_cost
 from benchmarks.history_hits import history_hits
 from building import open_stories
+from common.files import replacing
 from configuration import load_config
 from datasets.cartoon.world import LABEL_VOCABULARY
 from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
 from demo.judge import make_judge
-from evaluation.files import replacing
 from evaluation.metrics.table import GROUPS
 from evaluation.options import Options
 from evaluation.run import evaluate

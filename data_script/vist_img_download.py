@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -32,6 +31,7 @@ from urllib3.exceptions import HTTPError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
+from common.files import replacing
 from data_script.raw_pictures import load_picture
 from data_script.story_builder import load_json
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -112,8 +112,8 @@ def download(
     """
     limits = limits or Limits()
     img_dir.mkdir(parents=True, exist_ok=True)
-    for part in img_dir.glob(".*.jpg.part"):  # of a run that was killed
-        part.unlink(missing_ok=True)
+    for temporary in img_dir.glob(".*.jpg.*.tmp"):  # of a run that was killed
+        temporary.unlink(missing_ok=True)
     there = {path.stem for path in img_dir.glob("*.jpg")}
     gone = set() if retry_gone else _known_gone(img_dir / LOG)
     counts = Counter(there=len(there & links.keys()))
@@ -149,13 +149,10 @@ def download(
 
 def _save(jpeg: bytes, path: Path) -> None:
     """Write a picture that is there whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(jpeg)
-        os.replace(part, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(jpeg)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise OSError(
             f"cannot write {path}: free some space or choose another --img_dir ({error}), then run "
             f"again, which goes on from here"

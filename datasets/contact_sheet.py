@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from common.files import replacing
 from datasets.pictures import frames_in_strip
 from datasets.story_hdf5 import SPLITS, StoryFile
 
@@ -31,17 +30,11 @@ def draw_contact_sheet(
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    target = Path(target)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(part, "PNG")
-        os.replace(part, target)
+        with replacing(target) as temporary:
+            sheet.save(temporary, "PNG")
     except OSError as error:
         raise OSError(f"cannot write {target}: choose another place ({error})") from None
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _whole(columns: dict[str, StoryFile]) -> list[int]:

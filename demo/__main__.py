@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import replacing
 from configuration import load_config
 from demo.judge import make_judge
-from evaluation.files import replacing
 from evaluation.metrics.cartoon import story_note
 from evaluation.metrics.table import GROUPS
 from evaluation.networks.judge import Judge

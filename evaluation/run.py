@@ -13,8 +13,8 @@ from importlib.metadata import version
 
 import numpy as np
 
+from common.files import replacing
 from evaluation.command_line import check
-from evaluation.files import replacing
 from evaluation.metrics.bootstrap import interval, story_weights
 from evaluation.metrics.choice import choose, load_networks
 from evaluation.metrics.material import Material

@@ -17,8 +17,8 @@ from torch import Tensor
 from torchvision.models.inception import Inception3
 from torchvision.transforms.functional import normalize, to_tensor
 
+from common.files import file_hash
 from evaluation.command_line import spelled
-from evaluation.files import file_hash
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import load_weights
 from evaluation.options import Options

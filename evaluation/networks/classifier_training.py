@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models.inception import InceptionOutputs
 from tqdm import tqdm
 
-from evaluation.files import replacing
+from common.files import replacing
 from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
 from evaluation.networks.weights import load_weights

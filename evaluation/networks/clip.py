@@ -13,8 +13,8 @@ from huggingface_hub import model_info, try_to_load_from_cache
 from PIL import Image
 from torch import Tensor, nn
 
+from common.files import file_hash
 from evaluation.command_line import spelled
-from evaluation.files import file_hash
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture

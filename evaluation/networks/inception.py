@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import inception as tv
 
+from common.files import file_hash
 from evaluation.command_line import spelled
-from evaluation.files import file_hash
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import INCEPTION, find_weights, load_weights
 from evaluation.options import Options

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from common.files import file_hash, replacing
 from evaluation.command_line import spelled
-from evaluation.files import file_hash, replacing
 from evaluation.networks.features import Encoder, Network
 from evaluation.options import Options
 from evaluation.samples import Samples, check_vocabulary, read_picture

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 
+from common.files import file_hash
 from evaluation.command_line import spelled
-from evaluation.files import file_hash
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import LPIPS_BACKBONES, find_weights, load_weights
 from evaluation.options import Options

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
+from common.files import file_hash
 from evaluation.command_line import spelled
-from evaluation.files import file_hash
 
 __all__ = ["INCEPTION", "LPIPS_BACKBONES", "Published", "find_weights", "load_weights"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.files import replacing
+from common.files import replacing
 from evaluation.metrics.table import METRICS
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.plots import plot_by_frame, to_picture

@@ -15,7 +15,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from evaluation.files import replacing
+from common.files import replacing
 from evaluation.pictures.heat_map import draw_heat_map, say_weights
 from evaluation.pictures.storyboard import Folders, FrameNotes, Notes, gather
 from evaluation.samples import read_picture

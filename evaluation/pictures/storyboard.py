@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation.files import replacing
+from common.files import replacing
 from evaluation.pictures.heat_map import draw_heat_map
 from evaluation.samples import SampledStory, Samples, read_picture, read_samples
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.files import replacing
+from common.files import replacing
 from evaluation.samples.reader import MANIFEST, VOCABULARY
 
 __all__ = ["SamplesFolder"]

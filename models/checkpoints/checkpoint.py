@@ -1,8 +1,7 @@
-"""Weights from checkpoint files, and the hash that says which file drew a sample."""
+"""Weights from checkpoint files."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -20,7 +19,6 @@ from models.training.tuning import is_add_on, tuned_names
 __all__ = [
     "check_add_ons",
     "check_weights",
-    "checkpoint_hash",
     "load_base",
     "load_weights",
     "read_checkpoint",
@@ -191,9 +189,3 @@ def load_weights(model: nn.Module | Components, path: str | Path) -> None:
     """Load a checkpoint's weights, every key accounted for; ValueError as above."""
     state = read_weights(model, path)["state_dict"]
     (model.modules() if isinstance(model, Components) else model).load_state_dict(state)
-
-
-def checkpoint_hash(path: str | Path) -> str:
-    """SHA-256 of the file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,6 @@ empty caption.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytorch_lightning as pl
 import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from common.files import replacing
 from models.caption_tokenizer import EXACT
 from models.checkpoints.checkpoint import read_checkpoint, read_tokenization
 from models.checkpoints.upstream import to_upstream
@@ -63,12 +63,8 @@ def export_upstream(
     theirs = to_upstream(state, *nulls, picture.black())
     kept = {key: content[key] for key in ("epoch", "global_step") if key in content}
     version = content.get("pytorch-lightning_version", pl.__version__)
-    part = Path(f"{out}.part")
-    try:
-        torch.save({**kept, "pytorch-lightning_version": version, "state_dict": theirs}, part)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(out) as temporary:
+        torch.save({**kept, "pytorch-lightning_version": version, "state_dict": theirs}, temporary)
     return len(theirs)
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from common.files import file_hash
 from models.checkpoints.weights_hash import weights_hash
 from models.frames import HistoryTransform
 
@@ -63,10 +64,11 @@ class LatentCache:
     @cached_property
     def _key(self) -> dict[str, str | int]:
         """What the latents depend on; the names are part of the message about a stale file."""
-        with open(self.story_file, "rb") as file:
-            stories = hashlib.file_digest(file, "sha256").hexdigest()
-        weights = _module_hash(self.vae)
-        key = {"story file": stories, "autoencoder": weights, "image_size": self.image_size}
+        key = {
+            "story file": file_hash(self.story_file),
+            "autoencoder": _module_hash(self.vae),
+            "image_size": self.image_size,
+        }
         if self.text_key != "text":  # only VIST's file has several
             key["kind of captions"] = self.text_key
         if self.vision_encoder is not None:

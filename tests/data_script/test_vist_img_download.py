@@ -272,7 +272,7 @@ def test_a_run_ends_with_counts_and_the_next_goes_on(server, tmp_path, capsys):
     (img_dir / "3.jpg").unlink()
     with open(img_dir / LOG, "a") as log:
         log.write('{"id": "1", "state": "go')  # what a kill may leave
-    (img_dir / ".2.jpg.part").write_bytes(b"half a picture")
+    (img_dir / ".2.jpg.7.tmp").write_bytes(b"half a picture")
     main(command(json_dir, img_dir))
     assert "1 saved, 4 there, 0 gone, 1 known to be gone, 1 failed" in capsys.readouterr().out
     assert not list(img_dir.glob(".*"))

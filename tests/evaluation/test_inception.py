@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from evaluation.files import file_hash
+from common.files import file_hash
 from evaluation.networks import weights
 from evaluation.networks.features import FeatureCache
 from evaluation.networks.inception import (

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sample_folders import write_manifest, write_samples
 
-from evaluation.files import replacing
+from common.files import replacing
 from evaluation.samples import open_samples, read_picture, read_samples
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints.checkpoint import checkpoint_hash, load_weights
+from common.files import file_hash
+from models.checkpoints.checkpoint import load_weights
 
 
 def model(seed=0):
@@ -53,4 +54,4 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, changes, message):
 def test_the_hash_tells_files_apart(tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(b"weights" * 100_000)
-    assert checkpoint_hash(path) == hashlib.sha256(b"weights" * 100_000).hexdigest()
+    assert file_hash(path) == hashlib.sha256(b"weights" * 100_000).hexdigest()

@@ -1,7 +1,7 @@
 """Muon: momentum made orthogonal, for the matrices inside transformer layers.
 
-torch.optim.Muon runs its iteration in bfloat16, which CPUs without such units do ten times slower
-than float32; hence this one.
+torch.optim.Muon runs its iteration in bfloat16, which takes CPUs without such units sixteen times
+as long as float32 (9.4 s against 0.6 s a step of the autoencoder); hence this one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from models.caption_tokenizer import EXACT, LEGACY
 from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.safe_loading import read_content
-from models.checkpoints.upstream import adapt, from_upstream, is_upstream
+from models.checkpoints.upstream import (
+    adapt,
+    from_upstream,
+    is_upstream,
+    without_text_model,
+)
 from models.checkpoints.weights_hash import weights_hash
 from models.components import Components
 from models.main_process import say
@@ -50,7 +55,7 @@ def _read(path: str | Path) -> tuple[dict, list[str]]:
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
     upstream = is_upstream(state)
-    state = from_upstream(state) if upstream else state
+    state = (from_upstream if upstream else without_text_model)(state)
     as_saved = state.keys() == saved.keys()
     content = {**beside, "state_dict": state, "upstream": upstream, "as_saved": as_saved}
     return content, averages

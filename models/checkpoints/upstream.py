@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from models.checkpoints.stable_embedding import adopt_stable_embeddings
 from models.training.tuning import is_add_on
 
-__all__ = ["adapt", "from_upstream", "is_upstream", "to_upstream"]
+__all__ = ["adapt", "from_upstream", "is_upstream", "to_upstream", "without_text_model"]
 
 # What is no weight: derived from sizes and tokenizers, or FID's network saved along.
 _DROPPED = re.compile(r".*position_ids|(clip_text|blip_text|blip_image)_null_token|inception\..*")
-_TEXT_MODEL = re.compile(r"^(text_encoder\.)(?:text_model\.)?")
+# A level of CLIP's names that came and went with transformers' versions.
+_TEXT_MODEL = re.compile(r"^((?:conditioner\.)?text_encoder\.)(?:text_model\.)?")
 _POSITIONS = "conditioner.text_encoder.embeddings.position_embedding.weight"
 # Our prefix, theirs.
 _PARTS = (
@@ -60,12 +61,14 @@ def is_upstream(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The original's `state_dict` under our names; a key it should not have keeps its own.
-
-    CLIP's names may have the level `text_model`, which came and went with transformers' versions.
-    """
+    """The original's `state_dict` under our names; a key it should not have keeps its own."""
     names = {k: _TEXT_MODEL.sub(r"\1text_model.", k) for k in state if not _DROPPED.fullmatch(k)}
     return {_rename(name, 1): state[key] for key, name in names.items()}
+
+
+def without_text_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our own `state_dict` as today's transformers names CLIP's tensors."""
+    return {_TEXT_MODEL.sub(r"\1", key): tensor for key, tensor in state.items()}
 
 
 def adapt(model: nn.Module, state: dict[str, Tensor]) -> list[str]:

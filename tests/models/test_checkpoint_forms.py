@@ -102,6 +102,10 @@ FORMS = {  # what is saved, of a state dict, and what is said of it besides
     "bfloat16": (lambda s: {"state_dict": cast(torch.bfloat16, s)}, None),
     "without position_ids": (lambda s: without("position_ids", s), None),
     "without text_model": (lambda s: renamed(f"{CLIP}text_model.", CLIP, s), None),
+    "with text_model": (
+        lambda s: renamed("conditioner.text_encoder.", "conditioner.text_encoder.text_model.", s),
+        None,
+    ),
     "without null tokens": (lambda s: without("null_token", s), None),
     "LitEma": (
         lambda s: {"state_dict": {

@@ -37,6 +37,7 @@ from evaluation.samples import SamplesFolder
 from models.checkpoints.checkpoint import load_weights
 from models.conditioning import HISTORY_SLOTS
 from models.pipeline import StoryPipeline, StoryPipelineOutput
+from models.training.tuning import has_lora, merge_lora
 
 __all__ = ["draw_stories", "sample"]
 
@@ -198,6 +199,8 @@ def _draw(
         return
     parts = build_parts(config)
     load_weights(parts, checkpoint)
+    if has_lora(parts.unet):
+        merge_lora(parts.unet)
     key = f"{config.dataset}.max_length"
     captions = (caption for story in wanted.asked.values() for caption in story["captions"])
     tokenizers = (parts.clip_tokenizer, parts.blip_tokenizer)

@@ -16,7 +16,8 @@ from transformers import (
     PretrainedConfig,
 )
 
-from models.blip import TEXT, VISION, BlipConditioner
+from models.blip import BlipConditioner
+from models.blip_weights import TEXT, VISION
 from models.components import Components
 from models.frames import HistoryTransform, downscale
 from models.story_batch import StoryBatch

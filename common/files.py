@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_hash", "replacing"]
+__all__ = ["file_hash", "replacing", "writing_folder"]
 
 
 @contextmanager
@@ -22,6 +23,19 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary folder beside `path` to fill; it takes that name when all went well."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)  # an empty folder of that name is replaced, too
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -83,7 +83,7 @@ def _read_legacy(tokenizer: PreTrainedTokenizerBase, new_tokens: Sequence[str]) 
 
 
 def _add_unknown(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[str]:
-    known = tokenizer.get_vocab()
+    known = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab()  # words may be there already
     unknown = [word for word in dict.fromkeys(words) if word not in known]
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in unknown])
     return unknown

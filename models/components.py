@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from models.blip import (
+from models.blip import BlipConditioner
+from models.blip_weights import (
     BERT,
-    BlipConditioner,
     is_blip_file,
     load_blip,
     require_configuration,

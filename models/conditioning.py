@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from models.frames import HistoryTransform
 from models.story_batch import StoryBatch
 
 __all__ = [
@@ -80,17 +83,19 @@ def _summary(states: Tensor, mask: Tensor) -> Tensor:
     return (states * seen).sum(-2) / seen.sum(-2).clamp(min=1)
 
 
-class HistoryConditioner(nn.Module):
+class HistoryConditioner(ModelMixin, ConfigMixin):
     """Captions and earlier frames as context; how a frame is read is a subclass's business.
 
     A subclass reads frames with a vision-language model: it gives the networks, `encode_pictures`
-    and `encode_history` (see `models.blip.BlipConditioner`).
+    and `encode_history` (see `models.blip.BlipConditioner`). To be saved with `save_pretrained` it
+    also registers its configuration and makes itself from it (`from_config`).
 
     Args:
         text_encoder: `CLIPTextModel`, D channels.
         history_networks: name -> network of the model that reads frames, saved under that name.
         null_caption_ids, null_history_ids: (1, S) ids of the empty caption for each.
-        null_image: (1, 3, h, w), the black picture of the classifier-free rows.
+        history_transform: what frames go through before they are read; it makes the black picture
+            of the classifier-free rows.
         slots: size of the "time" table, the most earlier frames a frame can look at.
 
     `models.causal_story.add_ons` may set `history_window`, how many frames back a frame sees, and
@@ -103,7 +108,7 @@ class HistoryConditioner(nn.Module):
         history_networks: Mapping[str, nn.Module],
         null_caption_ids: Tensor,
         null_history_ids: Tensor,
-        null_image: Tensor,
+        history_transform: HistoryTransform,
         slots: int = HISTORY_SLOTS,
     ) -> None:
         super().__init__()
@@ -120,7 +125,8 @@ class HistoryConditioner(nn.Module):
         self.history_weighting: nn.Module | None = None
         self.register_buffer("null_caption_ids", null_caption_ids, persistent=False)
         self.register_buffer("null_history_ids", null_history_ids, persistent=False)
-        self.register_buffer("null_image", null_image, persistent=False)
+        self.register_buffer("null_image", history_transform.black(), persistent=False)
+        self.history_transform = history_transform
 
     def encode_pictures(self, images: Tensor) -> Tensor:
         """(N, P, D_vit) of pictures (N, 3, h, w), before any caption is read with them."""
@@ -148,6 +154,7 @@ class HistoryConditioner(nn.Module):
         """How many earlier frames the time table can tell apart."""
         return self.time_embeddings.num_embeddings
 
+    @apply_forward_hook  # offloading moves a model when it is called, by whatever method
     def encode_captions(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         """CLIP states (N, S, D) of ids (N, S); mask None shows all S tokens."""
         mask = None if mask is None else mask.long()
@@ -155,9 +162,12 @@ class HistoryConditioner(nn.Module):
 
     def null_states(self) -> tuple[Tensor, Tensor]:
         """The classifier-free blocks, (1, S, D) each: an empty caption, a black frame."""
-        caption = self.encode_captions(self.null_caption_ids, None)
-        return caption, self.encode_history(self.null_image, self.null_history_ids, None)
+        like = self.type_embeddings.weight  # in its precision, and where offloading put it
+        caption = self.encode_captions(self.null_caption_ids.to(like.device), None)
+        image, ids = self.null_image.to(like), self.null_history_ids.to(like.device)
+        return caption, self.encode_history(image, ids, None)
 
+    @apply_forward_hook
     def assemble(
         self,
         caption_states: Tensor,

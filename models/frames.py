@@ -21,15 +21,20 @@ class HistoryTransform:
 
     def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         self.size = size
-        self.mean = torch.tensor(mean).view(1, 3, 1, 1)
-        self.std = torch.tensor(std).view(1, 3, 1, 1)
+        self.mean = torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1)
 
     def __call__(self, frames: Tensor) -> Tensor:
         if frames.shape[-2:] != (self.size, self.size):
             frames = F.resize(frames, [self.size, self.size], antialias=True)
         mean, std = self.mean.to(frames.device), self.std.to(frames.device)
-        pictures = torch.empty(frames.shape, device=frames.device).copy_(frames)
+        pictures = torch.empty(frames.shape, dtype=mean.dtype, device=frames.device).copy_(frames)
         return pictures.div_(255).sub_(mean).div_(std)  # in place, twice as fast
+
+    def config(self) -> dict:
+        """What `HistoryTransform` takes to make another like this."""
+        mean, std = (table.flatten().tolist() for table in (self.mean, self.std))
+        return {"size": self.size, "mean": mean, "std": std}
 
     def black(self) -> Tensor:
         """The picture of the classifier-free rows: zeros before normalisation, (1, 3, h, w)."""

@@ -3,35 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
+from transformers import BertTokenizer, CLIPTextModel, CLIPTokenizer
 
-from models.components import Components
+from models.caption_tokenizer import EXACT, read_blip, read_clip
+from models.causal_story.add_ons import CausalStoryAddOns
 from models.conditioning import Context, first_visible
 from models.frames import decode_latents, downscale
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
+from models.sharing.code_bundle import write_code
 from models.story_batch import StoryPrompt
 
+if TYPE_CHECKING:
+    from models.components import Components
+
 __all__ = ["StoryPipeline", "StoryPipelineOutput", "story_generator"]
+
+OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
+TOKENIZATION = {"new_tokens": (), "new_tokens_match": EXACT, "max_length": 77}
+Picture = Image.Image | np.ndarray | Tensor
+
+
+def _pil(frames: Tensor) -> list[list[Image.Image]]:
+    return [[Image.fromarray(frame) for frame in story] for story in _last(frames).numpy()]
+
+
+def _last(frames: Tensor) -> Tensor:
+    return frames.permute(0, 1, 3, 4, 2).cpu()
+
+
+OUTPUT_TYPES = {  # of uint8 frames (B, K, 3, H, W)
+    "pil": _pil,
+    "np": lambda frames: _last(frames).numpy().astype(np.float32) / 255,
+    "pt": lambda frames: frames.float() / 255,
+    "uint8": lambda frames: frames,
+}
 
 
 @dataclass
 class StoryPipelineOutput(BaseOutput):
-    """frames: uint8 (B, K, 3, H, W), given frames included.
+    """frames: of B stories, given frames included: `pil`: lists of K images; `np`: (B, K, H, W, 3)
+    in [0, 1]; `pt`: (B, K, 3, H, W) in [0, 1]; `uint8`: the same tensor in 0…255.
 
     history_weights: (B, K, K), how much frame n looked at each earlier one; None without
     `HistoryWeighting`. A row's sum is 1, or 0 for a frame that was given or had no history.
     """
 
-    frames: Tensor
+    frames: Any
     history_weights: Tensor | None = None
 
 
@@ -40,36 +75,155 @@ def story_generator(seed: int, story_id: str) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(seed, story_id))
 
 
-class StoryPipeline(DiffusionPipeline):
-    """Draws the frames of stories; every frame sees all captions and frames before it."""
+class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+    """Draws the frames of stories; every frame sees all captions and frames before it.
+
+    Args:
+        vae, unet, scheduler: as Stable Diffusion's; tokenizer, history_tokenizer: CLIP's and that
+            of the model which reads earlier frames.
+        conditioner: `HistoryConditioner`; add_ons: `CausalStoryAddOns`, or None for AR-LDM.
+        tokenization: how captions become tokens: `new_tokens`, `new_tokens_match` (see
+            `models.caption_tokenizer`), `max_length`.
+        height, width: of drawn frames, in pixels.
+        trained_for: what else is known of the training (`task`, `dataset`, `story_length` …).
+    """
+
+    model_cpu_offload_seq = "conditioner->unet->vae"
+    _optional_components = ["add_ons"]  # noqa: RUF012 (the library's way to say it)
+    _exclude_from_cpu_offload = ["add_ons"]  # noqa: RUF012
+    _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
-        self, conditioner, vae, unet, scheduler, clip_tokenizer, blip_tokenizer,
-        history_transform, max_length: int, image_size: int,
-    ) -> None:  # fmt: skip
+        self,
+        vae: ModelMixin,
+        unet: UNet2DConditionModel,
+        scheduler: SchedulerMixin,
+        tokenizer: CLIPTokenizer,
+        history_tokenizer: BertTokenizer,
+        conditioner: ModelMixin,
+        add_ons: ModelMixin | None = None,
+        tokenization: dict | None = None,
+        height: int = 512,
+        width: int = 512,
+        trained_for: dict | None = None,
+    ) -> None:
         super().__init__()
-        self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
-        self.conditioner = conditioner
-        self.clip_tokenizer = clip_tokenizer
-        self.blip_tokenizer = blip_tokenizer
-        self.history_transform = history_transform
-        self.max_length = max_length
-        self.image_size = image_size
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            scheduler=scheduler,
+            tokenizer=tokenizer,
+            history_tokenizer=history_tokenizer,
+            conditioner=conditioner,
+            add_ons=add_ons,
+        )
+        own = {name: part for name in OWN_PARTS if (part := getattr(self, name)) is not None}
+        self.register_to_config(
+            **{name: ("models", type(part).__name__) for name, part in own.items()},
+            tokenization={**TOKENIZATION, **(tokenization or {})},
+            height=height,
+            width=width,
+            trained_for=trained_for or {},
+        )
+        if add_ons is not None:
+            add_ons.put_on(unet, conditioner)
+        for part in (vae, unet, conditioner, add_ons):
+            _align(part)
+        unet.to(memory_format=torch.channels_last)
+        words = self.config.tokenization
+        read = ((read_clip, tokenizer), (read_blip, history_tokenizer))
+        self.clip_tokenizer, self.blip_tokenizer = (
+            how(each, words["new_tokens"], words["new_tokens_match"]) if each is not None else None
+            for how, each in read
+        )
+        self.history_transform = conditioner.history_transform
 
     @classmethod
-    def from_components(cls, parts: Components, scheduler: str = "ddim") -> StoryPipeline:
+    def from_components(
+        cls, parts: Components, scheduler: str = "ddim", trained_for: dict | None = None
+    ) -> StoryPipeline:
         """A pipeline over `parts`, sampling with the scheduler called `scheduler`."""
-        return cls(
-            parts.conditioner,
+        prefix = "causal_story."
+        used = {k.removeprefix(prefix): v for k, v in parts.add_ons.items() if prefix in k}
+        pipeline = cls(
             parts.vae,
             parts.unet,
             sampling_scheduler(scheduler, parts.scheduler_config),
-            parts.clip_tokenizer,
-            parts.blip_tokenizer,
-            parts.history_transform,
-            parts.max_length,
-            parts.image_size,
+            getattr(parts.clip_tokenizer, "tokenizer", parts.clip_tokenizer),
+            getattr(parts.blip_tokenizer, "tokenizer", parts.blip_tokenizer),
+            parts.conditioner,
+            CausalStoryAddOns.of(parts.unet, parts.conditioner, used),
+            {**parts.tokenization, "max_length": parts.max_length},
+            height=parts.image_size,
+            width=parts.image_size,
+            trained_for=trained_for,
         )
+        pipeline.clip_tokenizer = parts.clip_tokenizer
+        pipeline.blip_tokenizer = parts.blip_tokenizer
+        pipeline.history_transform = parts.history_transform
+        return pipeline
+
+    def save_pretrained(self, save_directory: str | Path, **how: Any) -> None:
+        """Save as a folder in diffusers' layout, with the code to load it elsewhere.
+
+        how: `variant`, `max_shard_size` and more, as the library takes them.
+
+        Raises:
+            ValueError: a LoRA is neither merged (`fuse_lora`, `unload_lora_weights`) nor gone.
+        """
+        if getattr(self.unet, "peft_config", None):
+            raise ValueError(
+                "the U-Net has a LoRA beside its weights; merge it first with fuse_lora() and "
+                "unload_lora_weights(), or save it alone with save_lora_weights()"
+            )
+        apart = nullcontext()
+        if self.add_ons is not None:
+            apart = self.add_ons.taken_off(self.unet, self.conditioner)
+        with apart:
+            super().save_pretrained(save_directory, **how)
+        folder = Path(save_directory)
+        write_code(__name__, folder / "pipeline.py")
+        for name in OWN_PARTS:
+            if (part := getattr(self, name)) is not None:
+                write_code(type(part).__module__, folder / name / "models.py")
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **how: Any
+    ) -> StoryPipeline:
+        """What `save_pretrained` saved, from a folder or the hub, run by the code that is here.
+
+        how: `torch_dtype` or `dtype`, `variant`, `revision` and more, as the library takes them.
+
+        Raises:
+            OSError: a part is missing; ValueError: it is no story pipeline.
+        """
+        folder = str(pretrained_model_name_or_path)
+        if not Path(folder).is_dir():
+            where = {key: how.pop(key) for key in ("revision", "token") if key in how}
+            folder = snapshot_download(folder, ignore_patterns="*.py", **where)
+        config = cls.load_config(folder)
+        if config["_class_name"] != cls.__name__:
+            raise ValueError(
+                f"{folder} holds a {config['_class_name']}, not a {cls.__name__}; give what "
+                f"models.export wrote"
+            )
+        for name, kind in config.items():
+            wanted = isinstance(kind, list) and kind[0] is not None and name not in how
+            if wanted and not Path(folder, name).is_dir():
+                raise OSError(f"{folder} is not whole: it has no {name}/; export the model again")
+        keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage")
+        loading = {key: how[key] for key in keys if key in how}
+        for name in OWN_PARTS:
+            if name not in how and (kind := config[name][1]) is not None:
+                kind = getattr(import_module("models"), kind)
+                how[name] = kind.from_pretrained(folder, subfolder=name, **loading)
+        return super().from_pretrained(folder, **how)
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        """CLIP's, where LoRA loaders look for it."""
+        return self.conditioner.text_encoder
 
     def draw(
         self, prompts: Sequence[StoryPrompt], seed: int, continuation: bool, **sampling
@@ -82,44 +236,53 @@ class StoryPipeline(DiffusionPipeline):
             prompts: B stories of equal length; with `continuation` their first frames are given.
             sampling: arguments of `__call__`.
         """
-        first_frames = None
-        if continuation:
-            frames = (torch.from_numpy(prompt.first_frame) for prompt in prompts)
-            first_frames = [frame.permute(2, 0, 1) for frame in frames]
+        image = [prompt.first_frame for prompt in prompts] if continuation else None
         generators = [story_generator(seed, prompt.story_id) for prompt in prompts]
         captions = [prompt.captions for prompt in prompts]
-        return self(captions, first_frames, generator=generators, **sampling)
+        return self(captions, image, generator=generators, output_type="uint8", **sampling)
 
     @torch.no_grad()
     def __call__(
         self,
-        captions: Sequence[Sequence[str]],
-        first_frames: Sequence[Tensor] | None = None,
+        prompt: Sequence[str] | Sequence[Sequence[str]],
+        image: Picture | Sequence[Picture] | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
         eta: float = 0.0,
         use_history: bool = True,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
         callback_on_step_end: Callable[[StoryPipeline, int, int, dict], dict] | None = None,
         first_frame_inference_steps: int | None = None,
-    ) -> StoryPipelineOutput:
+    ) -> StoryPipelineOutput | tuple:
         """Sample B stories of K frames each.
 
         Args:
-            captions: B stories of K captions.
-            first_frames: B given frames (continuation), each uint8 (3, H, W) of its own size; the
-                history sees them as they are, the result shows them at ours. None draws all.
+            prompt: the K captions of a story, or those of B stories.
+            image: the given first frame (continuation) of the story, or of each: a PIL image,
+                (H, W, 3) uint8 or a tensor (3, H, W) uint8, each of its own size; the history sees
+                it as it is, the result shows it at ours. None draws all.
             guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
             use_history: False hides all earlier frames and captions from every frame.
             generator: one, or one a story (then a story does not depend on its batch).
+            height, width: of the frames; the model's own if None.
+            output_type: what `frames` of the result is, see `StoryPipelineOutput`.
             callback_on_step_end: called as `(pipeline, step, timestep, {"frame", "latents"})`.
             first_frame_inference_steps: denoising steps of a first frame that is drawn, which
                 decides what captions leave open; None: as many as the others.
 
         Raises:
-            ValueError: stories of unequal length, or longer than the time table reaches.
+            ValueError: stories of unequal length, or longer than the time table reaches; a size
+                or an output type that there is not.
         """
-        frames_per_story = self._check(captions, first_frames)
+        alone = prompt and all(isinstance(caption, str) for caption in prompt)
+        captions = [prompt] if alone else prompt
+        first_frames = None if image is None else list(map(_as_tensor, _listed(image)))
+        size = (height or self.config.height, width or self.config.width)
+        frames_per_story = self._check(captions, first_frames, size, output_type)
         stories, device = len(captions), self.unet.device
         # Not the U-Net's: its frozen parts may be in half precision, for autocast.
         dtype = self.conditioner.type_embeddings.weight.dtype
@@ -127,11 +290,11 @@ class StoryPipeline(DiffusionPipeline):
         history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
         null_states = self.conditioner.null_states()
         history = []  # BLIP states (B, S, D) of the finished frames
-        frames = [] if first_frames is None else [self._fitted(first_frames).to(device)]
+        frames = [] if first_frames is None else [_fitted(first_frames, size).to(device)]
         weights = None
         if self.conditioner.history_weighting is not None and use_history:
             weights = torch.zeros(stories, frames_per_story, frames_per_story)
-        latents_shape = self._latents_shape(stories)
+        latents_shape = self._latents_shape(stories, size)
 
         def remember(k: int) -> None:
             given = k == 0 and first_frames is not None
@@ -164,7 +327,9 @@ class StoryPipeline(DiffusionPipeline):
                     frames.append(decode_latents(self.vae, latents))
                 if k + 1 < frames_per_story and use_history:
                     remember(k)
-        return StoryPipelineOutput(torch.stack(frames, dim=1), weights)
+        self.maybe_free_model_hooks()
+        output = StoryPipelineOutput(OUTPUT_TYPES[output_type](torch.stack(frames, dim=1)), weights)
+        return output if return_dict else output.to_tuple()
 
     def _context(
         self, captions, mask, history, history_mask, null_states, guidance_scale, first_slot=0
@@ -224,7 +389,7 @@ class StoryPipeline(DiffusionPipeline):
         flat = tokenizer(
             [caption for story in captions for caption in story],
             padding="max_length",
-            max_length=self.max_length,
+            max_length=self.config.tokenization["max_length"],
             truncation=True,
             return_tensors="pt",
         )
@@ -232,18 +397,23 @@ class StoryPipeline(DiffusionPipeline):
         mask = flat["attention_mask"].bool()
         return flat["input_ids"].unflatten(0, shape).to(device), mask.unflatten(0, shape).to(device)
 
-    def _latents_shape(self, stories: int) -> tuple[int, ...]:
-        size = self.image_size // downscale(self.vae)
-        return stories, self.unet.config.in_channels, size, size
-
-    def _fitted(self, frames: Sequence[Tensor]) -> Tensor:
-        """Frames (3, H, W) uint8 of any sizes at ours, (B, 3, size, size)."""
-        size = [self.image_size, self.image_size]
-        return torch.stack([F.resize(frame, size, antialias=True) for frame in frames])
+    def _latents_shape(self, stories: int, size: tuple[int, int]) -> tuple[int, ...]:
+        step = downscale(self.vae)
+        return stories, self.unet.config.in_channels, size[0] // step, size[1] // step
 
     def _check(
-        self, captions: Sequence[Sequence[str]], first_frames: Sequence[Tensor] | None
+        self,
+        captions: Sequence[Sequence[str]],
+        first_frames: Sequence[Tensor] | None,
+        size: tuple[int, int],
+        output_type: str,
     ) -> int:
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type={output_type!r}: use one of {', '.join(OUTPUT_TYPES)}")
+        step, only = downscale(self.vae), getattr(self.vae, "decoder_image_size", None)
+        if any(pixels % step or pixels != (only or pixels) for pixels in size):
+            wanted = f"must be {only}" if only else f"must be multiples of {step}"
+            raise ValueError(f"height {size[0]} and width {size[1]} {wanted} for this model")
         lengths = {len(story) for story in captions}
         if len(lengths) != 1:
             raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")
@@ -257,3 +427,35 @@ class StoryPipeline(DiffusionPipeline):
         if first_frames is not None and len(first_frames) != len(captions):
             raise ValueError(f"{len(first_frames)} first frames for {len(captions)} stories")
         return length
+
+
+def _align(part: torch.nn.Module | None) -> None:
+    """Weights mapped from a file lie anywhere in memory, where some kernels round differently."""
+    for parameter in part.parameters() if part is not None else ():
+        if not parameter.is_meta and parameter.device.type == "cpu" and parameter.data_ptr() % 64:
+            parameter.data = parameter.data.clone()
+
+
+def _listed(image: Picture | Sequence[Picture]) -> list[Picture]:
+    """One picture, or one a story, as a list."""
+    alone = isinstance(image, Image.Image) or getattr(image, "ndim", 0) == 3
+    return [image] if alone else list(image)
+
+
+def _as_tensor(picture: Picture) -> Tensor:
+    """uint8 (3, H, W)."""
+    if isinstance(picture, Image.Image):
+        picture = np.array(picture.convert("RGB"))
+    if isinstance(picture, np.ndarray):
+        picture = torch.from_numpy(picture).permute(2, 0, 1)
+    if picture.ndim != 3 or len(picture) != 3 or picture.dtype != torch.uint8:
+        raise ValueError(
+            f"image: a picture is {tuple(picture.shape)} of {picture.dtype}; give a PIL image, "
+            f"(H, W, 3) uint8 or a tensor (3, H, W) uint8"
+        )
+    return picture
+
+
+def _fitted(frames: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Frames (3, H, W) uint8 of any sizes at ours, (B, 3, height, width)."""
+    return torch.stack([F.resize(frame, list(size), antialias=True) for frame in frames])

@@ -7,19 +7,23 @@ MLP, but no cross-attention. Here the block keeps the cross-attention that it wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from diffusers import UNet2DConditionModel
+import torch
+from accelerate import init_empty_weights
+from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
-from models.causal_story.adapter import add_adapter
+from models.causal_story.adapter import Adapter, add_adapter
 from models.causal_story.history_weighting import HistoryWeighting, accept_history_bias
 from models.causal_story.local_causal_attention import (
     LocalCausalAttnProcessor,
     ReleasedMaskAttnProcessor,
 )
 
-__all__ = ["add_causal_story", "in_use", "transformer_blocks"]
+__all__ = ["CausalStoryAddOns", "add_causal_story", "in_use", "transformer_blocks"]
 
 VARIANTS = {"window": LocalCausalAttnProcessor, "released": ReleasedMaskAttnProcessor}
 
@@ -94,3 +98,76 @@ def transformer_blocks(unet: UNet2DConditionModel, name: str) -> Iterator[BasicT
             f"in {', '.join(place for place, blocks in found.items() if blocks)}"
         )
     yield from found[name]
+
+
+class CausalStoryAddOns(ModelMixin, ConfigMixin):
+    """All add-ons of a model as one part, which a pipeline saves and loads beside stock ones.
+
+    Args:
+        arguments: of `add_causal_story`.
+        width: channels D of the conditioner's states.
+        adapter_widths: name of a self-attention in the U-Net -> channels of its adapter.
+    """
+
+    @register_to_config
+    def __init__(self, arguments: dict, width: int, adapter_widths: dict[str, int]) -> None:
+        super().__init__()
+        self.register_buffer("there", torch.ones(1))  # a saved part has at least one tensor
+        self.history_weighting = HistoryWeighting(width) if arguments["history_weights"] else None
+        self.adapters = nn.ModuleDict(
+            {
+                name.replace(".", "/"): Adapter(channels, arguments["adapter_width"])
+                for name, channels in adapter_widths.items()
+            }
+        )
+
+    @classmethod
+    def of(cls, unet: nn.Module, conditioner: nn.Module, used: Mapping) -> CausalStoryAddOns | None:
+        """Those that `add_causal_story(unet, conditioner, **used)` has added; None if none."""
+        if not used:
+            return None
+        found = {name: m.adapter for name, m in unet.named_modules() if hasattr(m, "adapter")}
+        widths = {name: adapter.down.in_features for name, adapter in found.items()}
+        with init_empty_weights():  # the model's own take the places
+            add_ons = cls(
+                {"history_weights": False, **used},
+                conditioner.type_embeddings.embedding_dim,
+                widths,
+            )
+        add_ons.history_weighting = conditioner.history_weighting
+        for name, adapter in found.items():
+            add_ons.adapters[name.replace(".", "/")] = adapter
+        return add_ons
+
+    def used(self) -> dict:
+        """The arguments that do something, as `in_use` gives them."""
+        return {key: value for key, value in self.config.arguments.items() if value is not False}
+
+    def put_on(self, unet: nn.Module, conditioner: nn.Module) -> None:
+        """Add them to plain parts; nothing if they are there."""
+        places = self._places(unet)
+        if conditioner.history_window is not None or conditioner.history_weighting is not None:
+            return
+        if any(hasattr(place, "adapter") for place, _ in places):
+            return
+        add_causal_story(unet, conditioner, **self.config.arguments)
+        conditioner.history_weighting = self.history_weighting
+        for place, adapter in places:
+            place.adapter = adapter
+
+    @contextmanager
+    def taken_off(self, unet: nn.Module, conditioner: nn.Module) -> Iterator[None]:
+        """Without their weights in the other parts' state dicts meanwhile."""
+        places, conditioner.history_weighting = self._places(unet), None
+        for place, _ in places:
+            del place.adapter
+        try:
+            yield
+        finally:
+            conditioner.history_weighting = self.history_weighting
+            for place, adapter in places:
+                place.adapter = adapter
+
+    def _places(self, unet: nn.Module) -> list[tuple[nn.Module, Adapter]]:
+        named = ((name.replace("/", "."), adapter) for name, adapter in self.adapters.items())
+        return [(unet.get_submodule(name), adapter) for name, adapter in named]

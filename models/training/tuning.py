@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
     from diffusers import UNet2DConditionModel
-    from torch import nn
+    from torch import Tensor, nn
 
-__all__ = ["TUNE", "add_lora", "freeze_all_but", "is_add_on", "parameters_by_part", "tuned_names"]
+__all__ = [
+    "TUNE", "add_lora", "freeze_all_but", "has_lora", "is_add_on", "merge_lora",
+    "parameters_by_part", "take_off_lora", "tuned_names",
+]  # fmt: skip
 
 TUNE = {  # what a parameter's name must hold to train
     "all": ("",),
@@ -27,6 +30,26 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> None:
     unet.add_adapter(
         LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
     )
+
+
+def has_lora(unet: UNet2DConditionModel) -> bool:
+    """Whether there is one that is not part of the weights."""
+    return bool(getattr(unet, "peft_config", None))
+
+
+def merge_lora(unet: UNet2DConditionModel) -> None:
+    """Add a LoRA to the weights it lies beside, so that it costs nothing any more."""
+    unet.fuse_lora()
+    unet.unload_lora()
+
+
+def take_off_lora(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """Take it off again; its tensors by the names that diffusers' loaders know."""
+    from peft import get_peft_model_state_dict
+
+    tensors = get_peft_model_state_dict(unet)
+    unet.unload_lora()
+    return tensors
 
 
 def freeze_all_but(model: nn.Module, tune: str) -> None:

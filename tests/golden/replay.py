@@ -86,6 +86,7 @@ class Replay:
                 frames,
                 num_inference_steps=self.steps,
                 guidance_scale=6.0,
+                output_type="uint8",
             )
         return self
 

@@ -14,7 +14,7 @@ from transformers import (
     BlipVisionModel,
 )
 
-from models import blip
+from models import blip_weights as blip
 from pretraining.vocabulary import build_blip_tokenizer
 
 SIZES = {"num_hidden_layers": 2, "intermediate_size": 32, "num_attention_heads": 2}

@@ -33,7 +33,8 @@ def draw(parts, captions=CAPTIONS, **how):
     noise = [torch.Generator().manual_seed(i) for i in range(len(captions))]
     pipeline = StoryPipeline.from_components(parts)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline(captions, generator=noise, num_inference_steps=2, **how)
+    how = {"num_inference_steps": 2, "output_type": "uint8", **how}
+    return pipeline(captions, generator=noise, **how)
 
 
 def training_loss(parts, batch, **how):
@@ -191,7 +192,7 @@ def test_weights_are_read_out_and_add_up():
 def test_given_frames_and_hidden_history_have_weights_too():
     parts = prefer(with_add_ons(history_weights=True))
     first = random_frames(2, 1, 16)[:, 0]
-    weights = draw(parts, first_frames=first).history_weights
+    weights = draw(parts, image=first).history_weights
     assert weights[:, 0].sum() == 0 and weights[0, 1].tolist() == [1, 0, 0, 0]
     assert draw(parts, use_history=False).history_weights is None
 

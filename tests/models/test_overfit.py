@@ -57,7 +57,8 @@ def draw(model: StoryModel, captions, **how) -> Tensor:
     pipeline = StoryPipeline.from_components(model.parts)
     pipeline.set_progress_bar_config(disable=True)
     how = {"num_inference_steps": 4, "guidance_scale": 1.0, **how}
-    return pipeline(captions, generator=torch.Generator().manual_seed(5), **how).frames
+    noise = torch.Generator().manual_seed(5)
+    return pipeline(captions, generator=noise, output_type="uint8", **how).frames
 
 
 def test_the_loss_goes_to_near_zero(learned):

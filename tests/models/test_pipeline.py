@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +26,7 @@ CAPTIONS = [["Luna sits.", "She waves at the sea."], ["Pip runs.", "He waves."]]
 def pipeline_of(parts, scheduler="ddim"):
     pipeline = StoryPipeline.from_components(parts, scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return partial(pipeline, output_type="uint8")
 
 
 def generators(*seeds):
@@ -204,7 +205,7 @@ def test_the_first_drawn_frame_may_take_more_steps():
     assert counts == [5, 2]
     assert torch.equal(both[:, 0], slow[:, 0]) and not torch.equal(both[:, 0], quick[:, 0])
     given = random_frames(2, 1, 16)[:, 0]
-    _, counts = draw(num_inference_steps=2, first_frame_inference_steps=5, first_frames=given)
+    _, counts = draw(num_inference_steps=2, first_frame_inference_steps=5, image=given)
     assert counts == [0, 2]
 
 
@@ -224,7 +225,7 @@ def test_the_callback_is_called_every_step_and_may_change_the_latents():
     white = torch.full((2, 3, 8, 8), 0.5)
 
     def callback(pipeline, step, timestep, state):
-        assert pipeline is drawer and state["latents"].shape == (2, 3, 8, 8)
+        assert pipeline is drawer.func and state["latents"].shape == (2, 3, 8, 8)
         calls.append((state["frame"], step, timestep))
         return {"latents": white} if state["frame"] == 1 else {}
 

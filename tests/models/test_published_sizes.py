@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.activations import GELUActivation, QuickGELUActivation
 
-from models import blip
+from models import blip_weights as blip
 from models.components import load_components
 
 UNET = {

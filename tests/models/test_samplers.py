@@ -45,7 +45,9 @@ def draw(name: str, steps: int):
     pipeline = StoryPipeline.from_components(parts, name)
     pipeline.set_progress_bar_config(disable=True)
     noise = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    frames = pipeline(CAPTIONS, num_inference_steps=steps, guidance_scale=1, generator=noise).frames
+    frames = pipeline(
+        CAPTIONS, num_inference_steps=steps, guidance_scale=1, generator=noise, output_type="uint8"
+    ).frames
     return frames.float(), parts.unet.calls
 
 

@@ -34,7 +34,9 @@ def test_frame_n_is_conditioned_alike_in_training_and_sampling(parts, task, monk
     pipeline = StoryPipeline.from_components(parts)
     first = frames[:, 0] if given else None
     with ContextRecorder(parts.unet) as sampled:
-        drawn = pipeline(CAPTIONS, first, num_inference_steps=1, generator=generators()).frames
+        drawn = pipeline(
+            CAPTIONS, first, num_inference_steps=1, generator=generators(), output_type="uint8"
+        ).frames
     assert torch.equal(drawn, frames)
     assert len(sampled.calls) == K - given
 
@@ -98,7 +100,11 @@ def test_a_later_caption_never_changes_an_earlier_drawing(parts, changed):
         pipeline = StoryPipeline.from_components(parts)
         pipeline.set_progress_bar_config(disable=True)
         frames = pipeline(
-            [captions], num_inference_steps=2, generator=generators(1), callback_on_step_end=keep
+            [captions],
+            num_inference_steps=2,
+            generator=generators(1),
+            callback_on_step_end=keep,
+            output_type="uint8",
         ).frames
         runs.append((frames, torch.stack(latents).unflatten(0, (K, 2))))
     (frames, latents), (other_frames, other_latents) = runs
@@ -120,7 +126,7 @@ def contexts(parts, captions, **how):
 def test_frame_n_sees_n_earlier_frames_and_frame_0_none(parts, task):
     given = int(task == "continuation")
     first = random_frames(2, 1, 16)[:, 0] if given else None
-    for target, (context, mask) in enumerate(contexts(parts, CAPTIONS, first_frames=first)):
+    for target, (context, mask) in enumerate(contexts(parts, CAPTIONS, image=first)):
         blocks = 1 + target + given
         assert context.shape[1] == mask.shape[1] == S * blocks
         assert mask[2:].unflatten(1, (blocks, S)).any(2).all()  # and it does see each of them
@@ -130,7 +136,7 @@ def test_frame_n_sees_n_earlier_frames_and_frame_0_none(parts, task):
 def test_hidden_history_conditions_every_frame_as_a_first_one(parts, task):
     given = int(task == "continuation")
     first = random_frames(2, 1, 16)[:, 0] if given else None
-    hidden = contexts(parts, CAPTIONS, first_frames=first, use_history=False)
+    hidden = contexts(parts, CAPTIONS, image=first, use_history=False)
     assert len(hidden) == K - given
     for target, (context, mask) in enumerate(hidden):
         alone = [[story[target + given]] for story in CAPTIONS]

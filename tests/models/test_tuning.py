@@ -74,7 +74,9 @@ def test_lora_starts_as_identity_to_the_bit():
         pipeline = StoryPipeline.from_components(parts)
         pipeline.set_progress_bar_config(disable=True)
         noise = torch.Generator().manual_seed(0)
-        return pipeline([STORIES[0]], generator=noise, num_inference_steps=2).frames
+        return pipeline(
+            [STORIES[0]], generator=noise, num_inference_steps=2, output_type="uint8"
+        ).frames
 
     parts = build_parts()
     plain = frames(parts)
@@ -118,7 +120,9 @@ def test_saved_and_loaded_onto_the_base_it_draws_the_same_to_the_bit(tune, tmp_p
         pipeline = StoryPipeline.from_components(model.parts)
         pipeline.set_progress_bar_config(disable=True)
         noise = torch.Generator().manual_seed(0)
-        return pipeline([STORIES[0]], generator=noise, num_inference_steps=2).frames
+        return pipeline(
+            [STORIES[0]], generator=noise, num_inference_steps=2, output_type="uint8"
+        ).frames
 
     base, path = tmp_path / "base.ckpt", tmp_path / "tuned.ckpt"
     torch.save({"state_dict": build_parts().modules().state_dict()}, base)

@@ -1,0 +1,108 @@
+"""Hand a model on: `python -m models.export checkpoint=FILE out=FOLDER [dtype=…] [merge_lora=…]`.
+
+Writes a trained model as a folder in diffusers' layout with a model card, for
+`StoryPipeline.from_pretrained` or diffusers' own; from such a folder, a checkpoint that main.py
+takes. For the original's layout: `python -m models.checkpoints.export_upstream`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.files import replacing, writing_folder
+from evaluation.command_line import option, run
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass
+class Export:
+    """What to write where."""
+
+    checkpoint: str = option("file of a trained model, or a folder that this command wrote")
+    out: str = option("folder to make; where a folder is given, the checkpoint to write")
+    dtype: str = option("precision of the weights", "float32", choices=DTYPES)
+    merge_lora: bool = option("add a LoRA to the weights; false: keep it in a file beside", True)
+    samples: str | None = option("samples folder, for the model card: metrics, storyboard", None)
+
+
+def export(options: Export) -> Path:
+    """Write the folder, or the checkpoint; returns its path."""
+    source, out = Path(options.checkpoint), Path(options.out)
+    if not source.exists():
+        raise ValueError(f"checkpoint: there is no {source}; give a checkpoint or such a folder")
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"out: {out} is there already; give another name or remove it")
+    if source.is_dir():
+        return _write_checkpoint(source, out)
+    return _write_folder(options, source, out)
+
+
+def _write_folder(options: Export, source: Path, out: Path) -> Path:
+    import torch
+
+    from building import build_parts, check_weights_file
+    from configuration import load_config
+    from models.checkpoints.checkpoint import load_weights, read_checkpoint
+    from models.pipeline import StoryPipeline
+    from models.sharing.model_card import write_model_card
+    from models.training.tuning import has_lora, merge_lora, take_off_lora
+
+    check_weights_file("checkpoint", source)
+    config = load_config(["mode=sample", f'test_model_file="{source}"'])
+    parts = build_parts(config)
+    load_weights(parts, source)
+    known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
+    trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}
+    lora = None
+    if has_lora(parts.unet):
+        lora = merge_lora(parts.unet) if options.merge_lora else take_off_lora(parts.unet)
+    parts.add_ons = {k: v for k, v in parts.add_ons.items() if k.startswith("causal_story.")}
+    pipeline = StoryPipeline.from_components(parts, config.scheduler, trained_for)
+    dtype = getattr(torch, options.dtype)
+    variant = "fp16" if dtype == torch.float16 else None
+    beside = {"lora": lora is not None, "causal_story": bool(parts.add_ons), "variant": variant}
+    with writing_folder(out) as folder:
+        pipeline.to(dtype).save_pretrained(folder, variant=variant)
+        if lora is not None:
+            StoryPipeline.save_lora_weights(folder, unet_lora_layers=lora)
+        write_model_card(folder, out.name, config, options.samples, **beside)
+    return out
+
+
+def _as_a_whole(known: dict) -> dict:
+    """The configuration of a run, of which nothing is tuned beside a base any more."""
+    if known["config"] is None:
+        return {}
+    config = {**known["config"], "tune": "all", "base_model_file": None}
+    return {"config": config, "config_file": known["config_file"]}
+
+
+def _write_checkpoint(source: Path, out: Path) -> Path:
+    import torch
+
+    from models.pipeline import StoryPipeline
+
+    pipeline = StoryPipeline.from_pretrained(source)
+    parts = {"conditioner": pipeline.conditioner, "unet": pipeline.unet, "vae": pipeline.vae}
+    settings = pipeline.config
+    used = pipeline.add_ons.used() if pipeline.add_ons is not None else {}
+    content = {
+        "state_dict": torch.nn.ModuleDict(parts).state_dict(),
+        "add_ons": {f"causal_story.{key}": value for key, value in used.items()},
+        "tokenization": settings["tokenization"],
+        **{k: v for k, v in settings["trained_for"].items() if k in ("config", "config_file")},
+    }
+    with replacing(out) as temporary:
+        torch.save(content, temporary)
+    return out
+
+
+def _run(options: Export) -> None:
+    print(f"{export(options)} is written")
+
+
+if __name__ == "__main__":
+    run(Export, __doc__, _run, sys.argv[1:])

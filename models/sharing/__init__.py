@@ -1,0 +1,1 @@
+"""Models as folders in diffusers' layout, which others load without this repository."""

@@ -1,0 +1,124 @@
+"""The README.md of a model that is handed on, made from its run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_model_card"]
+
+_SETTINGS = (
+    "task", "dataset", "backbone", "max_epochs", "max_steps", "batch_size", "init_lr", "optimizer",
+    "classifier_free_rate", "seed",
+)  # fmt: skip
+_HEAD = """---
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [story-visualization, ar-ldm]
+---
+
+# {name}
+
+Draws the frames of a story from its captions, one after another, each conditioned on all captions
+and frames before it (AR-LDM, arXiv 2211.10950{causal}).
+
+## Use
+
+```python
+from models import StoryPipeline  # with the repository's folder on Python's path
+
+pipeline = StoryPipeline.from_pretrained("{name}"{variant})
+story = pipeline(["first caption", "second caption"], {sampling})
+story.frames[0]  # a list of PIL images
+```
+
+Without the repository, by the code that lies in this folder:
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained(
+    "{name}", custom_pipeline="{name}", trust_remote_code=True{variant}
+)
+```
+{lora}
+Captions are read to {max_length} tokens. New words: {words}.
+
+## Training
+
+| setting | value |
+|---|---|
+{settings}
+"""
+_LORA = """
+What was tuned lies beside the base: `pipeline.load_lora_weights("{name}")` adds it.
+"""
+_LICENCE = """
+## Licence
+
+The weights are under the licences of what they were made from: the pretrained parts
+(`diffusion_model`, `blip_model`) and the data set. State them here before you publish; the code is
+under the Apache License 2.0.
+"""
+
+
+def write_model_card(
+    folder: Path,
+    name: str,
+    config: Any,
+    samples: str | None,
+    *,
+    causal_story: bool,
+    lora: bool,
+    variant: str | None,
+) -> None:
+    """Write `folder`/README.md, and the storyboard of a samples folder beside it.
+
+    Args:
+        name: what the model is called; config: of the run.
+        samples: a folder that mode=sample wrote, whose metrics are shown with their intervals.
+        causal_story: whether it has add-ons; lora: whether one lies beside; variant: of its files.
+
+    Raises:
+        ValueError: `samples` is no folder.
+    """
+    data = config[config.dataset]
+    sampling = ", ".join(
+        f"{key}={config[key]}" for key in ("num_inference_steps", "guidance_scale", "eta")
+    )
+    card = _HEAD.format(
+        name=name,
+        causal=", with Causal-Story's additions, arXiv 2309.09553" if causal_story else "",
+        variant=f', variant="{variant}"' if variant else "",
+        sampling=sampling,
+        lora=_LORA.format(name=name) if lora else "",
+        max_length=data.max_length,
+        words=", ".join(data.new_tokens) or "none",
+        settings="\n".join(f"| `{key}` | {config[key]} |" for key in _SETTINGS),
+    )
+    if samples is not None:
+        card += _measured(folder, Path(samples))
+    (folder / "README.md").write_text(card + _LICENCE, encoding="utf-8")
+
+
+def _measured(folder: Path, samples: Path) -> str:
+    if not samples.is_dir():
+        raise ValueError(f"samples: there is no folder {samples}; give one that mode=sample wrote")
+    text = "\n## Results\n"
+    metrics = samples / "metrics.json"
+    if metrics.is_file():
+        measured = json.loads(metrics.read_text(encoding="utf-8"))
+        text += f"\nOf {measured['stories']} stories, {measured['frames']} frames:\n\n"
+        text += "| metric | value | 95 % interval | protocol |\n|---|---|---|---|\n"
+        for metric, found in measured["metrics"].items():
+            low, high = found["interval"]
+            text += (
+                f"| {metric} | {found['value']:.4g} | {low:.4g} to {high:.4g} | "
+                f"{found['protocol']} |\n"
+            )
+    if (samples / "storyboard.png").is_file():
+        shutil.copyfile(samples / "storyboard.png", folder / "storyboard.png")
+        text += "\n![stories it drew](storyboard.png)\n"
+    return text

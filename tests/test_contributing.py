@@ -68,7 +68,8 @@ from models.frames import HistoryTransform
 from models.conditioning import Context
 text = CLIPTextModel(CLIPTextConfig(vocab_size=50, hidden_size=8, intermediate_size=8,
     num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=4, eos_token_id=2))
-reader = ColourConditioner(text, torch.ones(1, 4, dtype=torch.long), HistoryTransform(8, [0.0] * 3, [1.0] * 3), 50)
+transform = HistoryTransform(8, [0.0] * 3, [1.0] * 3)
+reader = ColourConditioner(text, torch.ones(1, 4, dtype=torch.long), transform, 50)
 batch = {"caption_ids": torch.ones(2, 5, 4, dtype=torch.long),
          "caption_mask": torch.ones(2, 5, 4, dtype=torch.bool),
          "history_ids": torch.ones(2, 5, 4, dtype=torch.long),

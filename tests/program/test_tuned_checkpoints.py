@@ -49,14 +49,20 @@ def test_a_checkpoint_holds_what_was_tuned_and_draws_with_its_base(
     assert checkpoint.stat().st_size < trained.stat().st_size / 5
     # What it draws is what the model in memory drew when it was saved.
     whole, load = [], sample.load_weights
-    monkeypatch.setattr(sample, "load_weights", lambda *a: (load(*a), whole.append(a[0])))
+
+    def keep(parts, path):
+        load(parts, path)
+        state = parts.modules().state_dict()
+        whole.append({name: value.clone() for name, value in state.items()})
+
+    monkeypatch.setattr(sample, "load_weights", keep)
     how = [*words, f"test_model_file={checkpoint}", f"base_model_file={trained}"]
     first, _ = sampled(*how, to="first")
     again, _ = sampled(*how, to="again")
     assert np.array_equal(frames(first), frames(again))
     plain, _ = sampled(f"test_model_file={trained}", to="plain")
     assert not np.array_equal(frames(first), frames(plain))
-    own = whole[0].modules().state_dict()
+    own = whole[0]
     assert same({name: own[name] for name in state}, state)
     base = {name.replace(".base_layer", ""): value for name, value in own.items()}
     base = {name: base[name] for name in read(trained)["state_dict"]}

@@ -1,0 +1,100 @@
+"""`python -m models.export`: what a run made, as a folder, and back again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from outcomes import picture, read, same
+
+import train
+from models import StoryPipeline
+from models.export import Export, export
+from models.pipeline import story_generator
+from models.training.tuning import has_lora
+
+
+@pytest.fixture(scope="module")
+def folder(trained, tmp_path_factory):
+    return export(Export(str(trained), str(tmp_path_factory.mktemp("out") / "model")))
+
+
+def test_a_folder_draws_what_the_checkpoint_does(folder, sampled, own_story):
+    samples, entries = sampled(own_story())
+    (entry,) = entries.values()
+    pipeline = StoryPipeline.from_pretrained(folder)
+    how = {key: entry["sampler"][key] for key in ("num_inference_steps", "guidance_scale", "eta")}
+    frames = pipeline(
+        entry["captions"], output_type="uint8", **how,
+        generator=story_generator(0, entry["story_id"]),
+    ).frames[0]  # fmt: skip
+    for k, frame in enumerate(frames):
+        drawn = picture(samples / entry["story_id"] / f"{k:04}.png")
+        assert torch.equal(torch.from_numpy(drawn), frame.permute(1, 2, 0))
+
+
+def test_back_again_it_is_the_checkpoint_to_the_bit(folder, trained, shrunk, sampled, tmp_path):
+    back = export(Export(str(folder), str(tmp_path / "back.ckpt")))
+    ours, theirs = read(trained), read(back)
+    assert same(ours["state_dict"], theirs["state_dict"])
+    assert theirs["tokenization"] == ours["tokenization"]
+    first, _ = sampled(to="first")
+    again, _ = sampled(f"test_model_file={back}", to="again")
+    for path in sorted(first.glob("*/0*.png")):
+        assert path.read_bytes() == (again / path.relative_to(first)).read_bytes()
+
+
+def test_the_card_says_what_it_is(trained, sampled, tmp_path):
+    samples, _ = sampled()
+    metric = {"value": 0.5, "interval": [0.25, 0.75], "protocol": "as told"}
+    measured = {"stories": 2, "frames": 10, "metrics": {"some/accuracy": metric}}
+    (samples / "metrics.json").write_text(json.dumps(measured))
+    out = export(Export(str(trained), str(tmp_path / "handed-on"), samples=str(samples)))
+    card = (out / "README.md").read_text(encoding="utf-8")
+    for words in (
+        'StoryPipeline.from_pretrained("handed-on")', "| `task` | visualization |",
+        "(storyboard.png)", "| some/accuracy | 0.5 | 0.25 to 0.75 | as told |", "## Licence",
+    ):  # fmt: skip
+        assert words in card
+    assert (out / "storyboard.png").read_bytes() == (samples / "storyboard.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def lora(shrunk, trained):
+    words = ["tune=lora", "lora_rank=2", "run_name=lora", "init_lr=1e-2", "max_epochs=2"]
+    return train.train(shrunk(*words, f"base_model_file={trained}"))
+
+
+def test_a_lora_is_merged_or_lies_beside(lora, folder, tmp_path):
+    def draw(pipeline):
+        noise = torch.Generator().manual_seed(0)
+        how = {"num_inference_steps": 2, "output_type": "uint8", "generator": noise}
+        return pipeline(["Pip waves.", "He sleeps."], **how).frames.int()
+
+    merged = StoryPipeline.from_pretrained(export(Export(str(lora), str(tmp_path / "merged"))))
+    out = export(Export(str(lora), str(tmp_path / "beside"), merge_lora=False))
+    beside = StoryPipeline.from_pretrained(out)
+    base = draw(StoryPipeline.from_pretrained(folder))
+    assert not has_lora(merged.unet) and torch.equal(draw(beside), base)
+    beside.load_lora_weights(out)
+    assert (draw(beside) - draw(merged)).abs().max() <= 1
+    assert not torch.equal(draw(merged), base)
+    assert (out / "pytorch_lora_weights.safetensors").stat().st_size < 100_000
+    back = read(export(Export(str(tmp_path / "merged"), str(tmp_path / "whole.ckpt"))))
+    assert back["config"]["tune"] == "all" and not any("lora" in key for key in back["state_dict"])
+
+
+def test_what_cannot_be_exported_is_said(trained, folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_bytes(b"")
+    for options, says in (
+        (Export("gone.ckpt", "out"), "checkpoint: there is no gone.ckpt"),
+        (Export(str(trained), str(tmp_path / "mine")), "mine is there already; give another name"),
+        (Export(str(folder / "README.md"), str(tmp_path / "x")), "README.md"),
+        (Export(str(tmp_path / "mine"), str(tmp_path / "x.ckpt")), "model_index.json"),
+        (Export(str(trained), str(tmp_path / "y"), samples="gone"), "samples: there is no folder"),
+    ):
+        with pytest.raises((ValueError, OSError), match=says):
+            export(options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]

@@ -19,7 +19,16 @@ from common.files import replacing
 from evaluation.pictures.heat_map import draw_heat_map
 from evaluation.samples import SampledStory, Samples, read_picture, read_samples
 
-__all__ = ["Folders", "FrameNotes", "Notes", "Row", "Strip", "draw_storyboard", "gather"]
+__all__ = [
+    "Folders",
+    "FrameNotes",
+    "Notes",
+    "Row",
+    "Strip",
+    "draw_block",
+    "draw_storyboard",
+    "gather",
+]
 
 Folder = str | os.PathLike | Samples  # by its path, or read
 Folders = Folder | Mapping[str, Folder]  # one, or {row name: folder}
@@ -105,7 +114,7 @@ def draw_storyboard(
     room = (WIDEST - 2 * MARGIN - GUTTER + GAP) // columns - GAP
     side = max(1, min(room, max(SMALLEST, min(native, 320))))
     width = 2 * MARGIN + GUTTER + columns * (side + GAP) - GAP
-    blocks = [_block(strip, width, side) for strip in strips]
+    blocks = [draw_block(strip, width, side) for strip in strips]
     head = MARGIN + 78
     page = Image.new("RGB", (width, head + sum(b.height + BETWEEN for b in blocks)), PAGE)
     draw = ImageDraw.Draw(page)
@@ -159,7 +168,7 @@ def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
     return "".join(f"  ·  {part}" for part in parts)
 
 
-def _block(strip: Strip, width: int, side: int) -> Image.Image:
+def draw_block(strip: Strip, width: int, side: int) -> Image.Image:
     """One story: thin rule, heading, rows of frames, captions."""
     captions = [_wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
     under = [_under(row, side) for row in strip.rows]

@@ -1,0 +1,83 @@
+"""Stories as files to show: `python -m evaluation.pictures.story_files samples=DIR [formats=…] …`.
+
+From a samples folder: a GIF and a strip (PNG) for each story, and a PDF with a page a story.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.command_line import option, run
+
+FORMATS = ("gif", "strip", "pdf")
+
+
+@dataclass
+class StoryFiles:
+    """What to make of which stories."""
+
+    samples: str = option("folder that mode=sample wrote")
+    out: str | None = option("folder for the files; null: story_files in the samples folder", None)
+    formats: list[str] | str = option("gif, strip, pdf with commas between them, or all", "all")
+    stories: list[str] | str = option("ids with commas between them, or all", "all")
+    seconds: float = option("how long the GIF shows a frame", 1.0, least=0.02)
+
+
+def write_story_files(options: StoryFiles) -> list[Path]:
+    """Write what is asked for; the paths of the files.
+
+    Raises:
+        ValueError: an unknown format or story; FileNotFoundError: no samples folder.
+    """
+    formats = FORMATS if options.formats == "all" else _listed(options.formats)
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ValueError(f"formats={unknown[0]}: use {', '.join(FORMATS)} or all")
+    from PIL import Image
+
+    from common.files import replacing
+    from evaluation.pictures.storyboard import gather
+    from evaluation.pictures.strips import draw_page, draw_strip
+    from evaluation.samples import read_picture, read_samples
+
+    samples = read_samples(options.samples)
+    wanted = None if options.stories == "all" else _listed(options.stories)
+    strips, _ = gather(samples, wanted)
+    folder = Path(options.out) if options.out else samples.folder / "story_files"
+    if folder.is_file():
+        raise ValueError(f"out={folder} is a file; give a folder")
+    written = []
+
+    def save(name: str, first: Image.Image, **how) -> None:
+        with replacing(folder / name) as temporary:
+            first.save(temporary, **how)
+        written.append(folder / name)
+
+    for number, strip in enumerate(strips):
+        name = f"{number:04}_{''.join(c if c.isalnum() else '-' for c in strip.story_id)[:60]}"
+        frames = [Image.fromarray(read_picture(path)) for path in strip.rows[-1].frames]
+        if "gif" in formats:
+            size = frames[0].size  # a given frame may have another
+            frames = [frame.resize(size, Image.Resampling.LANCZOS) for frame in frames]
+            how = {"save_all": True, "append_images": frames[1:], "loop": 0}
+            save(f"{name}.gif", frames[0], format="GIF", duration=options.seconds * 1000, **how)
+        if "strip" in formats:
+            save(f"{name}.png", draw_strip(strip), format="PNG")
+    if "pdf" in formats:
+        first, *others = [draw_page(strip) for strip in strips]
+        save("stories.pdf", first, format="PDF", save_all=True, append_images=others)
+    return written
+
+
+def _listed(names: list[str] | str) -> list[str]:
+    return names.split(",") if isinstance(names, str) else names
+
+
+def _run(options: StoryFiles) -> None:
+    written = write_story_files(options)
+    print(f"{len(written)} files are in {written[0].parent}")
+
+
+if __name__ == "__main__":
+    run(StoryFiles, __doc__, _run, sys.argv[1:])

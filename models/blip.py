@@ -26,6 +26,7 @@ from models.checkpoints.safe_loading import read_content
 from models.checkpoints.upstream import from_upstream
 from models.conditioning import HISTORY_SLOTS, HistoryConditioner
 from models.frames import HistoryTransform
+from models.fused_attention import fuse_attention
 from models.main_process import say
 
 __all__ = [
@@ -125,6 +126,7 @@ class BlipConditioner(HistoryConditioner):
         black = history_transform.black()
         super().__init__(text_encoder, networks, null_caption_ids, null_history_ids, black, slots)
         self.first_token_id = first_token_id
+        fuse_attention(vision_encoder, multimodal_encoder)
 
     def encode_pictures(self, images: Tensor) -> Tensor:
         return self.vision_encoder(pixel_values=images).last_hidden_state

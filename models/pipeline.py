@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from models.components import Components
 from models.conditioning import Context, first_visible
+from models.cross_attention import context_projected_once
 from models.frames import decode_latents, downscale
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
@@ -55,6 +56,7 @@ class StoryPipeline(DiffusionPipeline):
         self.history_transform = history_transform
         self.max_length = max_length
         self.image_size = image_size
+        self._kept_null_states: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
     @classmethod
     def from_components(cls, parts: Components, scheduler: str = "ddim") -> StoryPipeline:
@@ -97,6 +99,7 @@ class StoryPipeline(DiffusionPipeline):
         first_frames: Sequence[Tensor] | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
+        guidance_interval: Sequence[float] | None = None,
         eta: float = 0.0,
         use_history: bool = True,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
@@ -110,6 +113,8 @@ class StoryPipeline(DiffusionPipeline):
             first_frames: B given frames (continuation), each uint8 (3, H, W) of its own size; the
                 history sees them as they are, the result shows them at ours. None draws all.
             guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
+            guidance_interval: (from, to), shares of the steps: 0 is noise, 1 the picture. Outside of
+                it there is no guidance, which saves half of a step; None: all steps.
             use_history: False hides all earlier frames and captions from every frame.
             generator: one, or one a story (then a story does not depend on its batch).
             callback_on_step_end: called as `(pipeline, step, timestep, {"frame", "latents"})`.
@@ -125,7 +130,11 @@ class StoryPipeline(DiffusionPipeline):
         dtype = self.conditioner.type_embeddings.weight.dtype
         ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
         history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
-        null_states = self.conditioner.null_states()
+        null_states = self._null_states(dtype) if guidance_scale != 1 else None
+        given = 0 if first_frames is None else 1
+        captions_at_once = ids[:, given:].flatten(0, 1), mask[:, given:].flatten(0, 1)
+        caption_states = self.conditioner.encode_captions(*captions_at_once)
+        caption_states = caption_states.unflatten(0, (stories, -1))  # (B, K - given, S, D)
         history = []  # BLIP states (B, S, D) of the finished frames
         frames = [] if first_frames is None else [self._fitted(first_frames).to(device)]
         weights = None
@@ -134,9 +143,8 @@ class StoryPipeline(DiffusionPipeline):
         latents_shape = self._latents_shape(stories)
 
         def remember(k: int) -> None:
-            given = k == 0 and first_frames is not None
             # Given frames go from their own size to BLIP's at once, as training's pictures do.
-            pictures = [frame[None] for frame in first_frames] if given else [frames[k]]
+            pictures = [frame[None] for frame in first_frames] if k < given else [frames[k]]
             images = torch.cat([self.history_transform(picture) for picture in pictures])
             images = images.to(device, dtype)  # (B, 3, h, w)
             history.append(
@@ -148,19 +156,19 @@ class StoryPipeline(DiffusionPipeline):
         with self.progress_bar(total=sum(map(self._calls, steps[len(frames) :]))) as bar:
             for k in range(frames_per_story):
                 if k == len(frames):  # not given
-                    caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
                     first = max(0, first_visible(len(history), self.conditioner.history_window))
                     context = self._context(
-                        caption_states, mask[:, k], history[first:],
+                        caption_states[:, k - given], mask[:, k], history[first:],
                         history_mask[:, first : len(history)], null_states, guidance_scale, first,
                     )  # fmt: skip
                     if weights is not None and context.weights is not None:
                         weights[:, k, first : len(history)] = context.weights[-stories:].cpu()
                     latents = randn_tensor(latents_shape, generator, device, dtype)
-                    latents = self._denoise(
-                        latents, context, k, steps[k], guidance_scale, eta, generator,
-                        callback_on_step_end, bar,
-                    )  # fmt: skip
+                    with context_projected_once(self.unet):
+                        latents = self._denoise(
+                            latents, context, k, steps[k], guidance_scale, guidance_interval, eta,
+                            generator, callback_on_step_end, bar,
+                        )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
                 if k + 1 < frames_per_story and use_history:
                     remember(k)
@@ -185,20 +193,36 @@ class StoryPipeline(DiffusionPipeline):
                 null_states,
                 first_slot,
             )  # fmt: skip
-            for unconditional in ((True, False) if guidance_scale != 1 else (False,))
+            for unconditional in ((True, False) if null_states else (False,))
         )
-        return Context.cat(list(halves))
+        return Context.cat(list(halves)).without_unseen()
 
-    def _denoise(self, latents, context, k, steps, scale, eta, generator, callback, bar):
+    def _null_states(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The classifier-free blocks, encoded again only when weights or types have changed."""
+        parameters = self.conditioner.parameters()
+        made_with = (
+            self.unet.device, dtype, torch.is_autocast_enabled(self.unet.device.type),
+            self.conditioner.training, *((id(p), p.data_ptr(), p._version) for p in parameters),
+        )  # fmt: skip
+        if self._kept_null_states is None or self._kept_null_states[0] != made_with:
+            self._kept_null_states = made_with, self.conditioner.null_states()
+        return self._kept_null_states[1]
+
+    def _denoise(self, latents, context, k, steps, scale, interval, eta, generator, callback, bar):
         """One frame's latents (B, c, h, w) from noise to clean."""
         self.scheduler.set_timesteps(steps, device=latents.device)
         latents = latents * self.scheduler.init_noise_sigma
         extra = self._extra_step_arguments(generator, eta)
-        for i, t in enumerate(self.scheduler.timesteps):
-            model_input = torch.cat([latents] * (len(context.states) // len(latents)))
+        guided, conditional_only = context, context.split(len(latents))[-1]
+        timesteps = self.scheduler.timesteps
+        first, last = (0, 1) if interval is None else interval
+        for i, t in enumerate(timesteps):
+            guide = scale != 1 and first <= i / len(timesteps) < last
+            context = guided if guide else conditional_only
+            model_input = torch.cat([latents, latents]) if guide else latents
             model_input = self.scheduler.scale_model_input(model_input, t)
             output = self.unet(model_input, t, **context.unet_arguments()).sample
-            if scale != 1:
+            if guide:
                 unconditional, conditional = output.chunk(2)
                 output = unconditional + scale * (conditional - unconditional)
             latents = self.scheduler.step(output, t, latents, **extra).prev_sample

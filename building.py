@@ -28,7 +28,7 @@ from models.training.tuning import add_lora
 
 __all__ = [
     "SAMPLER_KEYS", "add_add_ons", "build_parts", "check_scheduler", "check_weights_file",
-    "open_stories", "sampler_arguments",
+    "open_stories", "sampler_arguments", "sampler_settings",
 ]  # fmt: skip
 
 SAMPLER_KEYS = (
@@ -158,7 +158,16 @@ def _naming_section(section: str) -> Iterator[None]:
         raise FileNotFoundError(f"{section}.{error}") from error
 
 
+def sampler_settings(config: DictConfig) -> dict:
+    """What decides how stories are drawn, as sample folders keep it."""
+    settings = {key: config[key] for key in SAMPLER_KEYS}
+    if config.guidance_interval is not None:  # folders from before this key can be gone on with
+        settings["guidance_interval"] = list(config.guidance_interval)
+    return settings
+
+
 def sampler_arguments(config: DictConfig) -> dict:
     """What `StoryPipeline.draw` takes beside prompts."""
-    chosen = {key: config[key] for key in SAMPLER_KEYS if key != "scheduler"}
+    chosen = sampler_settings(config)
+    del chosen["scheduler"]
     return {**chosen, "seed": config.seed, "continuation": config.task == "continuation"}

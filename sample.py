@@ -18,12 +18,12 @@ from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from building import (
-    SAMPLER_KEYS,
     build_parts,
     check_scheduler,
     check_weights_file,
     open_stories,
     sampler_arguments,
+    sampler_settings,
 )
 from common.files import file_hash
 from configuration import ConfigError, checkpoint_folder
@@ -88,7 +88,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
         "seed": config.seed,
         "given": int(config.task == "continuation"),
         "checkpoint": file_hash(checkpoint),
-        "sampler": {key: config[key] for key in SAMPLER_KEYS},
+        "sampler": sampler_settings(config),
     }
     try:
         folder = SamplesFolder(

@@ -35,12 +35,14 @@ class Drawn(NamedTuple):
 
 
 class Reference:
-    """The computation over a copy of `parts`, whose weights are shared."""
+    """The computation over `parts`' weights; over a copy of them, laid out as there, if `copy`."""
 
-    def __init__(self, parts: Components) -> None:
-        memo = {id(p): p for p in parts.modules().parameters()}
+    def __init__(self, parts: Components, copy: bool = False) -> None:
+        memo = {} if copy else {id(p): p for p in parts.modules().parameters()}
         modules = deepcopy(parts.modules(), memo)
         self.conditioner, self.vae, self.unet = modules.conditioner, modules.vae, modules.unet
+        if copy:
+            modules.to(memory_format=torch.contiguous_format)
         self.modules = modules
         self.transform, self.scheduler_config = parts.history_transform, parts.scheduler_config
         self.schedule = training_schedule(parts.scheduler_config)

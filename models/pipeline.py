@@ -113,8 +113,8 @@ class StoryPipeline(DiffusionPipeline):
             first_frames: B given frames (continuation), each uint8 (3, H, W) of its own size; the
                 history sees them as they are, the result shows them at ours. None draws all.
             guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
-            guidance_interval: (from, to), shares of the steps: 0 is noise, 1 the picture. Outside of
-                it there is no guidance, which saves half of a step; None: all steps.
+            guidance_interval: (from, to), shares of the steps: 0 is noise, 1 the picture. Outside
+                of it there is no guidance, which saves half of a step; None: all steps.
             use_history: False hides all earlier frames and captions from every frame.
             generator: one, or one a story (then a story does not depend on its batch).
             callback_on_step_end: called as `(pipeline, step, timestep, {"frame", "latents"})`.

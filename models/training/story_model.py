@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.checkpoints.progress import mend_progress
@@ -21,7 +22,7 @@ from models.frames import encode_frames
 from models.schedulers import training_schedule
 from models.seeds import seed_of
 from models.story_batch import StoryBatch
-from models.training.optimizer import build_optimizer
+from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.stochastic_depth import add_stochastic_depth
 from models.training.tuning import freeze_all_but, tuned_names
 
@@ -45,6 +46,7 @@ class StoryModel(pl.LightningModule):
 
     Args:
         optimizer, init_lr, weight_decay: as `build_optimizer` takes them.
+        optimizer_in_backward: move each parameter as soon as its gradient is there, and free that.
         warmup_steps: optimiser steps of linear warm-up; cosine to 0 over all the real ones after.
         classifier_free_rate: how often a frame's conditioning is replaced by the null blocks.
         freeze_clip, freeze_blip: freeze these encoders, all but their token tables.
@@ -64,6 +66,7 @@ class StoryModel(pl.LightningModule):
         optimizer: str = "adamw",
         init_lr: float = 1e-5,
         weight_decay: float = 1e-4,
+        optimizer_in_backward: bool = False,
         warmup_steps: int = 0,
         classifier_free_rate: float = 0.1,
         freeze_clip: bool = False,
@@ -81,7 +84,8 @@ class StoryModel(pl.LightningModule):
         self.unet = parts.unet
         self.vae = parts.vae.requires_grad_(False)
         self.schedule = training_schedule(parts.scheduler_config)
-        self.optimizer = optimizer
+        self.optimizer, self.optimizer_in_backward = optimizer, optimizer_in_backward
+        self._hooks: list[RemovableHandle] = []
         self.init_lr, self.weight_decay, self.warmup_steps = init_lr, weight_decay, warmup_steps
         self.classifier_free_rate = classifier_free_rate
         self.frozen_encoders = []
@@ -219,6 +223,11 @@ class StoryModel(pl.LightningModule):
         loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
         self.log("val_loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["story_id"]))
 
+    def teardown(self, stage: str) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
     def configure_optimizers(self) -> dict:
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         # A fused optimiser may be handed scaled gradients, which clipping could not know: Lightning
@@ -227,6 +236,13 @@ class StoryModel(pl.LightningModule):
         optimizer = build_optimizer(
             self.optimizer, trainable, self.init_lr, self.weight_decay, fused=not mixed
         )
+        if self.optimizer_in_backward:
+            if self.trainer.world_size > 1:
+                raise ValueError(
+                    f"optimizer_in_backward is true, but training runs on {self.trainer.world_size} "
+                    f"devices, whose gradients must be summed first; set it to false, or gpu_ids=1"
+                )
+            self._hooks = step_in_backward(optimizer)
         total = self.trainer.estimated_stepping_batches  # counts devices and accumulation
         warmup = self.warmup_steps
 

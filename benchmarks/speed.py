@@ -100,9 +100,7 @@ class Stories:
 
         with once:
             self.call(unet, live)()  # keys and values, once a frame
-            kept = {
-                layer: layer.forward for layer in unet.modules() if "forward" in layer.__dict__
-            }
+            kept = {layer: layer.forward for layer in unet.modules() if "forward" in layer.__dict__}
         works = {
             OURS: ours,
             REFERENCE: self.call(self.reference.unet, whole),
@@ -184,9 +182,7 @@ def drawing_table(stories: Stories, rounds: int, peak: float) -> list[str]:
         for way in (OURS, REFERENCE)
     }
     plain = times["frame 0"][PLAIN]
-    pictures = [
-        FRAMES * (4 * a + b) for a, b in zip(plain, times["picture"][OURS], strict=True)
-    ]
+    pictures = [FRAMES * (4 * a + b) for a, b in zip(plain, times["picture"][OURS], strict=True)]
     five = [FRAMES * x for x in plain]
     lines += [
         f"| the same against {FRAMES} pictures of plain Stable Diffusion, 4 steps | "
@@ -204,8 +200,10 @@ def drawing_table(stories: Stories, rounds: int, peak: float) -> list[str]:
     lines += profile(times, side)
     with FlopCounterMode(display=False) as flops:
         stories.unet_works(FRAMES - 1)["without: keys and values once a frame"]()
-    reached = flops.get_total_flops() / 2 / statistics.median(
-        times[f"frame {FRAMES - 1}"]["without: keys and values once a frame"]
+    reached = (
+        flops.get_total_flops()
+        / 2
+        / statistics.median(times[f"frame {FRAMES - 1}"]["without: keys and values once a frame"])
     )
     lines.append(
         f"| {side}, share of the peak of matrix products that a U-Net call reaches | "
@@ -259,7 +257,8 @@ def check(stories: Stories, steps: int = 2) -> str:
     works = {name: {OURS: ways[OURS]} for name, ways in works.items()}
     times = {name: take_turns(ways, 1, stories.device) for name, ways in works.items()}
     parts = story_seconds(times, OURS, steps)[0]
-    return f"| a whole story of {steps} steps drawn, against the sum of its parts | {whole / parts:.2f} |"
+    label = f"a whole story of {steps} steps drawn, against the sum of its parts"
+    return f"| {label} | {whole / parts:.2f} |"
 
 
 def matrix_peak(device: torch.device, size: int = 1536) -> float:

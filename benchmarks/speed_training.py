@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
@@ -127,7 +128,7 @@ def peak_of(sizes: Sizes, side: int, how: dict | None) -> int:
 
 def _held(step: Callable) -> list:
     """The model, the optimiser and the batch that a step works with."""
-    held = dict(zip(step.__code__.co_freevars, (c.cell_contents for c in step.__closure__)))
+    held = inspect.getclosurevars(step).nonlocals
     model = held["model"] if "model" in held else held["reference"].modules
     tensors = [value for value in held["batch"].values() if isinstance(value, Tensor)]
     return [model, held["optimizer"], *tensors]

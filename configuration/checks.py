@@ -113,7 +113,7 @@ def _check_combinations(config: DictConfig) -> None:
     if training and config.optimizer_in_backward:
         for key, used, why in (
             ("gradient_clip_val", config.gradient_clip_val, "the norm of all gradients"),
-            ("accumulate_grad_batches", config.accumulate_grad_batches > 1, "their sum over batches"),
+            ("accumulate_grad_batches", config.accumulate_grad_batches > 1, "their sum"),
             ("precision", config.precision == "16-mixed", "whether one of them overflowed"),
         ):
             if used:

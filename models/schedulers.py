@@ -45,9 +45,10 @@ def sampling_scheduler(name: str, config: dict) -> SchedulerMixin:
         raise ValueError(f"scheduler: {name!r} is unknown; use one of {', '.join(SCHEDULERS)}")
     kind = config.get("prediction_type", "epsilon")
     if name in NOISE_ONLY and kind == "sample":
+        others = ", ".join(other for other in SCHEDULERS if other not in NOISE_ONLY)
         raise ValueError(
             f"scheduler: {name!r} cannot draw with a model that predicts {kind!r}, as this one "
-            f"does; use one of {', '.join(other for other in SCHEDULERS if other not in NOISE_ONLY)}"
+            f"does; use one of {others}"
         )
     import diffusers
 

@@ -30,7 +30,7 @@ def build_optimizer(
 
 
 def step_in_backward(optimizer: torch.optim.Optimizer) -> list[RemovableHandle]:
-    """Let `optimizer` move each parameter within the backward pass, as soon as its gradient is whole.
+    """Let `optimizer` move each parameter within the backward pass, once its gradient is whole.
 
     The gradient is freed at once, so that never all of them are held; `optimizer.step()` then finds
     none and does nothing. A step comes out the same to the bit. Its state stays where it was: what

@@ -22,6 +22,7 @@ from models.frames import encode_frames
 from models.schedulers import training_schedule
 from models.seeds import seed_of
 from models.story_batch import StoryBatch
+from models.training.micro_batches import checkpoint_in_parts
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.stochastic_depth import add_stochastic_depth
 from models.training.tuning import freeze_all_but, tuned_names
@@ -56,8 +57,9 @@ class StoryModel(pl.LightningModule):
             same type nothing changes but the memory: it would cast them there at every use.
         stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
         gradient_checkpointing: compute the encoders' and the U-Net's activations twice.
-        frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once, for
-            one more forward pass of the U-Net; None: all.
+        frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once; None:
+            all. With gradient checkpointing each of its blocks goes frame by frame; else the whole
+            U-Net does, for one more forward pass.
     """
 
     def __init__(
@@ -106,12 +108,14 @@ class StoryModel(pl.LightningModule):
         if stochastic_depth:
             add_stochastic_depth(self.conditioner.vision_encoder, stochastic_depth)
         if gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
+            parts_of = partial(checkpoint_in_parts, frames_per_micro_batch)
+            self.unet.enable_gradient_checkpointing(parts_of)
             for layer in self.conditioner.modules():
                 # Layer by layer, as the library's switch for whole models leaves BLIP's text out.
                 if isinstance(layer, GradientCheckpointingLayer):
                     layer.gradient_checkpointing = True
                     layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        self.gradient_checkpointing = gradient_checkpointing
         self.frames_per_micro_batch = frames_per_micro_batch
 
     def _freeze_encoder(self, encoder: nn.Module) -> None:
@@ -157,7 +161,8 @@ class StoryModel(pl.LightningModule):
             mean, std = (batch[k].flatten(0, 1) for k in ("latents_mean", "latents_std"))
             return mean + std * randn_tensor(mean.shape, generator, mean.device)
         frames = batch["target_images"].flatten(0, 1)
-        return encode_frames(self.vae, frames, generator, self.frames_per_micro_batch)
+        at_once = self.frames_per_micro_batch or (1 if self.gradient_checkpointing else None)
+        return encode_frames(self.vae, frames, generator, at_once)
 
     def noise_loss(
         self,
@@ -177,7 +182,7 @@ class StoryModel(pl.LightningModule):
         target = self._target(latents, noise, timesteps)
         frames = (noisy, timesteps, target, context)
         size = self.frames_per_micro_batch or len(noisy)
-        if len(noisy) <= size:
+        if len(noisy) <= size or self.gradient_checkpointing:
             return self._squared_error(*frames) / target.numel()
         # The loss is a frame's own, so frames can go one after another. Each part's activations
         # live only while its share of the backward pass runs, which computes them again.
@@ -239,8 +244,8 @@ class StoryModel(pl.LightningModule):
         if self.optimizer_in_backward:
             if self.trainer.world_size > 1:
                 raise ValueError(
-                    f"optimizer_in_backward is true, but training runs on {self.trainer.world_size} "
-                    f"devices, whose gradients must be summed first; set it to false, or gpu_ids=1"
+                    f"optimizer_in_backward is true, but training runs on "
+                    f"{self.trainer.world_size} devices, whose gradients must be summed first; set it to false, or gpu_ids=1"
                 )
             self._hooks = step_in_backward(optimizer)
         total = self.trainer.estimated_stepping_batches  # counts devices and accumulation

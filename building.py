@@ -28,12 +28,12 @@ from models.training.tuning import add_lora
 
 __all__ = [
     "SAMPLER_KEYS", "add_add_ons", "build_parts", "check_scheduler", "check_weights_file",
-    "open_stories", "sampler_arguments",
+    "open_stories", "sampler_arguments", "sampler_settings",
 ]  # fmt: skip
 
 SAMPLER_KEYS = (
     "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
-    "use_history",
+    "use_history", "history_frames", "keep_first_frame",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     if split == "train" and len(StoryFile(path, "val", text_key)):
         validate_story_file(path, ("val",), (text_key,))
     stories = StoryFile(path, split, text_key)
-    if stories.pictures_per_story > HISTORY_SLOTS:
+    if split == "train" and stories.pictures_per_story > HISTORY_SLOTS:
         raise ConfigError(
             f"{config.dataset}.hdf5_file: {path} has {stories.pictures_per_story} pictures a "
             f"story; build it with at most {HISTORY_SLOTS}"
@@ -158,7 +158,16 @@ def _naming_section(section: str) -> Iterator[None]:
         raise FileNotFoundError(f"{section}.{error}") from error
 
 
+def sampler_settings(config: DictConfig) -> dict:
+    """What decides how stories are drawn, as sample folders keep it."""
+    settings = {key: config[key] for key in SAMPLER_KEYS}
+    if config.guidance_interval is not None:  # folders from before this key can be gone on with
+        settings["guidance_interval"] = list(config.guidance_interval)
+    return settings
+
+
 def sampler_arguments(config: DictConfig) -> dict:
     """What `StoryPipeline.draw` takes beside prompts."""
-    chosen = {key: config[key] for key in SAMPLER_KEYS if key != "scheduler"}
+    chosen = sampler_settings(config)
+    del chosen["scheduler"]
     return {**chosen, "seed": config.seed, "continuation": config.task == "continuation"}

@@ -18,12 +18,12 @@ from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from building import (
-    SAMPLER_KEYS,
     build_parts,
     check_scheduler,
     check_weights_file,
     open_stories,
     sampler_arguments,
+    sampler_settings,
 )
 from common.files import file_hash
 from configuration import ConfigError, checkpoint_folder
@@ -35,7 +35,6 @@ from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import SamplesFolder
 from models.checkpoints.checkpoint import load_weights
-from models.conditioning import HISTORY_SLOTS
 from models.pipeline import StoryPipeline, StoryPipelineOutput
 from models.training.tuning import has_lora, merge_lora
 
@@ -89,7 +88,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
         "seed": config.seed,
         "given": int(config.task == "continuation"),
         "checkpoint": file_hash(checkpoint),
-        "sampler": {key: config[key] for key in SAMPLER_KEYS},
+        "sampler": sampler_settings(config),
     }
     try:
         folder = SamplesFolder(
@@ -124,7 +123,7 @@ class Wanted:
         self.own: list[StoryPrompt] = []
         if config.story:
             continuation = config.task == "continuation"
-            self.own = read_story_file(config.story, continuation, longest=HISTORY_SLOTS + 1)
+            self.own = read_story_file(config.story, continuation)
             self.asked = {prompt.story_id: _key(prompt) for prompt in self.own}
             self.label_vocabulary = None
         else:

@@ -113,6 +113,7 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
     return StoryModel(
         parts,
         optimizer=config.optimizer,
+        optimizer_in_backward=config.optimizer_in_backward,
         init_lr=config.init_lr,
         weight_decay=config.weight_decay,
         warmup_steps=warmup,

@@ -1,21 +1,17 @@
-"""Time of a training step and of a drawn frame of each variant, as ratios to plain AR-LDM's.
-
-All variants take turns in one run, so that whatever else the machine does meets all of them.
-"""
+"""Time of a training step and of a drawn frame of each variant, as ratios to plain AR-LDM's."""
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytorch_lightning as pl
 import torch
-from tqdm import tqdm
 
 from benchmarks.training_step import training_step
+from benchmarks.turns import ratio, take_turns
 from building import build_parts, open_stories, sampler_arguments
 from configuration import load_config
 from models.pipeline import StoryPipeline
@@ -39,7 +35,7 @@ def print_cost(variants: dict[str, list[str]], overrides: list[str], rounds: int
         (f"a training step of {batch_size} stories", steps, 1),
         (f"a drawn frame, {batch_size} at once", drawings, FRAMES),
     ):
-        _print(title, _take_turns(works, rounds), frames)
+        _print(title, take_turns(works, rounds, torch.device("cpu")), frames)
 
 
 def _works(
@@ -68,11 +64,8 @@ def _print(title: str, seconds: dict[str, list[float]], frames: int) -> None:
     plain = seconds[first := next(iter(seconds))]
     print(f"\n| {title} | seconds | relative to {first} |\n|---|---|---|")
     for name, times in seconds.items():
-        ratios = [time_ / other for time_, other in zip(times, plain, strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4)
         median = statistics.median(times) / frames
-        shown = f"{statistics.median(ratios):.2f} ({low:.2f}–{high:.2f})"
-        print(f"| {name} | {median:.3f} | {shown} |")
+        print(f"| {name} | {median:.3f} | {ratio(times, plain)} |")
 
 
 def _step(model: StoryModel, batch: dict, optimizer, config) -> Callable[[], None]:
@@ -92,16 +85,3 @@ def _draw(model: StoryModel, prompts: list, config) -> Callable[[], None]:
         pipeline.draw(prompts, **sampler_arguments(config))
 
     return work
-
-
-def _take_turns(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round; in every other one the order is turned round."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for work in works.values():
-        work()  # allocations and caches
-    for turn in tqdm(range(rounds), "rounds"):
-        for name, work in list(works.items())[:: 1 if turn % 2 else -1]:
-            begin = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds

@@ -31,7 +31,7 @@ from building import add_add_ons
 from configuration import load_config
 from configuration.rules import DATASETS
 from models.story_batch import StoryBatch
-from models.training.optimizer import build_optimizer
+from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.story_model import StoryModel
 from models.training.tuning import tuned_names
 from train import HALF, build_model
@@ -79,13 +79,16 @@ def plan(config: DictConfig, sizes: Sizes | None = None) -> dict[str, int]:
         for parameter in trained:
             parameter.grad = torch.empty_like(parameter)
         optimizer.step()
+        if config.optimizer_in_backward:
+            optimizer.zero_grad()
+            step_in_backward(optimizer)
         memory.track_external(model, optimizer, *_tensors(batch.values()))
         with GpuAutocast(half) if half else nullcontext(), memory:
             training_step(model, batch, optimizer, config)
     moments = sum(_bytes(state.values()) for state in optimizer.state.values())
     parts = {
         "parameters": _bytes([*model.parameters(), *model.buffers()]),
-        "gradients": _bytes(trained),
+        "gradients": 0 if config.optimizer_in_backward else _bytes(trained),
         "optimiser state": moments,
     }
     parts["activations and temporaries"] = memory.bytes - sum(parts.values())

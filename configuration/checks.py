@@ -110,6 +110,19 @@ def _check_combinations(config: DictConfig) -> None:
             f"half_frozen_weights is true, but nothing is computed in half precision with "
             f"precision={config.precision}; set half_frozen_weights=false or precision=bf16-mixed"
         )
+    if training and config.optimizer_in_backward:
+        for key, used, why in (
+            ("gradient_clip_val", config.gradient_clip_val, "the norm of all gradients"),
+            ("accumulate_grad_batches", config.accumulate_grad_batches > 1, "their sum"),
+            ("precision", config.precision == "16-mixed", "whether one of them overflowed"),
+        ):
+            if used:
+                remedy = {"precision": "bf16-mixed", "gradient_clip_val": "null"}.get(key, 1)
+                raise ConfigError(
+                    f"optimizer_in_backward is true, which frees each gradient at once, but {key} "
+                    f"is {config[key]}, which needs {why}; set {key}={remedy}, or "
+                    f"optimizer_in_backward=false"
+                )
     if training and config.logger == "wandb" and find_spec("wandb") is None:
         raise ConfigError(
             "logger is wandb, but the package wandb is not installed; pip install wandb, or set "

@@ -61,6 +61,14 @@ COUNT_OR_ALL: Rule = (
     lambda v: type(v) is int and (v == -1 or v > 0),
     "a whole number above 0, or -1 for no limit",
 )
+INTERVAL: Rule = (
+    lambda v: (
+        v is None
+        or (isinstance(v, list) and len(v) == 2 and all(map(_SHARE, v)) and v[0] < v[1])
+    ),
+    "null, or two shares of the steps, the lower first, such as [0.2, 0.8]",
+)
+_SHARE = number(0, 1)[0]
 
 DATASETS = tuple(SPECS)
 BACKBONES = ("tiny", "sd15")
@@ -101,6 +109,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "cache_latents": BOOL,
     "batch_size": number(1, whole=True),
     "optimizer": one_of(*OPTIMIZERS),
+    "optimizer_in_backward": BOOL,
     "init_lr": number(0, 1),
     "weight_decay": number(0),
     "warmup_epochs": number(0),
@@ -157,8 +166,11 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "num_inference_steps": number(1, 1000, whole=True),
     "first_frame_inference_steps": number(1, 1000, whole=True, none=True),
     "guidance_scale": number(0),
+    "guidance_interval": INTERVAL,
     "eta": number(0, 1),
     "use_history": BOOL,
+    "history_frames": number(1, 5, whole=True, none=True),  # as HISTORY_SLOTS, slow to import
+    "keep_first_frame": BOOL,
     "storyboard_stories": number(1, whole=True),
     **dict.fromkeys(BACKBONES, _BACKBONE_RULES),
     **{

@@ -19,7 +19,8 @@ MODEL = ("backbone", "tune", "lora_rank")
 WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
 DEFAULTS = (
     "dataset", "task", "base_model_file", "scheduler", "num_inference_steps",
-    "first_frame_inference_steps", "guidance_scale", "eta", "use_history",
+    "first_frame_inference_steps", "guidance_scale", "guidance_interval", "eta",
+    "use_history", "history_frames", "keep_first_frame",
 )  # fmt: skip
 
 

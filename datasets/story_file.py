@@ -21,10 +21,8 @@ from datasets.story_prompts import StoryPrompt
 _KEYS = {"captions", "first_frame", "story_id"}
 
 
-def read_story_file(path: str | Path, continuation: bool, longest: int) -> list[StoryPrompt]:
+def read_story_file(path: str | Path, continuation: bool) -> list[StoryPrompt]:
     """The stories of a file, with their first frames in continuation.
-
-    `longest` is the most captions that a story may have.
 
     Raises:
         ValueError: the file, an entry or a picture is not as described above.
@@ -41,7 +39,7 @@ def read_story_file(path: str | Path, continuation: bool, longest: int) -> list[
     for i, entry in enumerate(entries, 1):
         where = f"{path}, story {i}" if numbered else str(path)
         name = f"{path.stem}-{i:03d}" if numbered else path.stem
-        stories.append(_story(entry, where, name, path.parent, continuation, longest))
+        stories.append(_story(entry, where, name, path.parent, continuation))
     ids = [story.story_id for story in stories]
     twice = next((i for i in ids if ids.count(i) > 1), None)
     if twice is not None:
@@ -64,7 +62,7 @@ def _entries(content: object, path: Path) -> list:
 
 
 def _story(
-    entry: object, where: str, name: str, folder: Path, continuation: bool, longest: int
+    entry: object, where: str, name: str, folder: Path, continuation: bool
 ) -> StoryPrompt:
     if not isinstance(entry, dict) or "captions" not in entry:
         raise ValueError(f"{where} has no captions: give captions: [first, second, …]")
@@ -79,10 +77,10 @@ def _story(
             f"they hold a colon"
         )
     fewest = 1 + continuation
-    if not fewest <= len(captions) <= longest:
+    if len(captions) < fewest:
         raise ValueError(
-            f"{where} has {len(captions)} captions; give {fewest} to {longest}, and split longer "
-            f"stories"
+            f"{where} has {len(captions)} captions; give {fewest} or more"
+            f"{', as the first frame is given' * continuation}"
         )
     given_id = entry.get("story_id")
     story_id = name if given_id is None else str(given_id)

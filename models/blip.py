@@ -16,6 +16,7 @@ from transformers import (
 
 from models.conditioning import HISTORY_SLOTS, HistoryConditioner
 from models.frames import HistoryTransform
+from models.fused_attention import fuse_attention
 
 __all__ = ["BlipConditioner", "read_frames"]
 
@@ -71,6 +72,7 @@ class BlipConditioner(HistoryConditioner):
             text_encoder, networks, null_caption_ids, null_history_ids, history_transform, slots
         )
         self.first_token_id = first_token_id
+        fuse_attention(vision_encoder, multimodal_encoder)
         self._register_sizes()
 
     def _register_sizes(self) -> None:

@@ -116,11 +116,12 @@ def load_components(
     )
     vae_config = _load(AutoencoderKL.load_config, diffusion_model, "diffusion_model", "vae")
     vae_class = getattr(diffusers, vae_config["_class_name"])
+    vae = _load(vae_class.from_pretrained, diffusion_model, "diffusion_model", "vae")
     unet = _load(UNet2DConditionModel.from_pretrained, diffusion_model, "diffusion_model", "unet")
     return Components(
         conditioner=conditioner,
-        vae=_load(vae_class.from_pretrained, diffusion_model, "diffusion_model", "vae").eval(),
         # Channels last: up to twice the speed of convolutions on CPUs, also good on GPUs.
+        vae=vae.eval().to(memory_format=torch.channels_last),
         unet=unet.to(memory_format=torch.channels_last),
         scheduler_config=load_scheduler_config(diffusion_model),
         clip_tokenizer=clip_tokenizer,

@@ -53,6 +53,14 @@ class Context(NamedTuple):
             for i in starts
         ]
 
+    def without_unseen(self) -> Context:
+        """Without the tokens that no row attends to; what rows attend to stays as it is."""
+        seen = self.mask.any(dim=0)
+        if seen.all():
+            return self
+        bias = None if self.bias is None else self.bias[..., seen]
+        return self._replace(states=self.states[:, seen], mask=self.mask[:, seen], bias=bias)
+
     def unet_arguments(self) -> dict:
         """As keywords of `UNet2DConditionModel.forward`."""
         arguments = {"encoder_hidden_states": self.states, "encoder_attention_mask": self.mask}
@@ -176,7 +184,7 @@ class HistoryConditioner(ModelMixin, ConfigMixin):
         history_mask: Tensor,
         visible: Tensor,
         unconditional: Tensor,
-        null_states: tuple[Tensor, Tensor],
+        null_states: tuple[Tensor, Tensor] | None,
         first_slot: int = 0,
     ) -> Context:
         """The context of N rows with u history slots each (u may be 0).
@@ -187,13 +195,13 @@ class HistoryConditioner(ModelMixin, ConfigMixin):
             visible: (N, u), whether the slot's frame comes before the row's.
             unconditional: (N,), rows whose blocks become the null states with nothing padded;
                 what comes before what still holds for them.
-            null_states: as `null_states()` gives them.
+            null_states: as `null_states()` gives them; None where no row is unconditional.
             first_slot: which frame of the story the first slot holds.
 
         Returns:
             The context; T = (u + 1) * S.
         """
-        null_caption, null_history = null_states
+        null_caption, null_history = null_states or (caption_states[:1, :1], caption_states[:1, :1])
         rows, slots = visible.shape
         drop = unconditional[:, None, None]
         captions = torch.where(drop, null_caption, caption_states)  # (N, S, D)

@@ -25,6 +25,7 @@ from transformers import BertTokenizer, CLIPTextModel, CLIPTokenizer
 from models.caption_tokenizer import EXACT, read_blip, read_clip
 from models.causal_story.add_ons import CausalStoryAddOns
 from models.conditioning import Context, first_visible
+from models.cross_attention import context_projected_once
 from models.frames import decode_latents, downscale
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
@@ -34,7 +35,7 @@ from models.story_batch import StoryPrompt
 if TYPE_CHECKING:
     from models.components import Components
 
-__all__ = ["StoryPipeline", "StoryPipelineOutput", "story_generator"]
+__all__ = ["StoryPipeline", "StoryPipelineOutput", "frames_in_sight", "story_generator"]
 
 OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
 TOKENIZATION = {"new_tokens": (), "new_tokens_match": EXACT, "max_length": 77}
@@ -73,6 +74,15 @@ class StoryPipelineOutput(BaseOutput):
 def story_generator(seed: int, story_id: str) -> torch.Generator:
     """The noise of one story."""
     return torch.Generator().manual_seed(seed_of(seed, story_id))
+
+
+def frames_in_sight(frame: int, reach: int, keep_first: bool = False) -> list[int]:
+    """The at most `reach` frames that `frame` may look at, in order: the last ones before it.
+
+    `keep_first`: the story's first frame takes the place of the earliest of them.
+    """
+    last = list(range(max(0, frame - reach), frame))
+    return [0, *last[1:]] if keep_first and last else last
 
 
 class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -128,8 +138,8 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if add_ons is not None:
             add_ons.put_on(unet, conditioner)
         for part in (vae, unet, conditioner, add_ons):
-            _align(part)
-        unet.to(memory_format=torch.channels_last)
+            if part is not None:
+                lay_out(part, channels_last=part in (vae, unet))
         words = self.config.tokenization
         read = ((read_clip, tokenizer), (read_blip, history_tokenizer))
         self.clip_tokenizer, self.blip_tokenizer = (
@@ -137,6 +147,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             for how, each in read
         )
         self.history_transform = conditioner.history_transform
+        self._kept_null_states: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
     @classmethod
     def from_components(
@@ -248,8 +259,11 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         image: Picture | Sequence[Picture] | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
+        guidance_interval: Sequence[float] | None = None,
         eta: float = 0.0,
         use_history: bool = True,
+        history_frames: int | None = None,
+        keep_first_frame: bool = False,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -266,7 +280,13 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 (H, W, 3) uint8 or a tensor (3, H, W) uint8, each of its own size; the history sees
                 it as it is, the result shows it at ours. None draws all.
             guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
+            guidance_interval: (from, to), shares of the steps: 0 is noise, 1 the picture. Outside
+                of it there is no guidance, which saves half of a step; None: all steps.
             use_history: False hides all earlier frames and captions from every frame.
+            history_frames: how many of the frames before it a frame sees, the last ones; None: as
+                many as the time table tells apart, which ends no story: their slots are numbered
+                anew for every frame.
+            keep_first_frame: the first of these is the story's first frame, however long ago.
             generator: one, or one a story (then a story does not depend on its batch).
             height, width: of the frames; the model's own if None.
             output_type: what `frames` of the result is, see `StoryPipelineOutput`.
@@ -275,7 +295,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 decides what captions leave open; None: as many as the others.
 
         Raises:
-            ValueError: stories of unequal length, or longer than the time table reaches; a size
+            ValueError: stories of unequal length; more history than the time table reaches; a size
                 or an output type that there is not.
         """
         alone = prompt and all(isinstance(caption, str) for caption in prompt)
@@ -283,13 +303,18 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         first_frames = None if image is None else list(map(_as_tensor, _listed(image)))
         size = (height or self.config.height, width or self.config.width)
         frames_per_story = self._check(captions, first_frames, size, output_type)
-        stories, device = len(captions), self.unet.device
+        stories, device = len(captions), self._device()
         # Not the U-Net's: its frozen parts may be in half precision, for autocast.
         dtype = self.conditioner.type_embeddings.weight.dtype
         ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
         history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
-        null_states = self.conditioner.null_states()
-        history = []  # BLIP states (B, S, D) of the finished frames
+        null_states = self._null_states(dtype) if guidance_scale != 1 else None
+        given = 0 if first_frames is None else 1
+        captions_at_once = ids[:, given:].flatten(0, 1), mask[:, given:].flatten(0, 1)
+        caption_states = self.conditioner.encode_captions(*captions_at_once)
+        caption_states = caption_states.unflatten(0, (stories, -1))  # (B, K - given, S, D)
+        history = {}  # frame -> BLIP states (B, S, D), of those that are still in sight
+        reach = self._reach(history_frames)
         frames = [] if first_frames is None else [_fitted(first_frames, size).to(device)]
         weights = None
         if self.conditioner.history_weighting is not None and use_history:
@@ -297,13 +322,12 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         latents_shape = self._latents_shape(stories, size)
 
         def remember(k: int) -> None:
-            given = k == 0 and first_frames is not None
             # Given frames go from their own size to BLIP's at once, as training's pictures do.
-            pictures = [frame[None] for frame in first_frames] if given else [frames[k]]
+            pictures = [frame[None] for frame in first_frames] if k < given else [frames[k]]
             images = torch.cat([self.history_transform(picture) for picture in pictures])
             images = images.to(device, dtype)  # (B, 3, h, w)
-            history.append(
-                self.conditioner.encode_history(images, history_ids[:, k], history_mask[:, k])
+            history[k] = self.conditioner.encode_history(
+                images, history_ids[:, k], history_mask[:, k]
             )
 
         steps = [num_inference_steps] * frames_per_story
@@ -311,19 +335,24 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         with self.progress_bar(total=sum(map(self._calls, steps[len(frames) :]))) as bar:
             for k in range(frames_per_story):
                 if k == len(frames):  # not given
-                    caption_states = self.conditioner.encode_captions(ids[:, k], mask[:, k])
-                    first = max(0, first_visible(len(history), self.conditioner.history_window))
+                    in_sight = frames_in_sight(k, reach, keep_first_frame) if use_history else []
+                    for gone in history.keys() - in_sight - {0}:
+                        del history[gone]
+                    # Slots are numbered by place among the frames in sight.
+                    slot = max(0, first_visible(len(in_sight), self.conditioner.history_window))
+                    seen = in_sight[slot:]
                     context = self._context(
-                        caption_states, mask[:, k], history[first:],
-                        history_mask[:, first : len(history)], null_states, guidance_scale, first,
+                        caption_states[:, k - given], mask[:, k], [history[i] for i in seen],
+                        history_mask[:, seen], null_states, guidance_scale, slot,
                     )  # fmt: skip
                     if weights is not None and context.weights is not None:
-                        weights[:, k, first : len(history)] = context.weights[-stories:].cpu()
+                        weights[:, k, seen] = context.weights[-stories:].cpu()
                     latents = randn_tensor(latents_shape, generator, device, dtype)
-                    latents = self._denoise(
-                        latents, context, k, steps[k], guidance_scale, eta, generator,
-                        callback_on_step_end, bar,
-                    )  # fmt: skip
+                    with context_projected_once(self.unet):
+                        latents = self._denoise(
+                            latents, context, k, steps[k], guidance_scale, guidance_interval, eta,
+                            generator, callback_on_step_end, bar,
+                        )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
                 if k + 1 < frames_per_story and use_history:
                     remember(k)
@@ -350,20 +379,36 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 null_states,
                 first_slot,
             )  # fmt: skip
-            for unconditional in ((True, False) if guidance_scale != 1 else (False,))
+            for unconditional in ((True, False) if null_states else (False,))
         )
-        return Context.cat(list(halves))
+        return Context.cat(list(halves)).without_unseen()
 
-    def _denoise(self, latents, context, k, steps, scale, eta, generator, callback, bar):
+    def _null_states(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The classifier-free blocks, encoded again only when weights or types have changed."""
+        parameters = self.conditioner.parameters()
+        made_with = (
+            self.unet.device, dtype, torch.is_autocast_enabled(self.unet.device.type),
+            self.conditioner.training, *((id(p), p.data_ptr(), p._version) for p in parameters),
+        )  # fmt: skip
+        if self._kept_null_states is None or self._kept_null_states[0] != made_with:
+            self._kept_null_states = made_with, self.conditioner.null_states()
+        return self._kept_null_states[1]
+
+    def _denoise(self, latents, context, k, steps, scale, interval, eta, generator, callback, bar):
         """One frame's latents (B, c, h, w) from noise to clean."""
         self.scheduler.set_timesteps(steps, device=latents.device)
         latents = latents * self.scheduler.init_noise_sigma
         extra = self._extra_step_arguments(generator, eta)
-        for i, t in enumerate(self.scheduler.timesteps):
-            model_input = torch.cat([latents] * (len(context.states) // len(latents)))
+        guided, conditional_only = context, context.split(len(latents))[-1]
+        timesteps = self.scheduler.timesteps
+        first, last = (0, 1) if interval is None else interval
+        for i, t in enumerate(timesteps):
+            guide = scale != 1 and first <= i / len(timesteps) < last
+            context = guided if guide else conditional_only
+            model_input = torch.cat([latents, latents]) if guide else latents
             model_input = self.scheduler.scale_model_input(model_input, t)
             output = self.unet(model_input, t, **context.unet_arguments()).sample
-            if scale != 1:
+            if guide:
                 unconditional, conditional = output.chunk(2)
                 output = unconditional + scale * (conditional - unconditional)
             latents = self.scheduler.step(output, t, latents, **extra).prev_sample
@@ -379,6 +424,21 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         extra = {"eta": eta, "generator": generator}
         return {name: value for name, value in extra.items() if name in accepted}
 
+    def _device(self) -> torch.device:
+        """Where the work is done; offloaded models lie somewhere else between their calls."""
+        hook = getattr(self.conditioner, "_hf_hook", None)
+        return getattr(hook, "execution_device", None) or self.unet.device
+
+    def _reach(self, history_frames: int | None) -> int:
+        """How many earlier frames are in sight at once."""
+        slots = self.conditioner.slots
+        if history_frames is not None and not 1 <= history_frames <= slots:
+            raise ValueError(
+                f"history_frames={history_frames}: this model's time table tells 1 to {slots} "
+                f"earlier frames apart"
+            )
+        return history_frames or slots
+
     def _calls(self, steps: int) -> int:
         """How often the U-Net is asked: some samplers need a few more calls than steps."""
         self.scheduler.set_timesteps(steps)
@@ -393,7 +453,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             truncation=True,
             return_tensors="pt",
         )
-        shape, device = (len(captions), len(captions[0])), self.unet.device
+        shape, device = (len(captions), len(captions[0])), self._device()
         mask = flat["attention_mask"].bool()
         return flat["input_ids"].unflatten(0, shape).to(device), mask.unflatten(0, shape).to(device)
 
@@ -418,20 +478,21 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if len(lengths) != 1:
             raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")
         (length,) = lengths
-        longest = self.conditioner.slots + 1
-        if not 1 <= length <= longest:
-            raise ValueError(
-                f"a story of {length} captions is out of reach: this model's time table of "
-                f"{self.conditioner.slots} allows 1 to {longest} frames; split the story"
-            )
+        if not length:
+            raise ValueError("a story has no captions; give one or more")
         if first_frames is not None and len(first_frames) != len(captions):
             raise ValueError(f"{len(first_frames)} first frames for {len(captions)} stories")
         return length
 
 
-def _align(part: torch.nn.Module | None) -> None:
-    """Weights mapped from a file lie anywhere in memory, where some kernels round differently."""
-    for parameter in part.parameters() if part is not None else ():
+def lay_out(part: torch.nn.Module, channels_last: bool) -> None:
+    """Weights where they are fast: convolutions' channels last, all of them aligned in memory.
+
+    Weights mapped from a file lie anywhere in memory, where some kernels round differently.
+    """
+    for parameter in part.parameters():
+        if channels_last and parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if not parameter.is_meta and parameter.device.type == "cpu" and parameter.data_ptr() % 64:
             parameter.data = parameter.data.clone()
 

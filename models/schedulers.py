@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
     from diffusers import DDPMScheduler, SchedulerMixin
 
-__all__ = ["SCHEDULERS", "sampling_scheduler", "training_schedule"]
+__all__ = ["NOISE_ONLY", "SCHEDULERS", "sampling_scheduler", "training_schedule"]
 
 # The settings upstream builds its two samplers with. The others take Karras et al.'s noise levels
 # (arXiv 2206.00364, eq. 5): with those of Stable Diffusion's configuration, 20 steps of DPM++ ended
@@ -17,9 +17,15 @@ SCHEDULERS = {  # name -> diffusers' class, its settings
     "ddim": ("DDIMScheduler", dict(clip_sample=False, set_alpha_to_one=True, steps_offset=0)),
     "pndm": ("PNDMScheduler", dict(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=0)),
     "dpm++": ("DPMSolverMultistepScheduler", dict(algorithm_type="dpmsolver++", **KARRAS)),
+    "sde-dpm++": (
+        "DPMSolverMultistepScheduler",
+        dict(algorithm_type="sde-dpmsolver++", **KARRAS),
+    ),
     "unipc": ("UniPCMultistepScheduler", KARRAS),
     "euler": ("EulerDiscreteScheduler", KARRAS),
+    "euler-a": ("EulerAncestralDiscreteScheduler", dict(timestep_spacing="linspace")),
 }
+NOISE_ONLY = ("pndm", "euler-a")  # cannot use a model that predicts pictures
 
 
 def training_schedule(config: dict) -> DDPMScheduler:
@@ -38,10 +44,11 @@ def sampling_scheduler(name: str, config: dict) -> SchedulerMixin:
     if name not in SCHEDULERS:
         raise ValueError(f"scheduler: {name!r} is unknown; use one of {', '.join(SCHEDULERS)}")
     kind = config.get("prediction_type", "epsilon")
-    if name == "pndm" and kind == "sample":
+    if name in NOISE_ONLY and kind == "sample":
+        others = ", ".join(other for other in SCHEDULERS if other not in NOISE_ONLY)
         raise ValueError(
-            f"scheduler: 'pndm' cannot draw with a model that predicts {kind!r}, as this one "
-            f"does; use one of {', '.join(other for other in SCHEDULERS if other != name)}"
+            f"scheduler: {name!r} cannot draw with a model that predicts {kind!r}, as this one "
+            f"does; use one of {others}"
         )
     import diffusers
 

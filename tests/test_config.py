@@ -210,6 +210,7 @@ def test_words_of_another_form(word, says):
 
 WHOLE = "a whole number of at least 1"
 ON_OFF = "true or false"
+INTERVAL = "null, or two shares of the steps, the lower first, such as [0.2, 0.8]"
 GPUS = "auto, a number of devices, or a list of their numbers such as [0]"
 BAD = [  # word, the value as shown, the remedy
     ("mode=samble", '"samble"', "one of train, sample"),
@@ -279,10 +280,13 @@ BAD = [  # word, the value as shown, the remedy
     ("sample_output_dir=7", "7", "a text"),
     ("story=[a.yaml]", '["a.yaml"]', "a text or null"),
     ("num_stories=0", "0", "a whole number above 0, or -1 for no limit"),
-    ("scheduler=DDIM", '"DDIM"', "one of ddim, pndm, dpm++, unipc, euler"),
+    ("scheduler=DDIM", '"DDIM"', "one of ddim, pndm, dpm++, sde-dpm++, unipc, euler, euler-a"),
     ("num_inference_steps=1001", "1001", "a whole number from 1 to 1,000"),
     ("first_frame_inference_steps=0", "0", "a whole number from 1 to 1,000 or null"),
     ("guidance_scale=-1", "-1", "a number of at least 0"),
+    ("guidance_interval=[0.8,0.2]", "[0.8, 0.2]", INTERVAL),
+    ("guidance_interval=0.5", "0.5", INTERVAL),
+    ("optimizer_in_backward=1", "1", ON_OFF),
     ("eta=1.1", "1.1", "a number from 0 to 1"),
     ("use_history=[]", "[]", ON_OFF),
     ("storyboard_stories=0", "0", WHOLE),
@@ -338,6 +342,20 @@ TOGETHER = {
         ["half_frozen_weights=true"], "half_frozen_weights is true",
         "set half_frozen_weights=false or precision=bf16-mixed",
     ),
+    "a clipped step within the backward pass": (
+        ["optimizer_in_backward=true"],
+        "gradient_clip_val is 1.0, which needs the norm of all gradients",
+        "set gradient_clip_val=null, or optimizer_in_backward=false",
+    ),
+    "a step within one backward pass of several": (
+        ["optimizer_in_backward=true", "gradient_clip_val=null", "accumulate_grad_batches=2"],
+        "accumulate_grad_batches is 2", "set accumulate_grad_batches=1, or "
+        "optimizer_in_backward=false",
+    ),
+    "a scaled step within the backward pass": (
+        ["optimizer_in_backward=true", "gradient_clip_val=null", "precision=16-mixed"],
+        "precision is 16-mixed", "set precision=bf16-mixed, or optimizer_in_backward=false",
+    ),
     "endless warm-up": (
         ["warmup_epochs=2", "max_epochs=2"], "warmup_epochs is 2 and max_epochs 2",
         "lower warmup_epochs",
@@ -360,6 +378,8 @@ def test_impossible_combinations(words, names, remedy):
         ["warmup_epochs=2", "max_steps=10"],
         ["warmup_epochs=2", "warmup_steps=1"],
         ["scheduler=unipc"],
+        ["guidance_interval=[0.2,0.8]"],
+        ["optimizer_in_backward=true", "gradient_clip_val=null"],
         ["precision=bf16-mixed", "accelerator=cpu"],
         ["precision=bf16-mixed", "half_frozen_weights=true"],
         ["precision=32-true"],

@@ -13,6 +13,7 @@ import pytest
 from tests.golden.forward import compare_forward
 from tests.golden.keys import compare_keys
 from tests.golden.model import TASKS
+from tests.golden.reference import compare_reference
 from tests.golden.sampling import compare_sampling, compare_sampling64
 from tests.golden.tokens import compare_tokens
 from tests.golden.training import compare_rates, compare_train_mode, compare_training
@@ -42,6 +43,11 @@ def test_sampling_is_the_originals(task: str, scheduler: str) -> None:
 @pytest.mark.parametrize("task, scheduler", [("continuation", "ddim"), ("visualization", "pndm")])
 def test_sampling_in_float64_is_the_originals_to_the_last_pixel(task: str, scheduler: str) -> None:
     agree(compare_sampling64(FOLDER, task, scheduler, 4, targets=2), 5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_reference_of_the_speed_table_is_the_original(task: str) -> None:
+    agree(compare_reference(FOLDER, task), 7)
 
 
 @pytest.mark.parametrize("kind", ["upstream_scheduler", "frozen_all_const_lr"])

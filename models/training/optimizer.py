@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
     import torch
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
-__all__ = ["OPTIMIZERS", "build_optimizer"]
+__all__ = ["OPTIMIZERS", "build_optimizer", "step_in_backward"]
 
 
 def build_optimizer(
@@ -25,6 +27,34 @@ def build_optimizer(
         ValueError: `adamw8bit` without bitsandbytes.
     """
     return OPTIMIZERS[name](list(parameters), lr, weight_decay, fused)
+
+
+def step_in_backward(optimizer: torch.optim.Optimizer) -> list[RemovableHandle]:
+    """Let `optimizer` move each parameter within the backward pass, once its gradient is whole.
+
+    The gradient is freed at once, so that never all of them are held; `optimizer.step()` then finds
+    none and does nothing. A step comes out the same to the bit. Its state stays where it was: what
+    is saved either way can be taken up either way. Nothing may look at all gradients together
+    (clipping by their norm, a scaler) nor add to them later (accumulation, other devices).
+
+    Returns:
+        Handles of the hooks; remove them when training is over.
+    """
+    return [
+        parameter.register_post_accumulate_grad_hook(partial(_step_alone, optimizer, index))
+        for index, group in enumerate(optimizer.param_groups)
+        for parameter in group["params"]
+    ]
+
+
+def _step_alone(optimizer, index, parameter):
+    groups = optimizer.param_groups  # its state names parameters, not places in groups
+    optimizer.param_groups = [{**groups[index], "params": [parameter]}]
+    try:
+        optimizer.step()
+    finally:
+        optimizer.param_groups = groups
+    parameter.grad = None
 
 
 def _adamw(parameters, lr, weight_decay, fused):

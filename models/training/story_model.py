@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.checkpoints.progress import mend_progress
@@ -21,7 +22,8 @@ from models.frames import encode_frames
 from models.schedulers import training_schedule
 from models.seeds import seed_of
 from models.story_batch import StoryBatch
-from models.training.optimizer import build_optimizer
+from models.training.micro_batches import checkpoint_in_parts
+from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.stochastic_depth import add_stochastic_depth
 from models.training.tuning import freeze_all_but, tuned_names
 
@@ -45,6 +47,7 @@ class StoryModel(pl.LightningModule):
 
     Args:
         optimizer, init_lr, weight_decay: as `build_optimizer` takes them.
+        optimizer_in_backward: move each parameter as soon as its gradient is there, and free that.
         warmup_steps: optimiser steps of linear warm-up; cosine to 0 over all the real ones after.
         classifier_free_rate: how often a frame's conditioning is replaced by the null blocks.
         freeze_clip, freeze_blip: freeze these encoders, all but their token tables.
@@ -54,8 +57,9 @@ class StoryModel(pl.LightningModule):
             same type nothing changes but the memory: it would cast them there at every use.
         stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
         gradient_checkpointing: compute the encoders' and the U-Net's activations twice.
-        frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once, for
-            one more forward pass of the U-Net; None: all.
+        frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once; None:
+            all. With gradient checkpointing each of its blocks goes frame by frame; else the whole
+            U-Net does, for one more forward pass.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class StoryModel(pl.LightningModule):
         optimizer: str = "adamw",
         init_lr: float = 1e-5,
         weight_decay: float = 1e-4,
+        optimizer_in_backward: bool = False,
         warmup_steps: int = 0,
         classifier_free_rate: float = 0.1,
         freeze_clip: bool = False,
@@ -81,7 +86,8 @@ class StoryModel(pl.LightningModule):
         self.unet = parts.unet
         self.vae = parts.vae.requires_grad_(False)
         self.schedule = training_schedule(parts.scheduler_config)
-        self.optimizer = optimizer
+        self.optimizer, self.optimizer_in_backward = optimizer, optimizer_in_backward
+        self._hooks: list[RemovableHandle] = []
         self.init_lr, self.weight_decay, self.warmup_steps = init_lr, weight_decay, warmup_steps
         self.classifier_free_rate = classifier_free_rate
         self.frozen_encoders = []
@@ -102,12 +108,14 @@ class StoryModel(pl.LightningModule):
         if stochastic_depth:
             add_stochastic_depth(self.conditioner.vision_encoder, stochastic_depth)
         if gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
+            parts_of = partial(checkpoint_in_parts, frames_per_micro_batch)
+            self.unet.enable_gradient_checkpointing(parts_of)
             for layer in self.conditioner.modules():
                 # Layer by layer, as the library's switch for whole models leaves BLIP's text out.
                 if isinstance(layer, GradientCheckpointingLayer):
                     layer.gradient_checkpointing = True
                     layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        self.gradient_checkpointing = gradient_checkpointing
         self.frames_per_micro_batch = frames_per_micro_batch
 
     def _freeze_encoder(self, encoder: nn.Module) -> None:
@@ -153,7 +161,8 @@ class StoryModel(pl.LightningModule):
             mean, std = (batch[k].flatten(0, 1) for k in ("latents_mean", "latents_std"))
             return mean + std * randn_tensor(mean.shape, generator, mean.device)
         frames = batch["target_images"].flatten(0, 1)
-        return encode_frames(self.vae, frames, generator, self.frames_per_micro_batch)
+        at_once = self.frames_per_micro_batch or (1 if self.gradient_checkpointing else None)
+        return encode_frames(self.vae, frames, generator, at_once)
 
     def noise_loss(
         self,
@@ -173,7 +182,7 @@ class StoryModel(pl.LightningModule):
         target = self._target(latents, noise, timesteps)
         frames = (noisy, timesteps, target, context)
         size = self.frames_per_micro_batch or len(noisy)
-        if len(noisy) <= size:
+        if len(noisy) <= size or self.gradient_checkpointing:
             return self._squared_error(*frames) / target.numel()
         # The loss is a frame's own, so frames can go one after another. Each part's activations
         # live only while its share of the backward pass runs, which computes them again.
@@ -219,6 +228,11 @@ class StoryModel(pl.LightningModule):
         loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
         self.log("val_loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["story_id"]))
 
+    def teardown(self, stage: str) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
     def configure_optimizers(self) -> dict:
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         # A fused optimiser may be handed scaled gradients, which clipping could not know: Lightning
@@ -227,6 +241,14 @@ class StoryModel(pl.LightningModule):
         optimizer = build_optimizer(
             self.optimizer, trainable, self.init_lr, self.weight_decay, fused=not mixed
         )
+        if self.optimizer_in_backward:
+            if self.trainer.world_size > 1:
+                raise ValueError(
+                    f"optimizer_in_backward is true, but training runs on "
+                    f"{self.trainer.world_size} devices, whose gradients "
+                    f"must be summed first; set it to false, or gpu_ids=1"
+                )
+            self._hooks = step_in_backward(optimizer)
         total = self.trainer.estimated_stepping_batches  # counts devices and accumulation
         warmup = self.warmup_steps
 

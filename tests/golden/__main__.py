@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.golden.forward import compare_forward
 from tests.golden.keys import compare_keys
 from tests.golden.model import TASKS, Line
+from tests.golden.reference import compare_reference
 from tests.golden.sampling import compare_sampling, compare_sampling64
 from tests.golden.tokens import compare_tokens
 from tests.golden.training import TRAININGS, compare_rates, compare_train_mode, compare_training
@@ -31,6 +32,8 @@ def comparisons() -> Iterator[tuple[tuple[str, ...], Callable[[Path], list[Line]
         for kind in ("nocf", "cf"):
             files = (*needed, f"forward_{task}_{kind}.safetensors")
             yield files, partial(compare_forward, task=task, kind=kind)
+        files = (f"forward_{task}_cf.safetensors", f"sample_{task}_ddim4.safetensors")
+        yield (*needed, *files), partial(compare_reference, task=task)
         for scheduler in ("ddim", "pndm"):
             how = {"task": task, "scheduler": scheduler}
             files = (*needed, f"sample_{task}_{scheduler}4.safetensors")

@@ -69,8 +69,20 @@ def test_few_steps_of_any_sampler_lead_where_many_of_ddim_do(truth, name, steps)
     assert truth.std() > 25
 
 
+@pytest.mark.parametrize("name, steps", [("sde-dpm++", 40), ("euler-a", 400)])
+def test_samplers_with_noise_draw_from_the_right_distribution(truth, name, steps):
+    """Every pixel around its mean, as far as its spread says; another noise, another picture."""
+    frames, _ = draw(name, steps)
+    denoiser = Denoiser()
+    off = frames / 127.5 - 1 - 2 * denoiser.mean  # the identity VAE halves pictures
+    scores = off / (2 * denoiser.std)
+    assert abs(scores.mean()) < 0.15 and abs(scores.std() - 1) < 0.25
+    assert (frames - truth).abs().mean() > 10
+    assert torch.equal(frames, draw(name, steps)[0])
+
+
 def test_every_sampler_is_compared():
-    compared = {"ddim", "pndm", "dpm++", "unipc", "euler"}
+    compared = {"ddim", "pndm", "dpm++", "unipc", "euler", "sde-dpm++", "euler-a"}
     assert compared == set(SCHEDULERS)
 
 

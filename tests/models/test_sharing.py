@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_parts import SLOTS, STORIES, S, build_parts, random_frames
+from tiny_parts import STORIES, S, build_parts, random_frames
 
 from models import StoryPipeline
 from models.caption_tokenizer import read_blip, read_clip
@@ -229,9 +229,3 @@ def test_folders_that_are_something_else(saved, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps(config))
     with pytest.raises(OSError, match="is not whole: it has no conditioner/"):
         StoryPipeline.from_pretrained(tmp_path)
-
-
-def test_a_story_too_long_is_said(saved):
-    pipeline = StoryPipeline.from_pretrained(saved["plain"][0])
-    with pytest.raises(ValueError, match=f"time table of {SLOTS}"):
-        draw(pipeline, ["a frog"] * (SLOTS + 2))

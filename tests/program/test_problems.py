@@ -63,9 +63,3 @@ def test_checkpoints_that_do_not_fit(shrunk, trained, own_story, tmp_path):
     torch.save({"state_dict": read(trained)["state_dict"]}, bare)
     with pytest.raises(ValueError, match="use the dataset and backbone it was trained with"):
         train.train(shrunk(f"train_model_file={bare}", "cartoon.new_tokens=[zorg]"))
-
-
-def test_an_own_story_too_long_is_said_before_anything_is_drawn(sampled, own_story, monkeypatch):
-    monkeypatch.setattr(sample, "build_parts", lambda config: pytest.fail("said too late"))
-    with pytest.raises(ValueError, match="has 7 captions; give 1 to 6"):
-        sampled(own_story(captions=["He waves."] * 7))

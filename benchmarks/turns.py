@@ -1,0 +1,44 @@
+"""Works that take turns in one run, so that whatever else the machine does meets all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from tqdm import tqdm
+
+__all__ = ["ratio", "seconds_of", "take_turns"]
+
+
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Processor time of this process on a CPU, which others do not lengthen; else wall time."""
+    if device.type == "cpu":
+        begin = time.process_time()
+        work()
+        return time.process_time() - begin
+    torch.accelerator.synchronize(device)
+    begin = time.perf_counter()
+    work()
+    torch.accelerator.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def take_turns(
+    works: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each work in each round; in every other one the order is turned round."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()  # allocations and caches
+    for turn in tqdm(range(rounds), "rounds", leave=False):
+        for name in list(works)[:: 1 if turn % 2 else -1]:
+            seconds[name].append(seconds_of(works[name], device))
+    return seconds
+
+
+def ratio(ours: list[float], theirs: list[float]) -> str:
+    """The median of the rounds' ratios, and the smallest to the largest."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"

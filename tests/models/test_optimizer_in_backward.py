@@ -1,0 +1,108 @@
+"""Stepping within the backward pass: the same weights to the bit, taken up either way."""
+
+from __future__ import annotations
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from tiny_parts import STORIES, build_parts, random_frames, story_batch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from benchmarks.memory_plan import PeakMemory
+from models.training.optimizer import build_optimizer, step_in_backward
+from models.training.story_model import StoryModel
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(in eval mode|does not have many workers|no `val_dataloader`|ended before)"
+)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return story_batch(build_parts(), [STORIES[0], STORIES[2]], random_frames(2, 4, 16))
+
+
+class SaveAfter(pl.Callback):
+    """Leaves a checkpoint after two steps, as if the run ended there."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 2:
+            trainer.save_checkpoint(self.path)
+
+
+def fit(folder, batch, in_backward, checkpoint=None, **how):
+    """Weights after four steps of training; as they were after two in a checkpoint."""
+    pl.seed_everything(1)
+    model = StoryModel(
+        build_parts(), init_lr=1e-3, optimizer_in_backward=in_backward, warmup_steps=1, **how
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, max_steps=4, max_epochs=9,
+        callbacks=[SaveAfter(folder / f"{in_backward}.ckpt")],
+    )  # fmt: skip
+    trainer.fit(
+        model, DataLoader([batch] * 6, batch_size=None), ckpt_path=checkpoint, weights_only=True
+    )
+    left = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
+    assert bool(left) != in_backward
+    return model.state_dict()
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("how", [
+    {},
+    {"optimizer": "adamw8bit", "freeze_clip": True},
+    {"gradient_checkpointing": True, "frames_per_micro_batch": 3},
+], ids=str)  # fmt: skip
+def test_training_is_the_same_to_the_bit(tmp_path, batch, how):
+    """Dropout included; weights are used several times, in checkpoints and micro-batches."""
+    if "optimizer" in how:
+        pytest.importorskip("bitsandbytes")
+    ordinary, within = (fit(tmp_path, batch, kind, **how) for kind in (False, True))
+    same(ordinary, within)
+    start = StoryModel(build_parts()).state_dict()
+    assert not torch.equal(start["unet.conv_in.weight"], within["unet.conv_in.weight"])
+    if not how:  # a run that was cut off is taken up either way
+        for kind in (True, False):
+            same(ordinary, fit(tmp_path, batch, not kind, tmp_path / f"{kind}.ckpt"))
+
+
+def test_gradients_are_never_all_there():
+    layers = nn.Sequential(*[nn.Linear(128, 128, bias=False) for _ in range(8)])
+    size = 128 * 128 * 4
+    peaks = []
+    for within in (False, True):
+        optimizer = build_optimizer("adamw", layers.parameters(), 1e-3, 0.0, fused=True)
+        hooks = step_in_backward(optimizer) if within else []
+        for _ in range(2):  # moments are there the second time
+            memory = PeakMemory()
+            memory.track_external(layers, optimizer)
+            with memory:
+                layers(torch.ones(1, 128)).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        peaks.append(memory.bytes / size)
+        for hook in hooks:
+            hook.remove()
+    assert peaks[0] == pytest.approx(8 * 4, abs=0.5)  # weights, gradients, two moments
+    assert peaks[1] == pytest.approx(8 * 3 + 1, abs=0.6)
+
+
+def test_hooks_go_when_training_is_over(tmp_path, batch):
+    model = StoryModel(build_parts(), optimizer_in_backward=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model._hooks = step_in_backward(build_optimizer("adamw", trained, 1, 0, True))
+    model.teardown("fit")
+    parameter = model.unet.conv_in.weight
+    before = parameter.detach().clone()
+    parameter.sum().backward()
+    assert torch.equal(before, parameter.detach()) and parameter.grad is not None

@@ -20,7 +20,6 @@ from models.causal_story.add_ons import add_causal_story, in_use
 from models.checkpoints.checkpoint import check_add_ons, load_base, read_tokenization
 from models.checkpoints.file_kinds import file_kind
 from models.components import Components, load_components, load_scheduler_config
-from models.conditioning import HISTORY_SLOTS
 from models.frames import downscale
 from models.main_process import say
 from models.schedulers import sampling_scheduler
@@ -51,16 +50,13 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     data, text_key = config[config.dataset], SPECS[config.dataset].text_key
     path = data.hdf5_file
     if path is None:
-        path = ensure_cartoon_file(data.data_dir, dict(data.stories), WORLD_SEED, processes=2)
+        path = ensure_cartoon_file(
+            data.data_dir, dict(data.stories), WORLD_SEED, processes=2, frames=data.story_length
+        )
     validate_story_file(path, (split,), (text_key,))
     if split == "train" and len(StoryFile(path, "val", text_key)):
         validate_story_file(path, ("val",), (text_key,))
     stories = StoryFile(path, split, text_key)
-    if split == "train" and stories.pictures_per_story > HISTORY_SLOTS:
-        raise ConfigError(
-            f"{config.dataset}.hdf5_file: {path} has {stories.pictures_per_story} pictures a "
-            f"story; build it with at most {HISTORY_SLOTS}"
-        )
     return stories
 
 

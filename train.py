@@ -34,6 +34,7 @@ from datasets.specs import SPECS
 from models.checkpoints.checkpoint import read_weights
 from models.checkpoints.progress import mend_progress
 from models.components import Components
+from models.conditioning import HISTORY_SLOTS
 from models.main_process import say
 from models.training.callbacks import KeepConfiguration, ProgressBar, TimedCheckpoint
 from models.training.latent_cache import LatentCache
@@ -92,6 +93,7 @@ def build_data(config: DictConfig, parts: Components, path: Path) -> StoryDataMo
         clip_tokenizer=parts.clip_tokenizer,
         blip_tokenizer=parts.blip_tokenizer,
         max_length=parts.max_length,
+        window=HISTORY_SLOTS,
         cache_frames=config.cache_frames,
         independent_crops=data.get("independent_crops", False),
         latents=LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)

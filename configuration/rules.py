@@ -182,5 +182,6 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "hdf5_file": TEXT_OR_NULL,
         "data_dir": TEXT,
         "stories": dict.fromkeys(("train", "val", "test"), number(1, whole=True)),
+        "story_length": number(1, 100, whole=True),
     },
 }

@@ -45,6 +45,8 @@ class StoryDataset(Dataset):
     cached: index -> `latents_mean` and `latents_std` of all K frames, each (K, c, h, w), and maybe
         `picture_states` (K, P, D_vit); items carry them in place of target and history pictures.
         Only right where `StoryFrames.refuse_random_views` is content.
+    window: frames of a longer story that an item shows, all of them if None: in training any that
+        follow each other, drawn by (seed, epoch, story), else the first ones.
     cache_frames, independent_crops: as `StoryFrames` takes them; tokens are kept in any case (at
         most 4.3 kB a story of five captions at S = 85).
     """
@@ -62,6 +64,7 @@ class StoryDataset(Dataset):
         max_length: int,
         seed: int = 0,
         *,
+        window: int | None = None,
         cache_frames: bool = False,
         independent_crops: bool = False,
         cached: Mapping[int, Mapping[str, Tensor]] | None = None,
@@ -75,6 +78,8 @@ class StoryDataset(Dataset):
         self.frames = StoryFrames(
             self.stories, spec, seed, cache=cache_frames, independent_crops=independent_crops
         )
+        self.seed = seed
+        self.window = min(window or np.inf, self.stories.pictures_per_story)
         self.image_size = image_size
         self.history_transform = history_transform
         self.clip_tokenizer = clip_tokenizer
@@ -88,17 +93,27 @@ class StoryDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         epoch, index = divmod(index, len(self))
-        item = self._words(index)
+        shown = self._shown(index, epoch)
+        drawn = slice(shown.start + self.given, shown.stop)
+        item = self._words(index, shown, drawn)
         cached = {} if self.cached is None else dict(self.cached[index])
         targets, history = ([], []) if "picture_states" in cached else self.frames(index, epoch)
         for key in ("latents_mean", "latents_std"):
             if key in cached:
-                item[key] = cached.pop(key)[self.given :]
+                item[key] = cached[key][drawn]
         if "latents_mean" not in item:
-            item["target_images"] = self._targets(targets[self.given :])
-        if "picture_states" not in cached:
-            item["history_images"] = _batched(self.history_transform, history)
-        return item | cached
+            item["target_images"] = self._targets(targets[drawn])
+        if "picture_states" in cached:
+            return {**item, "picture_states": cached["picture_states"][shown]}
+        return {**item, "history_images": _batched(self.history_transform, history[shown])}
+
+    def _shown(self, index: int, epoch: int) -> slice:
+        """Which frames of the story."""
+        more, start = self.stories.pictures_per_story - self.window, 0
+        if more and self.stories.split == "train":
+            row = self.stories.rows[index]
+            start = int(np.random.default_rng((self.seed, epoch, row, 1)).integers(more + 1))
+        return slice(start, start + self.window)
 
     def views(self, index: int) -> tuple[Tensor, Tensor]:
         """All K frames as targets, (K, 3, size, size) in [-1, 1], and as history, (K, 3, h, w)."""
@@ -108,21 +123,19 @@ class StoryDataset(Dataset):
     def _targets(self, frames: list[np.ndarray]) -> Tensor:
         return _batched(partial(to_target, size=self.image_size), frames)
 
-    def _words(self, index: int) -> dict:
+    def _words(self, index: int, shown: slice, drawn: slice) -> dict:
         """Everything about a story but its pictures."""
         if index not in self._tokens:
             captions = self.stories.captions(index)
-            caption_ids, caption_mask = self._tokenised(self.clip_tokenizer, captions[self.given :])
-            history_ids, history_mask = self._tokenised(self.blip_tokenizer, captions)
             self._tokens[index] = {
-                "story_id": self.stories.story_id(index),
-                "caption_ids": caption_ids,
-                "caption_mask": caption_mask,
-                "history_ids": history_ids,
-                "history_mask": history_mask,
+                "caption": self._tokenised(self.clip_tokenizer, captions),
+                "history": self._tokenised(self.blip_tokenizer, captions),
             }
-        kept = self._tokens[index].items()
-        return {key: value.long() if key.endswith("_ids") else value for key, value in kept}
+        words = {"story_id": self.stories.story_id(index)}
+        for name, frames in (("caption", drawn), ("history", shown)):
+            ids, mask = self._tokens[index][name]
+            words |= {f"{name}_ids": ids[frames].long(), f"{name}_mask": mask[frames]}
+        return words
 
     def _tokenised(self, tokenizer: Callable, captions: list[str]) -> tuple[Tensor, Tensor]:
         out = tokenizer(

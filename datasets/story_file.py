@@ -61,9 +61,7 @@ def _entries(content: object, path: Path) -> list:
     return content
 
 
-def _story(
-    entry: object, where: str, name: str, folder: Path, continuation: bool
-) -> StoryPrompt:
+def _story(entry: object, where: str, name: str, folder: Path, continuation: bool) -> StoryPrompt:
     if not isinstance(entry, dict) or "captions" not in entry:
         raise ValueError(f"{where} has no captions: give captions: [first, second, …]")
     unknown = next((key for key in entry if key not in _KEYS), None)

@@ -29,45 +29,55 @@ _CHUNK = 64  # scenes handed to a process at a time
 
 
 def ensure_cartoon_file(
-    folder: str | os.PathLike, sizes: Mapping[str, int], seed: int, processes: int = 1
+    folder: str | os.PathLike,
+    sizes: Mapping[str, int],
+    seed: int,
+    processes: int = 1,
+    frames: int = FRAMES,
 ) -> Path:
-    """The story file for `sizes` and `seed`, built in `folder` unless it is there already.
+    """The story file for `sizes`, `seed` and `frames` a story, built in `folder` if not there yet.
 
-    Its name carries a hash of sizes, seed and the sources that draw and write it.
+    Its name carries a hash of these and the sources that draw and write it.
     """
     _check(sizes)
     here = Path(__file__).parent
     writers = [here.parent / name for name in ("pictures.py", "story_hdf5.py")]
     sources = [*sorted(here.glob("*.py")), *writers]
-    digest = hashlib.sha256(json.dumps([sorted(sizes.items()), seed]).encode())
+    digest = hashlib.sha256(json.dumps([sorted(sizes.items()), seed, frames]).encode())
     for source in sources:
         digest.update(source.read_bytes().replace(b"\r\n", b"\n"))
     path = Path(folder) / f"cartoon-{digest.hexdigest()[:12]}.h5"
-    return path if path.is_file() else build_cartoon_file(path, sizes, seed, processes)
+    return path if path.is_file() else build_cartoon_file(path, sizes, seed, processes, frames)
 
 
 def build_cartoon_file(
-    path: str | os.PathLike, sizes: Mapping[str, int], seed: int, processes: int = 1
+    path: str | os.PathLike,
+    sizes: Mapping[str, int],
+    seed: int,
+    processes: int = 1,
+    frames: int = FRAMES,
 ) -> Path:
     """Write `sizes[split]` stories per split, drawn by `processes` processes; the path."""
     _check(sizes)
-    stories = tell_stories(sizes, seed)
+    stories = tell_stories(sizes, seed, frames)
     scenes = dict.fromkeys(scene for told in stories.values() for s in told for scene in s.scenes)
     pictures = dict(zip(scenes, _draw(list(scenes), processes), strict=True))
     attributes = {
         "description": f"cartoon world, seed {seed}",
         "label_vocabulary": LABEL_VOCABULARY,
     }
-    with StoryWriter(path, pictures=FRAMES, attributes=attributes) as writer:
+    with StoryWriter(path, pictures=frames, attributes=attributes) as writer:
         for split, told in stories.items():
             for story in tqdm(told, f"writing {split} stories", leave=False):
-                frames = [pictures[scene] for scene in story.scenes]
-                writer.add(split, frames, {"text": story.captions}, labels=story.labels)
+                shown = [pictures[scene] for scene in story.scenes]
+                writer.add(split, shown, {"text": story.captions}, labels=story.labels)
     return Path(path)
 
 
-def tell_stories(sizes: Mapping[str, int], seed: int) -> dict[str, list[Story]]:
-    """The stories of every split, each from a generator of its own.
+def tell_stories(
+    sizes: Mapping[str, int], seed: int, frames: int = FRAMES
+) -> dict[str, list[Story]]:
+    """The stories of every split, `frames` long, each from a generator of its own.
 
     Held-out combinations occur in `test` only; no story of `val` or `test` is one of `train`.
     """
@@ -78,7 +88,7 @@ def tell_stories(sizes: Mapping[str, int], seed: int) -> dict[str, list[Story]]:
         for index in range(sizes.get(split, 0)):
             for attempt in count():
                 rng = Random(f"{seed}/{split}/{index}/{attempt}")
-                story = make_story(rng, allow_held_out=split == "test")
+                story = make_story(rng, split == "test", frames)
                 if (story.captions, story.scenes) not in trained:
                     break
             stories[split].append(story)

@@ -1,4 +1,4 @@
-"""The story grammar: five captions in plain English and the scenes they determine.
+"""The story grammar: captions in plain English and the scenes they determine.
 
 Later captions mostly say "he", "she" or "they", and name the place only when it changes. Whoever
 reads the captions in order can tell place, cast and action of every frame: "he" and "she" are the
@@ -23,7 +23,7 @@ from datasets.cartoon.world import (
     Scene,
 )
 
-FRAMES = 5
+FRAMES = 5  # of a story, unless asked otherwise
 # Per action: (one does it, two do it).
 _VERBS = {
     "stand": (
@@ -64,18 +64,21 @@ _RETURNS = ("{back} comes back and they {does}.", "Soon {back} is back and they 
 
 @dataclass(frozen=True)
 class Story:
-    """Five captions, the scenes they tell, and the label dict of each frame."""
+    """Its captions, the scenes they tell, and the label dict of each frame."""
 
     captions: tuple[str, ...]
     scenes: tuple[Scene, ...]
     labels: tuple[dict, ...]
 
 
-def make_story(rng: Random, allow_held_out: bool) -> Story:
-    """Draw a story; without `allow_held_out`, no frame shows a held-out combination."""
+def make_story(rng: Random, allow_held_out: bool, frames: int = FRAMES) -> Story:
+    """Draw a story; without `allow_held_out`, no frame shows a held-out combination.
+
+    A longer story goes on where a shorter one from the same generator ends.
+    """
     teller = _Teller(rng, allow_held_out)
     teller.open()
-    while len(teller.scenes) < FRAMES:
+    while len(teller.scenes) < frames:
         teller.go_on()
     return Story(tuple(teller.captions), tuple(teller.scenes), tuple(teller.labels))
 

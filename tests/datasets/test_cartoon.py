@@ -136,10 +136,21 @@ def test_held_out_combinations_cover_every_character_and_stay_in_test():
     assert not any((s.captions, s.scenes) in train for s in told["val"] + told["test"])
 
 
+def test_a_longer_story_goes_on_where_a_shorter_ends(tmp_path):
+    short, long = (tell_stories({"test": 4}, 1, frames)["test"] for frames in (5, 20))
+    for one, other in zip(short, long, strict=True):
+        assert len(other.captions) == len(other.scenes) == len(other.labels) == 20
+        assert one.captions == other.captions[:5] and one.scenes == other.scenes[:5]
+        assert not any(a == b for a, b in zip(other.scenes, other.scenes[1:], strict=False))
+    path = ensure_cartoon_file(tmp_path, {"test": 1}, 1, frames=7)
+    assert path != ensure_cartoon_file(tmp_path, {"test": 1}, 1)
+    assert StoryFile(path, "test").pictures_per_story == 7
+
+
 def test_a_story_repeating_a_training_story_is_told_anew(monkeypatch):
     told = iter(["a", "b", "a", "b", "c", "c"])
 
-    def echo(rng, allow_held_out):
+    def echo(rng, allow_held_out, frames):
         return type("Told", (), {"captions": next(told), "scenes": ()})()
 
     monkeypatch.setattr("datasets.cartoon.build.make_story", echo)

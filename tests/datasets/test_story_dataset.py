@@ -93,6 +93,38 @@ def squares(tmp_path):
 
 
 @pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
+@pytest.mark.parametrize("kept", [False, True], ids=["pictures", "latents"])
+def test_a_window_of_a_long_story(squares, task, given, kept):
+    """Any frames in a row, the same for everything in an item; another epoch shows others."""
+    path, _ = squares
+    latents = {"latents_mean": torch.arange(K), "latents_std": torch.arange(K)}
+    how = (
+        {"task": task, "cached": [{**latents, "picture_states": torch.arange(K)}] * 4}
+        if kept
+        else {}
+    )
+    whole = dataset(path, "train", **{"task": task, **how})
+    for split, starts in (("train", set(range(K - 1))), ("val", {0})):
+        data, seen = dataset(path, split, window=2, **{"task": task, **how}), set()
+        for epoch in range(12):
+            item = data[epoch * len(data) + 1]
+            (start,) = [
+                s for s in range(K - 1)
+                if torch.equal(item["history_ids"], whole[1]["history_ids"][s : s + 2])
+            ]  # fmt: skip
+            seen.add(start)
+            for key, value in whole[1].items():
+                if key == "story_id" or split == "val" and "image" in key:
+                    continue
+                drawn = key.startswith(("caption", "target", "latents"))
+                part = slice(start, start + 2 - given) if drawn else slice(start, start + 2)
+                assert torch.equal(item[key], value[part]), key
+            again = data[epoch * len(data) + 1]
+            assert torch.equal(again["history_ids"], item["history_ids"])
+        assert seen == starts
+
+
+@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
 @pytest.mark.parametrize("cache_frames", [False, True])
 def test_batch(squares, task, given, cache_frames):
     path, stories = squares

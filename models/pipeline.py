@@ -260,6 +260,8 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
         guidance_interval: Sequence[float] | None = None,
+        history_guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         eta: float = 0.0,
         use_history: bool = True,
         history_frames: int | None = None,
@@ -282,6 +284,10 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
             guidance_interval: (from, to), shares of the steps: 0 is noise, 1 the picture. Outside
                 of it there is no guidance, which saves half of a step; None: all steps.
+            history_guidance_scale: h in `uncond + g * (caption - uncond) + h * (cond - caption)`,
+                where `caption` has the caption but no history; None: as guidance_scale, which is
+                the same as above. A third row in every step.
+            negative_prompt: what to steer away from, in place of the empty caption.
             use_history: False hides all earlier frames and captions from every frame.
             history_frames: how many of the frames before it a frame sees, the last ones; None: as
                 many as the time table tells apart, which ends no story: their slots are numbered
@@ -308,7 +314,10 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         dtype = self.conditioner.type_embeddings.weight.dtype
         ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
         history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
-        null_states = self._null_states(dtype) if guidance_scale != 1 else None
+        apart = history_guidance_scale not in (None, guidance_scale)
+        guided = guidance_scale != 1 or apart
+        null_states = self._null_states(dtype) if guided else None
+        negative = self._negative(negative_prompt, stories) if guided and negative_prompt else None
         given = 0 if first_frames is None else 1
         captions_at_once = ids[:, given:].flatten(0, 1), mask[:, given:].flatten(0, 1)
         caption_states = self.conditioner.encode_captions(*captions_at_once)
@@ -343,15 +352,15 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                     seen = in_sight[slot:]
                     context = self._context(
                         caption_states[:, k - given], mask[:, k], [history[i] for i in seen],
-                        history_mask[:, seen], null_states, guidance_scale, slot,
+                        history_mask[:, seen], null_states, slot, negative, apart,
                     )  # fmt: skip
                     if weights is not None and context.weights is not None:
                         weights[:, k, seen] = context.weights[-stories:].cpu()
                     latents = randn_tensor(latents_shape, generator, device, dtype)
                     with context_projected_once(self.unet):
                         latents = self._denoise(
-                            latents, context, k, steps[k], guidance_scale, guidance_interval, eta,
-                            generator, callback_on_step_end, bar,
+                            latents, context, k, steps[k], (guidance_scale, history_guidance_scale),
+                            guidance_interval, eta, generator, callback_on_step_end, bar,
                         )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
                 if k + 1 < frames_per_story and use_history:
@@ -361,27 +370,38 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return output if return_dict else output.to_tuple()
 
     def _context(
-        self, captions, mask, history, history_mask, null_states, guidance_scale, first_slot=0
+        self, captions, mask, history, history_mask, null_states, first_slot, negative, apart
     ) -> Context:
-        """The context of one frame: unconditional rows first, then the conditional ones."""
+        """The context of one frame: rows without conditions, then maybe with the caption alone,
+        then with all of them. null_states: None for the last alone."""
         rows = len(captions)
         empty = captions.new_zeros(rows, 0, *captions.shape[1:])
         states = torch.stack(history, dim=1) if history else empty  # (B, k, S, D)
         visible = torch.ones(rows, len(history), dtype=torch.bool, device=captions.device)
-        halves = (
-            self.conditioner.assemble(
-                captions,
-                mask,
-                states,
-                history_mask,
-                visible,
-                torch.full((rows,), unconditional, device=captions.device),
-                null_states,
-                first_slot,
-            )  # fmt: skip
-            for unconditional in ((True, False) if null_states else (False,))
-        )
-        return Context.cat(list(halves)).without_unseen()
+
+        def assemble(captions, mask, states, history_mask, unconditional=False) -> Context:
+            drop = torch.full((rows,), unconditional, device=captions.device)
+            return self.conditioner.assemble(
+                captions, mask, states, history_mask, visible, drop, null_states, first_slot
+            )
+
+        parts = []
+        if null_states is not None:
+            no_history = null_states[1].expand_as(states), torch.ones_like(history_mask)
+            if negative is None:
+                parts.append(assemble(captions, mask, states, history_mask, unconditional=True))
+            else:
+                parts.append(assemble(*negative, *no_history))
+            if apart:
+                parts.append(assemble(captions, mask, *no_history))
+        parts.append(assemble(captions, mask, states, history_mask))
+        return Context.cat(parts).without_unseen()
+
+    def _negative(self, prompt: str, stories: int) -> tuple[Tensor, Tensor]:
+        """Its states (B, S, D) and mask (B, S)."""
+        ids, mask = (x[0] for x in self._tokens(self.clip_tokenizer, [[prompt]]))
+        states = self.conditioner.encode_captions(ids, mask)
+        return states.expand(stories, -1, -1), mask.expand(stories, -1)
 
     def _null_states(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The classifier-free blocks, encoded again only when weights or types have changed."""
@@ -394,23 +414,23 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             self._kept_null_states = made_with, self.conditioner.null_states()
         return self._kept_null_states[1]
 
-    def _denoise(self, latents, context, k, steps, scale, interval, eta, generator, callback, bar):
+    def _denoise(self, latents, context, k, steps, scales, interval, eta, generator, callback, bar):
         """One frame's latents (B, c, h, w) from noise to clean."""
         self.scheduler.set_timesteps(steps, device=latents.device)
         latents = latents * self.scheduler.init_noise_sigma
         extra = self._extra_step_arguments(generator, eta)
         guided, conditional_only = context, context.split(len(latents))[-1]
+        rows = len(context.states) // len(latents)
         timesteps = self.scheduler.timesteps
         first, last = (0, 1) if interval is None else interval
         for i, t in enumerate(timesteps):
-            guide = scale != 1 and first <= i / len(timesteps) < last
+            guide = rows > 1 and first <= i / len(timesteps) < last
             context = guided if guide else conditional_only
-            model_input = torch.cat([latents, latents]) if guide else latents
+            model_input = torch.cat([latents] * rows) if guide else latents
             model_input = self.scheduler.scale_model_input(model_input, t)
             output = self.unet(model_input, t, **context.unet_arguments()).sample
             if guide:
-                unconditional, conditional = output.chunk(2)
-                output = unconditional + scale * (conditional - unconditional)
+                output = _guide(output.chunk(rows), *scales)
             latents = self.scheduler.step(output, t, latents, **extra).prev_sample
             if callback is not None:
                 update = callback(self, i, int(t), {"frame": k, "latents": latents})
@@ -483,6 +503,13 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if first_frames is not None and len(first_frames) != len(captions):
             raise ValueError(f"{len(first_frames)} first frames for {len(captions)} stories")
         return length
+
+
+def _guide(outputs: Sequence[Tensor], scale: float, history_scale: float | None) -> Tensor:
+    """Classifier-free guidance; of three outputs, apart for the caption and the history."""
+    unconditional, conditional = outputs[0], outputs[1]
+    guided = unconditional + scale * (conditional - unconditional)
+    return guided if len(outputs) == 2 else guided + history_scale * (outputs[2] - conditional)
 
 
 def lay_out(part: torch.nn.Module, channels_last: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -264,6 +264,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         negative_prompt: str | None = None,
         eta: float = 0.0,
         use_history: bool = True,
+        frames: Mapping[int, Sequence[Picture]] | None = None,
         history_frames: int | None = None,
         keep_first_frame: bool = False,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
@@ -289,6 +290,8 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 the same as above. A third row in every step.
             negative_prompt: what to steer away from, in place of the empty caption.
             use_history: False hides all earlier frames and captions from every frame.
+            frames: what else is there already, by its number in the story, a picture of each story:
+                it is not drawn, but seen by what comes after it.
             history_frames: how many of the frames before it a frame sees, the last ones; None: as
                 many as the time table tells apart, which ends no story: their slots are numbered
                 anew for every frame.
@@ -306,9 +309,11 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """
         alone = prompt and all(isinstance(caption, str) for caption in prompt)
         captions = [prompt] if alone else prompt
-        first_frames = None if image is None else list(map(_as_tensor, _listed(image)))
+        known = {k: list(map(_as_tensor, shown)) for k, shown in (frames or {}).items()}
+        if image is not None:
+            known[0] = list(map(_as_tensor, _listed(image)))
         size = (height or self.config.height, width or self.config.width)
-        frames_per_story = self._check(captions, first_frames, size, output_type)
+        frames_per_story = self._check(captions, known, size, output_type)
         stories, device = len(captions), self._device()
         # Not the U-Net's: its frozen parts may be in half precision, for autocast.
         dtype = self.conditioner.type_embeddings.weight.dtype
@@ -318,13 +323,13 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         guided = guidance_scale != 1 or apart
         null_states = self._null_states(dtype) if guided else None
         negative = self._negative(negative_prompt, stories) if guided and negative_prompt else None
-        given = 0 if first_frames is None else 1
-        captions_at_once = ids[:, given:].flatten(0, 1), mask[:, given:].flatten(0, 1)
+        drawn = [k for k in range(frames_per_story) if k not in known]
+        captions_at_once = ids[:, drawn].flatten(0, 1), mask[:, drawn].flatten(0, 1)
         caption_states = self.conditioner.encode_captions(*captions_at_once)
-        caption_states = caption_states.unflatten(0, (stories, -1))  # (B, K - given, S, D)
+        caption_states = caption_states.unflatten(0, (stories, -1))  # (B, number drawn, S, D)
         history = {}  # frame -> BLIP states (B, S, D), of those that are still in sight
         reach = self._reach(history_frames)
-        frames = [] if first_frames is None else [_fitted(first_frames, size).to(device)]
+        frames = []
         weights = None
         if self.conditioner.history_weighting is not None and use_history:
             weights = torch.zeros(stories, frames_per_story, frames_per_story)
@@ -332,7 +337,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         def remember(k: int) -> None:
             # Given frames go from their own size to BLIP's at once, as training's pictures do.
-            pictures = [frame[None] for frame in first_frames] if k < given else [frames[k]]
+            pictures = [frame[None] for frame in known[k]] if k in known else [frames[k]]
             images = torch.cat([self.history_transform(picture) for picture in pictures])
             images = images.to(device, dtype)  # (B, 3, h, w)
             history[k] = self.conditioner.encode_history(
@@ -341,9 +346,11 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         steps = [num_inference_steps] * frames_per_story
         steps[0] = first_frame_inference_steps or num_inference_steps
-        with self.progress_bar(total=sum(map(self._calls, steps[len(frames) :]))) as bar:
+        with self.progress_bar(total=sum(self._calls(steps[k]) for k in drawn)) as bar:
             for k in range(frames_per_story):
-                if k == len(frames):  # not given
+                if k in known:
+                    frames.append(_fitted(known[k], size).to(device))
+                else:
                     in_sight = frames_in_sight(k, reach, keep_first_frame) if use_history else []
                     for gone in history.keys() - in_sight - {0}:
                         del history[gone]
@@ -351,7 +358,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                     slot = max(0, first_visible(len(in_sight), self.conditioner.history_window))
                     seen = in_sight[slot:]
                     context = self._context(
-                        caption_states[:, k - given], mask[:, k], [history[i] for i in seen],
+                        caption_states[:, drawn.index(k)], mask[:, k], [history[i] for i in seen],
                         history_mask[:, seen], null_states, slot, negative, apart,
                     )  # fmt: skip
                     if weights is not None and context.weights is not None:
@@ -363,7 +370,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                             guidance_interval, eta, generator, callback_on_step_end, bar,
                         )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
-                if k + 1 < frames_per_story and use_history:
+                if k < drawn[-1] and use_history:
                     remember(k)
         self.maybe_free_model_hooks()
         output = StoryPipelineOutput(OUTPUT_TYPES[output_type](torch.stack(frames, dim=1)), weights)
@@ -484,7 +491,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def _check(
         self,
         captions: Sequence[Sequence[str]],
-        first_frames: Sequence[Tensor] | None,
+        known: Mapping[int, Sequence[Tensor]],
         size: tuple[int, int],
         output_type: str,
     ) -> int:
@@ -500,8 +507,14 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         (length,) = lengths
         if not length:
             raise ValueError("a story has no captions; give one or more")
-        if first_frames is not None and len(first_frames) != len(captions):
-            raise ValueError(f"{len(first_frames)} first frames for {len(captions)} stories")
+        for k, pictures in known.items():
+            if not 0 <= k < length:
+                raise ValueError(f"frames: a story of {length} captions has no frame {k}")
+            if len(pictures) != len(captions):
+                what = "first frames" if k == 0 else f"pictures of frame {k}"
+                raise ValueError(f"{len(pictures)} {what} for {len(captions)} stories")
+        if len(known) == length:
+            raise ValueError("every frame is there already: leave one out to have it drawn")
         return length
 
 

@@ -167,11 +167,14 @@ def test_within_a_window_training_and_sampling_see_the_same_blocks():
         frames = draw(parts, guidance_scale=1.0).frames
     batch = story_batch(parts, CAPTIONS, frames)
     context = parts.conditioner(batch, torch.zeros(8, dtype=torch.bool))
-    blocks = context.states.unflatten(1, (4, -1)).unflatten(0, (2, 4))  # (B, K, 1 + 3, S, D)
     for k in (1, 2, 3):
-        drawn, _ = recorder.calls[2 * k]  # of two steps a frame, the first
-        expected = blocks[:, k, [0, k]].flatten(1, 2)  # its caption, the frame before
-        torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=1e-4)
+        drawn, seen = recorder.calls[2 * k]  # of two steps a frame, the first
+        for story in range(2):
+            row = 4 * story + k
+            blocks = context.states[row].unflatten(0, (4, -1))[[0, k]]  # caption, the frame before
+            mask = context.mask[row].unflatten(0, (4, -1))[[0, k]]
+            expected = blocks[mask]
+            torch.testing.assert_close(drawn[story][seen[story]], expected, atol=1e-4, rtol=1e-4)
 
 
 # history weights
@@ -203,21 +206,20 @@ def test_training_and_sampling_prefer_alike(batch):
     context = parts.conditioner(batch, torch.zeros(8, dtype=torch.bool))
     pipeline = StoryPipeline.from_components(parts)
     ids, mask = pipeline._tokens(parts.clip_tokenizer, CAPTIONS)
-    null_states = parts.conditioner.null_states()
     flat = [batch[f"history_{part}"].flatten(0, 1) for part in ("images", "ids", "mask")]
     states = parts.conditioner.encode_history(*flat).unflatten(0, (2, 4))
     for k in range(1, 4):
         captions = parts.conditioner.encode_captions(ids[:, k], mask[:, k])
         past = list(states[:, :k].unbind(1))
         step = pipeline._context(
-            captions, mask[:, k], past, batch["history_mask"][:, :k], null_states, 1
+            captions, mask[:, k], past, batch["history_mask"][:, :k], None, 0, None, False
         )
         for story in range(2):
             row = context.weights[4 * story + k, :k]
             torch.testing.assert_close(step.weights[story], row, atol=1e-5, rtol=0)
-            tokens = step.bias.shape[-1]
-            bias = context.bias[4 * story + k, :, :tokens]
-            torch.testing.assert_close(step.bias[story], bias, atol=1e-5, rtol=0)
+            bias = context.bias[4 * story + k][:, context.mask[4 * story + k]]
+            drawn = step.bias[story][:, step.mask[story]]
+            torch.testing.assert_close(drawn, bias, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

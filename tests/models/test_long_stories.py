@@ -108,3 +108,26 @@ def test_a_window_beyond_the_table_is_refused(reach):
         ValueError, match=f"history_frames={reach}: this model's time table tells 1"
     ):
         draw(build_parts(), history_frames=reach)
+
+
+def test_frames_that_are_there_are_kept_and_seen():
+    """What is drawn anew sees the kept pictures; with the same noise it is as it was."""
+    parts = build_parts()
+    whole = draw(parts, CAPTIONS[:4]).frames[0]
+    keep = {0: [whole[0]], 1: [whole[1]], 3: [whole[3]]}
+    with ContextRecorder(parts.unet) as recorder:
+        redrawn = draw(parts, CAPTIONS[:4], frames=keep).frames[0]
+    assert len(recorder.calls) == 1
+    for k in keep:
+        assert torch.equal(redrawn[k], whole[k])
+    assert not torch.equal(redrawn[2], whole[2])  # its noise was the third of the story
+    with ContextRecorder(parts.unet) as first:
+        draw(parts, CAPTIONS[:3])
+    assert torch.equal(recorder.calls[0][0], first.calls[2][0])
+    for frames, says in (
+        ({4: [whole[0]]}, "a story of 4 captions has no frame 4"),
+        ({1: [whole[0]] * 2}, "2 pictures of frame 1 for 1 stories"),
+        (dict.fromkeys(range(4), [whole[0]]), "every frame is there already"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            draw(parts, CAPTIONS[:4], frames=frames)

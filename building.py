@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 
 from configuration import ConfigError, checkpoint_folder
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
@@ -17,23 +18,31 @@ from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from models.caption_tokenizer import LEGACY
 from models.causal_story.add_ons import add_causal_story, in_use
-from models.checkpoints.checkpoint import check_add_ons, load_base, read_tokenization
+from models.checkpoints.checkpoint import (
+    check_add_ons,
+    load_base,
+    load_weights,
+    read_tokenization,
+)
 from models.checkpoints.file_kinds import file_kind
 from models.components import Components, load_components, load_scheduler_config
 from models.frames import downscale
 from models.main_process import say
+from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler
-from models.training.tuning import add_lora
+from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
-    "SAMPLER_KEYS", "add_add_ons", "build_parts", "check_scheduler", "check_weights_file",
-    "open_stories", "sampler_arguments", "sampler_settings",
+    "SAMPLER_KEYS", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
+    "check_weights_file", "open_stories", "sampler_arguments", "sampler_settings",
 ]  # fmt: skip
 
 SAMPLER_KEYS = (
     "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
-    "use_history", "history_frames", "keep_first_frame",
+    "use_history",
 )  # fmt: skip
+# Off unless asked for.
+EXTRA_KEYS = ("history_guidance_scale", "negative_prompt", "history_frames", "keep_first_frame")
 
 
 def check_weights_file(key: str, path: str | Path | None) -> None:
@@ -154,16 +163,46 @@ def _naming_section(section: str) -> Iterator[None]:
         raise FileNotFoundError(f"{section}.{error}") from error
 
 
+def build_pipeline(config: DictConfig, checkpoint: Path) -> StoryPipeline:
+    """The trained model, ready to draw: LoRAs are added to its weights."""
+    parts = build_parts(config)
+    load_weights(parts, checkpoint)
+    if has_lora(parts.unet):
+        merge_lora(parts.unet)
+    pipeline = StoryPipeline.from_components(parts, config.scheduler)
+    names = []
+    for file in config.lora_files:
+        names.append(f"lora{len(names)}")
+        try:
+            pipeline.load_lora_weights(file, adapter_name=names[-1])
+        except (ValueError, RuntimeError, OSError, KeyError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"lora_files: {file} does not go onto this U-Net ({reason}); give a LoRA in "
+                f"diffusers' format that was made for the same backbone"
+            ) from error
+        if names[-1] not in getattr(parts.unet, "peft_config", {}):
+            raise ConfigError(f"lora_files: {file} holds nothing for the U-Net; give another LoRA")
+    if names:
+        pipeline.set_adapters(names, [config.lora_scale] * len(names))
+        pipeline.fuse_lora(adapter_names=names)
+        pipeline.unload_lora_weights()
+    return pipeline
+
+
 def sampler_settings(config: DictConfig) -> dict:
-    """What decides how stories are drawn, as sample folders keep it."""
-    settings = {key: config[key] for key in SAMPLER_KEYS}
-    if config.guidance_interval is not None:  # folders from before this key can be gone on with
-        settings["guidance_interval"] = list(config.guidance_interval)
-    return settings
+    """How `config` draws, as manifests say it; what is off is not said."""
+    chosen = {key: config[key] for key in SAMPLER_KEYS}
+    lists = {key: list(config[key] or ()) for key in ("guidance_interval", "lora_files")}
+    extras = {key: config[key] for key in EXTRA_KEYS} | lists
+    if lists["lora_files"]:
+        extras["lora_scale"] = config.lora_scale
+    return chosen | {key: value for key, value in extras.items() if value not in (None, False, [])}
 
 
 def sampler_arguments(config: DictConfig) -> dict:
     """What `StoryPipeline.draw` takes beside prompts."""
     chosen = sampler_settings(config)
-    del chosen["scheduler"]
+    for key in ("scheduler", "lora_files", "lora_scale"):  # of the model
+        chosen.pop(key, None)
     return {**chosen, "seed": config.seed, "continuation": config.task == "continuation"}

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from building import (
-    build_parts,
+    build_pipeline,
     check_scheduler,
     check_weights_file,
     open_stories,
@@ -34,9 +34,8 @@ from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import SamplesFolder
-from models.checkpoints.checkpoint import load_weights
-from models.pipeline import StoryPipeline, StoryPipelineOutput
-from models.training.tuning import has_lora, merge_lora
+from models.pipeline import StoryPipelineOutput
+from redraw import redraw
 
 __all__ = ["draw_stories", "sample"]
 
@@ -56,7 +55,7 @@ def sample(config: DictConfig) -> Path:
         options = Options(str(folder), metrics, pictures=False, **config.evaluation)
         with option_prefix("evaluation."):
             preflight(options)  # a missing file is said before hours of drawing
-    names = draw_stories(config)
+    names = redraw(config) if config.redraw.frame is not None else draw_stories(config)
     if names is None:
         return folder
     from evaluation.pictures.page import write_storyboard_html
@@ -196,18 +195,14 @@ def _draw(
     """Draw the stories of these numbers and write each as soon as it is there."""
     if not indices:
         return
-    parts = build_parts(config)
-    load_weights(parts, checkpoint)
-    if has_lora(parts.unet):
-        merge_lora(parts.unet)
+    pipeline = build_pipeline(config, checkpoint)
     key = f"{config.dataset}.max_length"
     captions = (caption for story in wanted.asked.values() for caption in story["captions"])
-    tokenizers = (parts.clip_tokenizer, parts.blip_tokenizer)
+    tokenizers = (pipeline.clip_tokenizer, pipeline.blip_tokenizer)
     if show_progress:
         where = config.story or "the test split"
-        warn_of_long_captions(where, captions, tokenizers, parts.max_length, key)
-    parts.modules().to(device)
-    pipeline = StoryPipeline.from_components(parts, config.scheduler)
+        warn_of_long_captions(where, captions, tokenizers, config[config.dataset].max_length, key)
+    pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
     half = HALF.get(config.precision)
     precision = torch.autocast(device.type, half) if half else nullcontext()

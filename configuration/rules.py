@@ -63,8 +63,7 @@ COUNT_OR_ALL: Rule = (
 )
 INTERVAL: Rule = (
     lambda v: (
-        v is None
-        or (isinstance(v, list) and len(v) == 2 and all(map(_SHARE, v)) and v[0] < v[1])
+        v is None or (isinstance(v, list) and len(v) == 2 and all(map(_SHARE, v)) and v[0] < v[1])
     ),
     "null, or two shares of the steps, the lower first, such as [0.2, 0.8]",
 )
@@ -167,11 +166,22 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "first_frame_inference_steps": number(1, 1000, whole=True, none=True),
     "guidance_scale": number(0),
     "guidance_interval": INTERVAL,
+    "history_guidance_scale": number(0, none=True),
+    "negative_prompt": TEXT_OR_NULL,
     "eta": number(0, 1),
     "use_history": BOOL,
     "history_frames": number(1, 5, whole=True, none=True),  # as HISTORY_SLOTS, slow to import
     "keep_first_frame": BOOL,
+    "lora_files": WORDS,
+    "lora_scale": number(-10, 10),
     "storyboard_stories": number(1, whole=True),
+    "redraw": {
+        "frame": number(0, whole=True, none=True),
+        "story": TEXT_OR_NULL,
+        "rest": BOOL,
+        "candidates": number(1, 100, whole=True),
+        "choose": number(1, 100, whole=True, none=True),
+    },
     **dict.fromkeys(BACKBONES, _BACKBONE_RULES),
     **{
         name: _DATASET_RULES | (_CROPPED if spec.crop == "shorter_side" else {})

@@ -20,7 +20,8 @@ WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's se
 DEFAULTS = (
     "dataset", "task", "base_model_file", "scheduler", "num_inference_steps",
     "first_frame_inference_steps", "guidance_scale", "guidance_interval", "eta",
-    "use_history", "history_frames", "keep_first_frame",
+    "history_guidance_scale", "negative_prompt", "use_history", "history_frames",
+    "keep_first_frame",
 )  # fmt: skip
 
 

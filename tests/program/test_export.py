@@ -9,6 +9,7 @@ import torch
 from outcomes import picture, read, same
 
 import train
+from configuration import ConfigError
 from models import StoryPipeline
 from models.export import Export, export
 from models.pipeline import story_generator
@@ -98,3 +99,26 @@ def test_what_cannot_be_exported_is_said(trained, folder, tmp_path):
         with pytest.raises((ValueError, OSError), match=says):
             export(options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_loras_are_added_by_the_configuration(lora, trained, sampled, tmp_path):
+    out = export(Export(str(lora), str(tmp_path / "beside"), merge_lora=False))
+    file = out / "pytorch_lora_weights.safetensors"
+    words = [f"test_model_file={trained}", f"lora_files=[{file}]"]
+    plain, _ = sampled(words[0], to="plain")
+    added, entries = sampled(*words, to="added")
+    tuned, _ = sampled(f"test_model_file={lora}", to="tuned")
+    off, _ = sampled(*words, "lora_scale=0", to="off")
+
+    def frames(folder):
+        paths = sorted(folder.glob("*/0*.png"))
+        return torch.stack([torch.from_numpy(picture(path)).int() for path in paths])
+
+    assert (frames(added) - frames(tuned)).abs().max() <= 1
+    assert not torch.equal(frames(added), frames(plain))
+    assert (frames(off) - frames(plain)).abs().max() <= 1
+    assert next(iter(entries.values()))["sampler"]["lora_files"] == [str(file)]
+    torch.save({}, tmp_path / "no.safetensors")
+    for bad in (tmp_path / "no.safetensors", tmp_path / "gone.safetensors"):
+        with pytest.raises(ConfigError, match="lora_files: .* does not go onto this U-Net"):
+            sampled(words[0], f"lora_files=[{bad}]", to="bad")

@@ -61,8 +61,8 @@ def test_stories_longer_than_the_time_table_train_and_are_drawn_whole(
 def test_files_that_cannot_be_used(
     shrunk, trained, folder_file, monkeypatch, mode, sizes, pictures, says
 ):
-    for program in (train, sample):
-        monkeypatch.setattr(program, "build_parts", lambda config: pytest.fail("said too late"))
+    for program, build in ((train, "build_parts"), (sample, "build_pipeline")):
+        monkeypatch.setattr(program, build, lambda *_: pytest.fail("said too late"))
     words = [*folder_file(sizes, pictures), f"mode={mode}", f"test_model_file={trained}"]
     with pytest.raises(ValueError, match=says):
         (train.train if mode == "train" else sample.sample)(shrunk(*words))

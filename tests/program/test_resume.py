@@ -11,6 +11,7 @@ import pytest
 import torch
 from outcomes import behind, read, same
 
+import building
 import sample
 import train
 from configuration import ConfigError
@@ -215,9 +216,9 @@ def test_the_average_is_saved_and_sampled_with(averaged, shrunk, tmp_path):
     content = read(averaged)
     assert not same(content["state_dict"], content["current_model_state"])
     words = ["mode=sample", f"test_model_file={averaged}", "num_stories=1"]
-    loaded, load = [], sample.load_weights
+    loaded, load = [], building.load_weights
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "load_weights", lambda *a: (load(*a), loaded.append(a[0])))
+        patch.setattr(building, "load_weights", lambda *a: (load(*a), loaded.append(a[0])))
         sample.sample(shrunk(*words, f"sample_output_dir={tmp_path}"))
     assert same(loaded[0].modules().state_dict(), content["state_dict"])
 

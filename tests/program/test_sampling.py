@@ -46,7 +46,7 @@ def test_a_second_run_keeps_what_is_drawn_and_draws_the_rest(sampled, monkeypatc
     folder, first = sampled()
     before = state_of(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(sample, "build_parts", lambda config: pytest.fail("nothing is left to draw"))
+        patch.setattr(sample, "build_pipeline", lambda *_: pytest.fail("nothing is left to draw"))
         sampled()
     assert state_of(folder) == before
     _, more = sampled("num_stories=-1")
@@ -168,7 +168,7 @@ def test_stories_whose_pictures_are_gone_are_drawn_again(sampled):
 
 def test_a_sampler_that_cannot_is_refused_before_anything_is_loaded(sampled, home, monkeypatch):
     """The base predicts pictures, which PNDM cannot use."""
-    monkeypatch.setattr(sample, "build_parts", lambda config: pytest.fail("said too late"))
+    monkeypatch.setattr(sample, "build_pipeline", lambda *_: pytest.fail("said too late"))
     with pytest.raises(ValueError, match="scheduler: 'pndm' cannot draw with a model that predic"):
         sampled("scheduler=pndm", to="never")
     assert not (home / "never").exists()

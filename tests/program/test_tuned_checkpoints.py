@@ -7,7 +7,7 @@ import pytest
 import torch
 from outcomes import picture, read, same
 
-import sample
+import building
 import train
 from configuration import ConfigError
 from models.checkpoints.export_upstream import export_upstream
@@ -48,14 +48,14 @@ def test_a_checkpoint_holds_what_was_tuned_and_draws_with_its_base(
     assert state and all(any(part in name for part in parts) for name in state)
     assert checkpoint.stat().st_size < trained.stat().st_size / 5
     # What it draws is what the model in memory drew when it was saved.
-    whole, load = [], sample.load_weights
+    whole, load = [], building.load_weights
 
     def keep(parts, path):
         load(parts, path)
         state = parts.modules().state_dict()
         whole.append({name: value.clone() for name, value in state.items()})
 
-    monkeypatch.setattr(sample, "load_weights", keep)
+    monkeypatch.setattr(building, "load_weights", keep)
     how = [*words, f"test_model_file={checkpoint}", f"base_model_file={trained}"]
     first, _ = sampled(*how, to="first")
     again, _ = sampled(*how, to="again")

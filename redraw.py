@@ -1,0 +1,163 @@
+"""Draws frames of finished samples again: `python main.py mode=sample redraw.frame=N`.
+
+A story keeps what comes before the frame, to the byte, and unless `redraw.rest` what comes after.
+With `redraw.candidates` the story stays as it is: pictures to choose among come beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from PIL import Image, ImageDraw
+
+from building import build_pipeline, check_scheduler, check_weights_file, sampler_arguments
+from common.files import file_hash, replacing
+from configuration import ConfigError, checkpoint_folder
+from evaluation.samples import MANIFEST, SampledStory, read_picture, read_samples
+from models.pipeline import story_generator
+
+__all__ = ["redraw"]
+
+GAP = 8  # pixels between candidates side by side
+
+
+def redraw(config: DictConfig) -> list[str]:
+    """Draw what `config.redraw` says in `sample_output_dir`; the ids of all its stories.
+
+    Raises:
+        ConfigError: there is no such story, frame or candidate, or the samples are of another
+            model.
+    """
+    wanted, folder = config.redraw, Path(config.sample_output_dir)
+    try:
+        samples = read_samples(folder)
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(f"sample_output_dir: {error}") from error
+    stories = [s for s in samples.stories if wanted.story in (None, s.story_id)]
+    if not stories:
+        known = ", ".join(story.story_id for story in samples.stories[:5])
+        raise ConfigError(f"redraw.story: {folder} has no {wanted.story}; it has {known}")
+    for story in stories:
+        _check(story, wanted, folder)
+    checkpoint = Path(config.test_model_file or checkpoint_folder(config) / "last.ckpt")
+    check_weights_file("test_model_file", checkpoint)
+    if (said := stories[0].checkpoint) != (own := file_hash(checkpoint)):
+        raise ConfigError(
+            f"test_model_file: {folder} was drawn with a checkpoint of the hash {said[:12]}…, "
+            f"{checkpoint} has {own[:12]}…; give the one it was drawn with"
+        )
+    check_scheduler(config)
+    drawer = _Drawer(config, checkpoint)
+    for story in stories:
+        if wanted.candidates > 1 and wanted.choose is None:
+            path = drawer.offer(story, folder)
+            print(f"{path}: choose one with redraw.frame={wanted.frame} redraw.choose=1 (or 2 …)")
+        else:
+            drawer.replace(story, folder)
+    return [story.story_id for story in samples.stories]
+
+
+def _check(story: SampledStory, wanted: DictConfig, folder: Path) -> None:
+    name, count = story.story_id, len(story.frames)
+    if wanted.frame >= count:
+        raise ConfigError(f"redraw.frame={wanted.frame}: {name} has frames 0 to {count - 1}")
+    if wanted.frame < story.given:
+        raise ConfigError(f"redraw.frame={wanted.frame}: that frame of {name} was given, not drawn")
+    path = _candidate(folder, name, wanted.frame, wanted.choose or 0)
+    if wanted.choose and not path.is_file():
+        raise ConfigError(
+            f"redraw.choose={wanted.choose}: there is no {path}; draw some first with "
+            f"redraw.candidates=4"
+        )
+
+
+def _candidate(folder: Path, story_id: str, frame: int, number: int) -> Path:
+    return folder / story_id / "candidates" / f"{frame:04}-{number}.png"
+
+
+class _Drawer:
+    """The pipeline, and how the configuration wants it to draw."""
+
+    def __init__(self, config: DictConfig, checkpoint: Path) -> None:
+        self.pipeline = build_pipeline(config, checkpoint)
+        self.pipeline.set_progress_bar_config(desc="frames")
+        self.wanted, self.seed = config.redraw, config.seed
+        self.how = sampler_arguments(config)
+        del self.how["seed"], self.how["continuation"]
+
+    def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> np.ndarray:
+        """(K, H, W, 3) uint8; `what` names the noise."""
+        frames = self.pipeline(
+            [story.captions],
+            frames={k: [picture] for k, picture in keep.items()},
+            generator=story_generator(self.seed, f"{story.story_id}/{what}"),
+            output_type="uint8",
+            **self.how,
+        ).frames[0]
+        return frames.permute(0, 2, 3, 1).cpu().numpy()
+
+    def offer(self, story: SampledStory, folder: Path) -> Path:
+        """Write candidates for the frame, and one picture that shows them side by side."""
+        frame, there = self.wanted.frame, _read(story)
+        keep = {k: there[k] for k in range(len(there)) if k != frame}
+        pictures = []
+        for number in range(1, self.wanted.candidates + 1):
+            pictures.append(self.draw(story, keep, f"{frame}/{number}")[frame])
+            path = _candidate(folder, story.story_id, frame, number)
+            with replacing(path) as temporary:
+                Image.fromarray(pictures[-1]).save(temporary, "PNG")
+        path = path.with_name(f"{frame:04}.png")
+        with replacing(path) as temporary:
+            _side_by_side([there[frame], *pictures]).save(temporary, "PNG")
+        return path
+
+    def replace(self, story: SampledStory, folder: Path) -> None:
+        """Draw the frame, or take the chosen one, and what comes after it unless it is kept."""
+        frame, there = self.wanted.frame, _read(story)
+        keep = {k: there[k] for k in range(len(there)) if k < frame or not self.wanted.rest}
+        keep.pop(frame, None)
+        if self.wanted.choose:
+            path = _candidate(folder, story.story_id, frame, self.wanted.choose)
+            keep[frame] = read_picture(path)
+        drawn = there
+        if len(keep) < len(there):
+            drawn = self.draw(story, keep, f"{frame}/0")
+        else:
+            drawn[frame] = keep[frame]
+        changed = [k for k in range(len(there)) if k == frame or k not in keep]
+        for k in changed:
+            with replacing(story.frames[k]) as temporary:
+                Image.fromarray(drawn[k]).save(temporary, "PNG")
+        note = {"seed": self.seed, "candidate": self.wanted.choose or 0, "sampler": self.how}
+        _note(folder / MANIFEST, story.story_id, dict.fromkeys(map(str, changed), note))
+
+
+def _read(story: SampledStory) -> list[np.ndarray]:
+    return [read_picture(path) for path in story.frames]
+
+
+def _side_by_side(pictures: Sequence[np.ndarray]) -> Image.Image:
+    """The frame as it is and its candidates, numbered from 1."""
+    height, width = pictures[0].shape[:2]
+    page = Image.new("RGB", (len(pictures) * (width + GAP) - GAP, height + 20), "#ffffff")
+    draw = ImageDraw.Draw(page)
+    for n, picture in enumerate(pictures):
+        page.paste(Image.fromarray(picture), (n * (width + GAP), 20))
+        draw.text((n * (width + GAP) + 2, 4), str(n) if n else "now", "#1d1f23")
+    return page
+
+
+def _note(manifest: Path, story_id: str, redrawn: dict) -> None:
+    """Put down in the story's line how its frames were drawn; other lines stay, to the byte."""
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    for i, line in enumerate(lines):
+        entry = json.loads(line) if line.strip() else {}
+        if entry.get("story_id") == story_id:
+            entry["redrawn"] = {**entry.get("redrawn", {}), **redrawn}
+            lines[i] = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+    with replacing(manifest) as temporary:
+        temporary.write_bytes(b"".join(lines))

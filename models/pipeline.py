@@ -530,9 +530,9 @@ def lay_out(part: torch.nn.Module, channels_last: bool) -> None:
 
     Weights mapped from a file lie anywhere in memory, where some kernels round differently.
     """
+    if channels_last:
+        part.to(memory_format=torch.channels_last)  # 1x1 convolutions get its strides, too
     for parameter in part.parameters():
-        if channels_last and parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if not parameter.is_meta and parameter.device.type == "cpu" and parameter.data_ptr() % 64:
             parameter.data = parameter.data.clone()
 

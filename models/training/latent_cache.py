@@ -253,4 +253,4 @@ def _module_hash(module: nn.Module) -> str:
     config = {key: value for key, value in config.items() if not key.startswith("_")}
     config.pop("transformers_version", None)
     settings = json.dumps(config, sort_keys=True, default=str)
-    return weights_hash(module.state_dict(), type(module).__name__, settings)
+    return weights_hash(module.state_dict(), type(module).__name__, settings, signed_zeros=False)

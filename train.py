@@ -34,6 +34,7 @@ from configuration import (
 )
 from configuration.going_on import changed_since, find_start
 from datasets.data_module import StoryDataModule
+from datasets.shared_memory import workers_that_fit
 from datasets.specs import SPECS
 from models.checkpoints.checkpoint import read_weights
 from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
@@ -102,19 +103,25 @@ def _train(config: DictConfig, folder: Path) -> Path:
         if start == folder / PREVIOUS and (folder / LAST).exists():
             os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before
         print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
-    data = build_data(config, parts, stories.path)
+    story_bytes = 12 * stories.pictures_per_story * (parts.image_size**2 + 224**2)  # two pictures
+    workers, why = workers_that_fit(config.num_workers, config.batch_size * story_bytes)
+    if why:
+        say(why)
+    data = build_data(config, parts, stories.path, workers)
     trainer.fit(model, data, ckpt_path=start if done else None, weights_only=True)
     return folder / LAST
 
 
-def build_data(config: DictConfig, parts: Components, path: Path) -> StoryDataModule:
+def build_data(
+    config: DictConfig, parts: Components, path: Path, workers: int = 0
+) -> StoryDataModule:
     """Loaders over a story file."""
     data, spec = config[config.dataset], SPECS[config.dataset]
     frozen = (parts.conditioner.vision_encoder, parts.history_transform)
     vision = frozen if config.freeze_blip or config.tune != "all" else None
     return StoryDataModule(
         batch_size=config.batch_size,
-        num_workers=config.num_workers,
+        num_workers=workers,
         seed=config.seed,
         path=path,
         spec=spec,

@@ -21,6 +21,7 @@ import sample
 import train
 from common.files import remove_leftovers, replacing, writing
 from configuration import ConfigError
+from datasets.shared_memory import workers_that_fit
 from models.checkpoints import writer
 from models.checkpoints.file_kinds import check_sums
 from models.checkpoints.run_folder import last_good
@@ -34,14 +35,15 @@ ROOT = Path(__file__).parents[2]
 def four_batches(tmp_path, home):
     """An epoch of twelve stories, drawn once for all tests."""
     where = [f"cartoon.data_dir={home / 'twelve'}", f"ckpt_dir={tmp_path}"]
-    return ["cartoon.stories.train=12", *where, "save_every_minutes=null", "init_lr=1e-2"]
+    how = ["save_every_minutes=null", "init_lr=1e-2", "num_workers=0"]
+    return ["cartoon.stories.train=12", *where, *how]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(shrunk, home):
     """The end of two epochs of such a run."""
     words = ["cartoon.stories.train=12", f"cartoon.data_dir={home / 'twelve'}", "max_epochs=2"]
-    words += ["save_every_minutes=null", "init_lr=1e-2", "run_name=undisturbed"]
+    words += ["save_every_minutes=null", "init_lr=1e-2", "num_workers=0", "run_name=undisturbed"]
     return read(train.train(shrunk(*words)))
 
 
@@ -334,6 +336,14 @@ def test_disks_that_cannot_be_written_are_said_with_their_name(tmp_path, monkeyp
     with pytest.raises(ZeroDivisionError):
         CheckpointWriter().save_checkpoint({}, path)
     assert os.listdir(path.parent) == []
+
+
+def test_a_small_shared_memory_is_said_and_done_without(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    assert workers_that_fit(1, free // 20, tmp_path) == (1, "")
+    assert workers_that_fit(0, free, tmp_path) == (0, "")
+    workers, why = workers_that_fit(4, free // 10, tmp_path)
+    assert workers == 0 and "num_workers=4 needs about" in why and "--shm-size" in why
 
 
 def test_leftovers_are_only_what_this_program_left(tmp_path):

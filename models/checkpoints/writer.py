@@ -46,9 +46,10 @@ class CheckpointWriter(TorchCheckpointIO):
                 )
         with writing(path, _size(checkpoint)), replacing(path) as temporary:
             with open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+                try:
+                    torch.save(checkpoint, file)
+                except RuntimeError as error:  # PyTorch's word for a disk that is full
+                    raise OSError(f"PyTorch could not write it ({error})") from error
             try:
                 check_sums(temporary)
             except ValueError as error:

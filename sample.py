@@ -80,6 +80,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     its own; processes that a launcher started on several machines share likewise. Other programs
     that would draw into the same folder at the same time are refused.
     """
+    _follow_slurm()
     lock = nullcontext()
     folder = Path(config.sample_output_dir)
     if is_main_process():
@@ -136,6 +137,22 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
     else:
         _draw(*share, remaining, devices[0])
     return wanted.names
+
+
+def _follow_slurm() -> None:
+    """Let several tasks of srun share the stories, as torchrun's do."""
+    if "WORLD_SIZE" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) == 1:
+        return
+    from pytorch_lightning.plugins.environments import SLURMEnvironment  # only there
+
+    slurm = SLURMEnvironment()
+    os.environ |= {
+        "WORLD_SIZE": str(slurm.world_size()),
+        "RANK": str(slurm.global_rank()),
+        "LOCAL_RANK": str(slurm.local_rank()),
+        "MASTER_ADDR": slurm.main_address,
+        "MASTER_PORT": str(slurm.main_port),
+    }
 
 
 class Wanted:

@@ -42,7 +42,7 @@ BOOL: Rule = (lambda v: isinstance(v, bool), "true or false")
 TEXT: Rule = (lambda v: isinstance(v, str) and bool(v.strip()), "a text")
 PLACE: Rule = (
     lambda v: TEXT[0](v) and not v.startswith(("/", "~")) and not {"..", "."} & set(v.split("/")),
-    "a name, or a path within ckpt_dir, without ..",
+    "a text, the name of a folder within ckpt_dir",
 )
 TEXT_OR_NULL: Rule = (lambda v: v is None or TEXT[0](v), "a text or null")
 WORDS: Rule = (

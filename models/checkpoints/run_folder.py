@@ -23,8 +23,9 @@ def last_good(folder: Path) -> Path | None:
     problems = []
     for path in (folder / LAST, folder / PREVIOUS):
         try:
-            if path.is_file():
-                if file_kind(path) == "zip":
+            if path.exists():
+                # A folder, of sharded weights, is told what it is when it is read.
+                if path.is_file() and file_kind(path) == "zip":
                     check_sums(path)
                 if path.name == PREVIOUS:
                     why = "; ".join(problems) or f"there is no {folder / LAST}"

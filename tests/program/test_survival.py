@@ -22,6 +22,7 @@ import train
 from common.files import remove_leftovers, replacing, writing
 from configuration import ConfigError
 from datasets.shared_memory import workers_that_fit
+from main import in_one_line
 from models.checkpoints import writer
 from models.checkpoints.file_kinds import check_sums
 from models.checkpoints.run_folder import last_good
@@ -254,7 +255,7 @@ def test_a_run_is_not_written_over_without_a_word(trained, shrunk):
             train.train(shrunk(*words))
     assert trained.read_bytes() == before
     for name in ("a/../../b", "/tmp/b", "~/b", "."):
-        with pytest.raises(ConfigError, match="^run_name is .*within ckpt_dir"):
+        with pytest.raises(ConfigError, match="^run_name is .*name of a folder within ckpt_dir"):
             shrunk(f"run_name='{name}'")
 
 
@@ -286,7 +287,7 @@ def test_a_checkpoint_renewed_while_it_is_read_is_said(trained, shrunk, tmp_path
 
 def test_an_average_with_cached_encoders_goes_on(shrunk, tmp_path):
     """It makes -0 of frozen weights to +0."""
-    words = ["cache_latents=true", "ema_decay=0.5", f"cartoon.data_dir={tmp_path}"]
+    words = ["cache_latents=true", "ema_decay=0.9", f"cartoon.data_dir={tmp_path}"]
     words += [f"ckpt_dir={tmp_path}", "max_epochs=2"]
     parts = train.build_parts
 
@@ -368,10 +369,12 @@ def test_every_part_of_a_file_is_summed(trained, tmp_path):
             check_sums(path)
 
 
-INTERRUPTED = "import os, signal, sys; sys.argv = ['main.py']\n" + (
+INTERRUPTED = (
+    "import os, signal, sys; sys.argv = ['main.py', 'mode=sample', 'test_model_file=none']\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
     "import builtins; real = builtins.__import__\n"
     "def importing(name, *rest, **how):\n"
-    "    if name == 'torch': os.kill(os.getpid(), signal.SIGINT)\n"
+    "    if name == 'hydra': os.kill(os.getpid(), signal.SIGINT)\n"
     "    return real(name, *rest, **how)\n"
     "builtins.__import__ = importing\n"
     "import runpy; runpy.run_path('main.py', run_name='__main__')\n"
@@ -384,8 +387,15 @@ def test_ctrl_c_while_importing_is_one_line():
     assert done.stderr.decode().strip() == "Interrupted (Ctrl-C)"
 
 
-def test_a_sampler_is_stopped_by_a_signal_and_goes_on(sampled, monkeypatch, tmp_path):
+def test_a_sampler_is_stopped_by_a_signal_and_goes_on(sampled, trained, monkeypatch, tmp_path):
+    """Under SLURM, where somebody's old state lies in the working directory."""
     folder, _ = sampled()
+    for key, value in SLURM.items():
+        monkeypatch.setenv(key, value)
+    content = read(trained)
+    ruined = {key: value * 0 for key, value in content["state_dict"].items()}
+    torch.save({**content, "state_dict": ruined}, tmp_path / "hpc_ckpt_1.ckpt")
+    monkeypatch.chdir(tmp_path)
     lines = (folder / "manifest.jsonl").read_text()
     add, again = sample.SamplesFolder.add, tmp_path / "again"
 
@@ -404,4 +414,15 @@ def test_a_sampler_is_stopped_by_a_signal_and_goes_on(sampled, monkeypatch, tmp_
     (again / ".test-00001.4711").mkdir()
     sampled("batch_size=1", to="again")
     assert (again / "manifest.jsonl").read_text() == lines
+    for path in folder.glob("*/*.png"):
+        assert (again / path.relative_to(folder)).read_bytes() == path.read_bytes()
     assert not (again / ".test-00001.4711").exists()
+
+
+def test_of_a_workers_traceback_only_the_sentence_is_left():
+    def fail(name: str) -> str:
+        lines = ["Caught Odd in DataLoader worker process 0.", "Original Traceback (most recent"]
+        return "\n".join([*lines, '  File "x.py", line 3', f"{name}: story 3: one sentence", ""])
+
+    for name in ("ValueError", "PIL.UnidentifiedImageError", "datasets.damage.Damaged_1"):
+        assert in_one_line(ValueError(fail(name))) == "story 3: one sentence"

@@ -79,12 +79,13 @@ class StoryDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._start = (state["epoch"], self._read(state))
-        self._counted = self.batches_behind(state)
+        self._counted = self.batches_behind(state) or 0
         if self._counted and self._counted == self._batches(self._count):  # too few for another one
             self._start, self._counted = (state["epoch"] + 1, 0), 0
 
-    def batches_behind(self, state: dict[str, int]) -> int:
-        """How many of the epoch's batches, as they are dealt out now, a saved state has behind it.
+    def batches_behind(self, state: dict[str, int]) -> int | None:
+        """How many of the epoch's batches, as they are dealt out now, a saved state has behind it;
+        None between epochs.
 
         Raises:
             ValueError: it stopped within an epoch of other stories, or in another order.
@@ -96,7 +97,7 @@ class StoryDataModule(pl.LightningDataModule):
                     f"train_model_file stopped within an epoch with {what}={state[key]}, now it is "
                     f"{now}; go on with the same, or from a checkpoint of an epoch's end"
                 )
-        return self._batches(self._count) - self._batches(self._count - read)
+        return self._batches(self._count) - self._batches(self._count - read) if read else None
 
     def _batches(self, stories: int) -> int:
         """Batches that each process makes of what is left of an epoch."""

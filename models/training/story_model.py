@@ -150,8 +150,9 @@ class StoryModel(pl.LightningModule):
                 checkpoint[key] = {**self.state_dict(), **checkpoint[key]}
         mend_progress(checkpoint)
         data = self.trainer.datamodule
-        if state := checkpoint.get(type(data).__qualname__):
-            place_in_epoch(checkpoint, data.batches_behind(state))
+        state = checkpoint.get(type(data).__qualname__)
+        if state and (done := data.batches_behind(state)) is not None:
+            place_in_epoch(checkpoint, done)
         self._keep_own_rates(checkpoint)
 
     def _keep_own_rates(self, checkpoint: dict) -> None:

@@ -94,7 +94,7 @@ def disturbed(command: list[str], log: Path, seconds: float, left: int, until: f
     while True:
         number = start(command, log)
         kill = sum(seen.values()) < left and time.monotonic() < until
-        code = wait(number, random.uniform(0, seconds) if kill else 600)
+        code = wait(number, random.uniform(0, 0.6 * seconds) if kill else 600)
         if code is not None:
             if code:
                 seen[f"WRONG: ended with {code}"] += 1

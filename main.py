@@ -61,6 +61,13 @@ def run(words: Sequence[str]) -> None:
             sample(config)
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
         sys.exit("error: " + in_one_line(error))
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        sys.exit(
+            f"error: a process that reads stories died ({in_one_line(error)}); lower num_workers, "
+            f"or give it more memory"
+        )
 
 
 def run_with_hydra(words: Sequence[str]) -> None:

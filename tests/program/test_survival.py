@@ -17,6 +17,7 @@ from filelock import FileLock
 from outcomes import behind, read
 from test_resume import equal, noted
 
+import main
 import sample
 import train
 from common.files import remove_leftovers, replacing, writing
@@ -389,7 +390,7 @@ def test_ctrl_c_while_importing_is_one_line():
 
 def test_a_sampler_is_stopped_by_a_signal_and_goes_on(sampled, trained, monkeypatch, tmp_path):
     """Under SLURM, where somebody's old state lies in the working directory."""
-    folder, _ = sampled()
+    folder, _ = sampled("batch_size=1")
     for key, value in SLURM.items():
         monkeypatch.setenv(key, value)
     content = read(trained)
@@ -426,3 +427,12 @@ def test_of_a_workers_traceback_only_the_sentence_is_left():
 
     for name in ("ValueError", "PIL.UnidentifiedImageError", "datasets.damage.Damaged_1"):
         assert in_one_line(ValueError(fail(name))) == "story 3: one sentence"
+
+
+def test_a_worker_that_dies_is_one_line(shrinking, monkeypatch):
+    def dying(config):
+        raise RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed.")
+
+    monkeypatch.setattr(train, "train", dying)
+    with pytest.raises(SystemExit, match="^error: a process that reads stories died .*num_workers"):
+        main.run(shrinking)

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
-from configuration import ConfigError, checkpoint_folder
+from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
@@ -110,7 +110,7 @@ def choose_tokenization(config: DictConfig) -> dict:
     chosen = {key: data[key] for key in ("new_tokens", "new_tokens_match", "max_length")}
     goes_on = config.train_model_file
     if config.mode == "sample":
-        goes_on = config.test_model_file or checkpoint_folder(config) / "last.ckpt"
+        goes_on = checkpoint_to_draw_with(config)
     path = goes_on or config.base_model_file
     if not path:
         return chosen

@@ -11,6 +11,9 @@ configuration, -m seed=0,1,2 makes a run for each value, -sc install=bash comple
 
 from __future__ import annotations
 
+import common.interrupts  # noqa: F401  Ctrl-C while importing the rest is one line, too
+
+# isort: split
 import re
 import sys
 from collections.abc import Sequence
@@ -58,6 +61,13 @@ def run(words: Sequence[str]) -> None:
             sample(config)
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
         sys.exit("error: " + in_one_line(error))
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        sys.exit(
+            f"error: a process that reads stories died ({in_one_line(error)}); lower num_workers, "
+            f"or give it more memory"
+        )
 
 
 def run_with_hydra(words: Sequence[str]) -> None:
@@ -100,7 +110,7 @@ def in_one_line(error: Exception) -> str:
     """What an error says; of a loader process's, which comes with a traceback, the last line."""
     text = str(error)
     if "\nOriginal Traceback " in text:
-        text = re.split(r"\n\w+: ", text)[-1]
+        text = re.split(r"\n[\w.]+: ", text)[-1]
     return " ".join(text.split())
 
 

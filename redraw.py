@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from building import build_pipeline, check_scheduler, check_weights_file, sampler_arguments
 from common.files import file_hash, replacing
-from configuration import ConfigError, checkpoint_folder
+from configuration import ConfigError, checkpoint_to_draw_with
 from evaluation.samples import MANIFEST, SampledStory, read_picture, read_samples
 from models.pipeline import story_generator
 
@@ -43,7 +43,7 @@ def redraw(config: DictConfig) -> list[str]:
         raise ConfigError(f"redraw.story: {folder} has no {wanted.story}; it has {known}")
     for story in stories:
         _check(story, wanted, folder)
-    checkpoint = Path(config.test_model_file or checkpoint_folder(config) / "last.ckpt")
+    checkpoint = checkpoint_to_draw_with(config)
     check_weights_file("test_model_file", checkpoint)
     if (said := stories[0].checkpoint) != (own := file_hash(checkpoint)):
         raise ConfigError(

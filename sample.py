@@ -25,15 +25,17 @@ from building import (
     sampler_arguments,
     sampler_settings,
 )
-from common.files import file_hash
-from configuration import ConfigError, checkpoint_folder
+from common.files import file_hash, held, remove_leftovers, writing
+from common.interrupts import ending_at_signals
+from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.damage import unreadable
 from datasets.notices import warn_of_left_out, warn_of_long_captions
 from datasets.specs import SPECS
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
-from evaluation.samples import SamplesFolder
+from evaluation.samples import MANIFEST, VOCABULARY, SamplesFolder
+from models.main_process import is_main_process
 from models.pipeline import StoryPipelineOutput
 from redraw import redraw
 
@@ -74,15 +76,31 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     """Draw stories into `sample_output_dir`; their ids, or None in all processes but the first.
 
     Those that are there already stay. Every device of this machine draws its share in a process of
-    its own; processes that a launcher started on several machines share likewise.
+    its own; processes that a launcher started on several machines share likewise. Other programs
+    that would draw into the same folder at the same time are refused.
     """
+    _follow_slurm()
+    lock = nullcontext()
+    folder = Path(config.sample_output_dir)
+    if is_main_process():
+        lock = held(folder / ".lock", f"sample_output_dir: {folder} is")
+    with lock, ending_at_signals("the same command draws the rest"):
+        return _draw_stories(config)
+
+
+def _draw_stories(config: DictConfig) -> list[str] | None:
     devices = find_devices(config)
-    checkpoint = Path(config.test_model_file or checkpoint_folder(config) / "last.ckpt")
+    checkpoint = checkpoint_to_draw_with(config)
     check_weights_file("test_model_file", checkpoint)
     if config.tune != "all":
         check_weights_file("base_model_file", config.base_model_file)
     check_scheduler(config)
     wanted = Wanted(config)
+    if is_main_process():
+        names = (MANIFEST, VOCABULARY, *wanted.names)
+        if left := remove_leftovers(Path(config.sample_output_dir), names):
+            print(f"removed {', '.join(left)}, left by a run that was killed")
+    state = _state(checkpoint)
     settings = {
         "seed": config.seed,
         "given": int(config.task == "continuation"),
@@ -96,7 +114,7 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     except ValueError as error:
         raise ValueError(f"sample_output_dir: {error}") from error
     remaining = wanted.readable(i for i, name in enumerate(wanted.names) if name not in folder.done)
-    share = (config, wanted, folder, checkpoint)
+    share = (config, wanted, folder, checkpoint, state)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         state = PartialState(cpu=config.accelerator == "cpu")
         state.wait_for_everyone()  # nobody adds to the folder while another still reads it
@@ -106,10 +124,34 @@ def draw_stories(config: DictConfig) -> list[str] | None:
         return wanted.names if state.is_main_process else None
     if len(devices) > 1 and len(remaining) > 1:
         shares = [remaining[i :: len(devices)] for i in range(len(devices))]
-        torch.multiprocessing.spawn(_draw_as, (share, shares, devices), nprocs=len(devices))
+        how = {"nprocs": len(devices), "join": False}
+        drawing = torch.multiprocessing.spawn(_draw_as, (share, shares, devices), **how)
+        try:
+            while not drawing.join():
+                pass
+        except BaseException:  # Python would wait for their end before its own
+            for process in drawing.processes:
+                process.terminate()
+            raise
     else:
         _draw(*share, remaining, devices[0])
     return wanted.names
+
+
+def _follow_slurm() -> None:
+    """Let several tasks of srun share the stories, as torchrun's do."""
+    if "WORLD_SIZE" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) == 1:
+        return
+    from pytorch_lightning.plugins.environments import SLURMEnvironment  # only there
+
+    slurm = SLURMEnvironment()
+    os.environ |= {
+        "WORLD_SIZE": str(slurm.world_size()),
+        "RANK": str(slurm.global_rank()),
+        "LOCAL_RANK": str(slurm.local_rank()),
+        "MASTER_ADDR": slurm.main_address,
+        "MASTER_PORT": str(slurm.main_port),
+    }
 
 
 class Wanted:
@@ -188,6 +230,7 @@ def _draw(
     wanted: Wanted,
     folder: SamplesFolder,
     checkpoint: Path,
+    state: tuple,
     indices: list[int],
     device: torch.device,
     show_progress: bool = True,
@@ -196,6 +239,10 @@ def _draw(
     if not indices:
         return
     pipeline = build_pipeline(config, checkpoint)
+    if _state(checkpoint) != state:
+        raise ValueError(
+            f"{checkpoint} was replaced while it was being read, by a training perhaps; draw again"
+        )
     key = f"{config.dataset}.max_length"
     captions = (caption for story in wanted.asked.values() for caption in story["captions"])
     tokenizers = (pipeline.clip_tokenizer, pipeline.blip_tokenizer)
@@ -210,15 +257,32 @@ def _draw(
         for prompts in _batches(wanted.prompts(indices), config.batch_size):
             drawn = pipeline.draw(prompts, **sampler_arguments(config))
             for prompt, row in zip(prompts, _rows(drawn), strict=True):
-                folder.add(
-                    prompt.story_id,
-                    prompt.captions,
-                    row["frames"],
-                    _of_one_size(prompt.reference_frames, row["frames"].shape[1:3]),
-                    prompt.labels,
-                    row["history_weights"],
-                )
+                _refuse_black(prompt.story_id, row["frames"][folder.settings["given"] :])
+                with writing(folder.path / prompt.story_id):
+                    folder.add(
+                        prompt.story_id,
+                        prompt.captions,
+                        row["frames"],
+                        _of_one_size(prompt.reference_frames, row["frames"].shape[1:3]),
+                        prompt.labels,
+                        row["history_weights"],
+                    )
             bar.update(len(prompts))
+
+
+def _state(path: Path) -> tuple:
+    """What tells a file from another one that took its name."""
+    about = path.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _refuse_black(story: str, drawn: np.ndarray) -> None:
+    """ValueError if one of the frames (V, H, W, 3) is what numbers that are not finite become."""
+    if not all(frame.any() for frame in drawn):
+        raise ValueError(
+            f"story {story} came out with a black picture, so it is not kept: a number was not "
+            f"finite; draw with precision=32, or another checkpoint"
+        )
 
 
 def _batches(prompts: Iterator[StoryPrompt], size: int) -> Iterator[list[StoryPrompt]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from datetime import timedelta
 from functools import partial
@@ -17,11 +18,13 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     WeightAveraging,
 )
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from building import build_parts, check_weights_file, open_stories, sampler_arguments
+from common.files import held, remove_leftovers
 from configuration import (
     ConfigError,
     checkpoint_folder,
@@ -29,16 +32,21 @@ from configuration import (
     read_file,
     write_config,
 )
+from configuration.going_on import changed_since, find_start
 from datasets.data_module import StoryDataModule
+from datasets.shared_memory import workers_that_fit
 from datasets.specs import SPECS
 from models.checkpoints.checkpoint import read_weights
-from models.checkpoints.progress import mend_progress
+from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
+from models.checkpoints.training_state import check_training_state
+from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_size
 from models.components import Components
 from models.conditioning import HISTORY_SLOTS
-from models.main_process import say
+from models.main_process import is_main_process, say
 from models.training.callbacks import KeepConfiguration, ProgressBar, TimedCheckpoint
 from models.training.latent_cache import LatentCache
 from models.training.previews import Previews
+from models.training.stopping import StopAtNonFinite, StopOnSignal
 from models.training.story_model import StoryModel
 from models.training.tuning import parameters_by_part
 
@@ -62,28 +70,59 @@ def train(config: DictConfig) -> Path:
     """Train and return the path of the last checkpoint."""
     for key in ("train_model_file", "base_model_file"):
         check_weights_file(key, config[key])
-    trainer = build_trainer(config)
+    folder = checkpoint_folder(config)
+    if not is_main_process():
+        return _train(config, folder)
+    with held(folder / ".lock", f"run_name: {folder} is"):
+        if left := remove_leftovers(folder, (LAST, PREVIOUS, BEST, NON_FINITE, "config.yaml")):
+            print(f"{folder}: removed {', '.join(left)}, left by a training that was killed")
+        return _train(config, folder)
+
+
+def _train(config: DictConfig, folder: Path) -> Path:
+    start, asked = find_start(config), config
+    config = OmegaConf.merge(config, {"train_model_file": start and str(start)})
+    trainer = build_trainer(asked)
     stories = open_stories(config, "train")
     pl.seed_everything(config.seed, workers=True)
     parts = build_parts(config)
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
-    checkpoint = resume(model, config) if config.train_model_file else None
+    done = resume(model, config) if start else None
+    if done and (limit := next((k for k, n in done.items() if 0 < config[k] <= n), None)):
+        if asked.train_model_file and Path(asked.train_model_file) == start:
+            raise ConfigError(
+                f"{limit} is {config[limit]}, which counts what {start} has behind it, "
+                f"{done[limit]}; raise {limit}"
+            )
+        say(f"{start} is there, {limit}={config[limit]} is reached: raise it to train for longer")
+        return start
     if trainer.is_global_zero:
+        moment, averaged = 1 if config.optimizer == "adamw8bit" else 4, config.ema_decay is not None
+        size = checkpoint_size(model, config.tune, moment, averaged)
+        check_room(folder, [LAST, PREVIOUS] + [BEST] * config.save_best, size)
+        if start == folder / PREVIOUS and (folder / LAST).exists():
+            os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before
         print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
-    data = build_data(config, parts, stories.path)
-    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
-    return checkpoint_folder(config) / "last.ckpt"
+    story_bytes = 12 * stories.pictures_per_story * (parts.image_size**2 + 224**2)  # two pictures
+    workers, why = workers_that_fit(config.num_workers, config.batch_size * story_bytes)
+    if why:
+        say(why)
+    data = build_data(config, parts, stories.path, workers)
+    trainer.fit(model, data, ckpt_path=start if done else None, weights_only=True)
+    return folder / LAST
 
 
-def build_data(config: DictConfig, parts: Components, path: Path) -> StoryDataModule:
+def build_data(
+    config: DictConfig, parts: Components, path: Path, workers: int = 0
+) -> StoryDataModule:
     """Loaders over a story file."""
     data, spec = config[config.dataset], SPECS[config.dataset]
     frozen = (parts.conditioner.vision_encoder, parts.history_transform)
     vision = frozen if config.freeze_blip or config.tune != "all" else None
     return StoryDataModule(
         batch_size=config.batch_size,
-        num_workers=config.num_workers,
+        num_workers=workers,
         seed=config.seed,
         path=path,
         spec=spec,
@@ -141,11 +180,14 @@ def trainable_table(model: StoryModel) -> str:
     return "\n".join([*lines, "{:32}{:14,}{:14,}".format("all", *sums)])
 
 
-def resume(model: StoryModel, config: DictConfig) -> str | None:
-    """Check `train_model_file` against `model`; what the trainer is to restore, or None.
+def resume(model: StoryModel, config: DictConfig) -> dict[str, int] | None:
+    """Load the weights of `train_model_file`; what its training has behind it, as max_epochs and
+    max_steps, or None if the trainer cannot take it up.
 
-    Files that Lightning cannot take up give their weights only, such as the original's: its
-    optimiser numbers other parameters.
+    That is so of the original's: its optimiser numbers other parameters.
+
+    Raises:
+        ValueError: of another model or optimiser, or damaged.
     """
     path = config.train_model_file
     content = read_weights(model, path)
@@ -154,14 +196,13 @@ def resume(model: StoryModel, config: DictConfig) -> str | None:
         why = "an AR-LDM checkpoint" if content["upstream"] else "whose training cannot be taken up"
         say(f"Training starts at step 0 from the weights of {path}, {why}")
         return None
-    for what, done in mend_progress(content).items():
-        limit = f"max_{what}"
-        if 0 < config[limit] <= done:
-            raise ConfigError(
-                f"{limit} is {config[limit]}, which counts what {path} has behind it, {done}; "
-                f"raise {limit}"
-            )
-    return path
+    done = check_training_state(content, model, config.optimizer, path)
+    changed = changed_since(config, content)
+    say(
+        f"{path} has {done['epochs']} epochs and {done['steps']} steps behind it"
+        + (f"; from here on {changed}" if changed else "")
+    )
+    return {f"max_{what}": count for what, count in done.items()}
 
 
 def build_trainer(config: DictConfig) -> pl.Trainer:
@@ -179,6 +220,8 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
             precision=config.precision,
             logger=_logger(config, folder),
             callbacks=_callbacks(config, folder),
+            plugins=_plugins(config),
+            default_root_dir=folder,  # where Lightning would look for states that SLURM left
             max_epochs=config.max_epochs,
             max_steps=config.max_steps,
             gradient_clip_val=config.gradient_clip_val,
@@ -187,7 +230,7 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
             log_every_n_steps=10,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+    except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
         keys = ("accelerator", "gpu_ids", "num_nodes", "strategy", "precision")
         asked = " ".join(f"{key}={config[key]}" for key in keys)
         reason = " ".join(str(error).split())
@@ -208,10 +251,24 @@ def _logger(config: DictConfig, folder: Path):
     }[config.logger]()
 
 
+def _plugins(config: DictConfig) -> list:
+    """How checkpoints are written, and SLURM without Lightning's requeueing (`StopOnSignal` has
+    it)."""
+    # Sharded weights go to disk in ways of their own.
+    sharded = config.strategy.startswith(("fsdp", "deepspeed"))
+    plugins: list = [] if sharded else [CheckpointWriter()]
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
+
+
 def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
     """Previews come before the average, whose weights they show and which then goes away."""
     write = partial(write_config, config, folder / "config.yaml")
-    callbacks: list[Callback] = [KeepConfiguration(plain(config), plain(read_file()), write)]
+    callbacks: list[Callback] = [
+        KeepConfiguration(plain(config), plain(read_file()), write),
+        StopAtNonFinite(folder, config.max_skipped_steps),
+    ]
     if config.sample_every_n_epochs is not None:
         every, scheduler = config.sample_every_n_epochs, config.scheduler
         sampling = sampler_arguments(config)
@@ -222,12 +279,13 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
         callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     # Without versions: last.ckpt is the last one, also when a run of this name was there before.
     how = {"dirpath": folder, "enable_version_counter": False}
+    if config.save_best:  # first, as last.ckpt is to say which was the best
+        callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
     callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))
     if config.save_every_minutes is not None:  # and within epochs
         often = timedelta(minutes=config.save_every_minutes)
         callbacks.append(TimedCheckpoint(filename="last", train_time_interval=often, **how))
-    if config.save_best:
-        callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
+    callbacks.append(StopOnSignal(folder))
     if config.logger != "none":
         callbacks.append(LearningRateMonitor("step"))
     return [*callbacks, ProgressBar(refresh_rate=10)]

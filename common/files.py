@@ -1,25 +1,34 @@
-"""Files: written whole or not at all, and known by their hash."""
+"""Files: written whole or not at all, known by their hash, and held by one process at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["file_hash", "replacing", "writing_folder"]
+from filelock import FileLock, Timeout
+
+__all__ = ["file_hash", "held", "remove_leftovers", "replacing", "writing", "writing_folder"]
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file beside `path` to write; it takes the name `path` when all went well."""
+    """A temporary file beside `path` to write; it takes the name `path` when all went well.
+
+    Beside it, so that the two are on one file system; flushed first, so that a crash of the machine
+    cannot leave an empty file under the name.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -36,6 +45,67 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)  # an empty folder of that name is replaced, too
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: str | os.PathLike, size: int = 0) -> Iterator[None]:
+    """Errors in writing `path`, of `size` bytes if known, say what is missing and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {_why(Path(path), size, error)}") from error
+
+
+def _why(path: Path, size: int, error: OSError) -> str:
+    reason = error.strerror or str(error).splitlines()[0]
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    with suppress(OSError):
+        free = shutil.disk_usage(there).free
+        if size > free or "space" in reason.lower():
+            needs = f" and {size / 1e6:,.0f} MB are needed" if size else ""
+            return f"{there} has {free / 1e6:,.0f} MB left{needs}; free some space"
+    return f"{reason}; make {there} writable, or choose another place"
+
+
+@contextmanager
+def held(path: Path, whose: str) -> Iterator[None]:
+    """Hold the lock file `path`; a killed process lets go of it.
+
+    Raises:
+        ValueError: another process holds it; the message begins with `whose`.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(
+                f"{whose} in use by another process; wait for its end, or give another name"
+            ) from error
+        except NotImplementedError:  # a file system without locks
+            pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> list[str]:
+    """Remove what `replacing` and others left of `names` in `folder` when they were killed.
+
+    Only for who holds the folder: nobody may be writing there. Returns what was removed.
+    """
+    wanted, removed = set(names), []
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        found = re.fullmatch(r"\.(.+)\.\d+(\.tmp)?", path.name)
+        if found and found[1] in wanted:
+            removed.append(path.name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    return sorted(removed)
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 
 from configuration.rules import RULES, ConfigError
 from evaluation.metrics.table import own_story_metrics
+from models.checkpoints.run_folder import LAST, last_good
 
-__all__ = ["check", "checkpoint_folder"]
+__all__ = ["check", "checkpoint_folder", "checkpoint_to_draw_with"]
 
 
 def check(config: DictConfig, values: dict) -> None:
@@ -24,6 +25,13 @@ def check(config: DictConfig, values: dict) -> None:
 def checkpoint_folder(config: DictConfig) -> Path:
     """Where this run's checkpoints and logs are."""
     return Path(config.ckpt_dir) / config.run_name
+
+
+def checkpoint_to_draw_with(config: DictConfig) -> Path | None:
+    """The file that is asked for, or the run's last good one; None if it has none."""
+    if config.test_model_file is not None:
+        return Path(config.test_model_file)
+    return last_good(checkpoint_folder(config))
 
 
 def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
@@ -59,13 +67,12 @@ def _check_files(config: DictConfig) -> None:
             f"{config.dataset}.hdf5_file: there is no file {data.hdf5_file}; build it with "
             f"data_script/ (see its README) or set {config.dataset}.hdf5_file to where it is"
         )
-    if config.mode == "sample" and config.test_model_file is None:
-        last = checkpoint_folder(config) / "last.ckpt"
-        if not last.exists():
-            raise ConfigError(
-                f"test_model_file is null and run {config.run_name!r} has no checkpoint {last}; "
-                f"train first with python main.py, or set test_model_file"
-            )
+    if config.mode == "sample" and checkpoint_to_draw_with(config) is None:
+        raise ConfigError(
+            f"test_model_file is null and run {config.run_name!r} has no checkpoint "
+            f"{checkpoint_folder(config) / LAST}; train first with python main.py, or set "
+            f"test_model_file"
+        )
 
 
 def _check_combinations(config: DictConfig) -> None:

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from configuration.checks import check, checkpoint_folder
+from common.files import replacing, writing
+from configuration.checks import check, checkpoint_to_draw_with
 from configuration.files import (
     as_in_its_code,
     is_original,
@@ -100,8 +101,8 @@ def plain(config: DictConfig) -> dict:
 
 def write_config(config: DictConfig, path: Path) -> None:
     """Save a configuration as YAML that `config=` takes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, path)
+    with writing(path), replacing(path) as temporary:
+        OmegaConf.save(config, temporary)
 
 
 def _compose(layers: Sequence[DictConfig], words: Sequence[str]) -> DictConfig:
@@ -128,12 +129,11 @@ def _checkpoint(config: DictConfig) -> Path | None:
     """What is drawn with, if it is there."""
     if config.get("mode") != "sample":
         return None
-    named = config.get("test_model_file")
     try:
-        path = Path(named) if named else checkpoint_folder(config) / "last.ckpt"
+        path = checkpoint_to_draw_with(config)
     except TypeError:  # keys that are no text, which the checks will refuse
         return None
-    return path if path.is_file() else None
+    return path if path and path.is_file() else None
 
 
 def _translate(config: DictConfig) -> None:

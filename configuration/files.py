@@ -73,7 +73,6 @@ FORK_KEYS = {  # key of a fork, or of programs like it -> what it is called here
     "uncond_prob": "classifier_free_rate",
     "drop_rate": "classifier_free_rate",
     "output_dir": "sample_output_dir",
-    "resume": "train_model_file",
     "resume_from_checkpoint": "train_model_file",
     "pretrained_model_name_or_path": "sd15.diffusion_model",
     "sd_path": "sd15.diffusion_model",

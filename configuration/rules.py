@@ -40,6 +40,10 @@ def number(low: float, high: float | None = None, whole: bool = False, none: boo
 
 BOOL: Rule = (lambda v: isinstance(v, bool), "true or false")
 TEXT: Rule = (lambda v: isinstance(v, str) and bool(v.strip()), "a text")
+PLACE: Rule = (
+    lambda v: TEXT[0](v) and not v.startswith(("/", "~")) and not {"..", "."} & set(v.split("/")),
+    "a text, the name of a folder within ckpt_dir",
+)
 TEXT_OR_NULL: Rule = (lambda v: v is None or TEXT[0](v), "a text or null")
 WORDS: Rule = (
     lambda v: isinstance(v, list) and all(isinstance(w, str) and w for w in v),
@@ -93,7 +97,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "dataset": one_of(*DATASETS),
     "backbone": one_of(*BACKBONES),
     "seed": number(0, 2**32 - 1, whole=True),
-    "run_name": TEXT,
+    "run_name": PLACE,
     "accelerator": one_of("auto", "cpu", "gpu", "mps"),
     "gpu_ids": GPU_IDS,
     "num_nodes": number(1, whole=True),
@@ -117,6 +121,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "max_steps": COUNT_OR_ALL,
     "gradient_clip_val": number(0, none=True),
     "accumulate_grad_batches": number(1, whole=True),
+    "max_skipped_steps": number(0, whole=True),
     "classifier_free_rate": number(0, 1),
     "causal_story": {
         "spatial_window": WINDOW,
@@ -141,6 +146,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "save_every_minutes": number(0, none=True),
     "save_best": BOOL,
     "train_model_file": TEXT_OR_NULL,
+    "resume": one_of("auto", "never"),
     "logger": one_of("tensorboard", "wandb", "csv", "none"),
     "sample_every_n_epochs": number(1, whole=True, none=True),
     "test_model_file": TEXT_OR_NULL,

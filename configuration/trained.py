@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configuration.rules import ConfigError
 
-__all__ = ["inherit", "read_settings", "refuse_contradictions"]
+__all__ = ["as_word", "inherit", "read_settings", "refuse_contradictions"]
 
 MODEL = ("backbone", "tune", "lora_rank")
 WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
@@ -84,12 +84,12 @@ def _copy(key: str, source: DictConfig, target: DictConfig) -> None:
 def _compare(key: str, now: object, was: object, checkpoint: Path) -> None:
     if now != was:
         raise ConfigError(
-            f"{checkpoint} was trained with {key}={_word(was)}, but the configuration has "
-            f"{key}={_word(now)}; set {key} as it was in training, or give another checkpoint"
+            f"{checkpoint} was trained with {key}={as_word(was)}, but the configuration has "
+            f"{key}={as_word(now)}; set {key} as it was in training, or give another checkpoint"
         )
 
 
-def _word(value: object) -> str:
+def as_word(value: object) -> str:
     """A value as the command line takes it."""
     if OmegaConf.is_list(value) or isinstance(value, list):
         return f"[{','.join(map(str, value))}]"

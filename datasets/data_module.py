@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.notices import warn_of_left_out, warn_of_long_captions
 from datasets.story_dataset import StoryDataset, collate
+from datasets.story_hdf5 import StoryFile
 from datasets.story_prompts import StoryPrompt, read_prompts
 from datasets.story_sampler import StorySampler
 
@@ -57,18 +60,60 @@ class StoryDataModule(pl.LightningDataModule):
         self.seed = seed
         self.latents = latents
         self._how = how
-        self._start = (0, 0)  # epoch, and batches of it that are behind us
+        self._start = (0, 0)  # epoch, and how many of its stories are behind all processes
+        self._counted = 0  # batches of it that the trainer counts as done then
 
     def state_dict(self) -> dict[str, int]:
-        """How far training is: the epoch and its batches, each process's own number of them."""
-        loop = self.trainer.fit_loop
+        """How far training is, at the last optimiser step: the epoch and its stories."""
+        loop, trainer = self.trainer.fit_loop, self.trainer
         epoch = loop.epoch_progress.current.ready - 1
-        batches = loop.epoch_loop.batch_progress.current.ready
-        whole = batches >= self.trainer.num_training_batches
-        return {"epoch": epoch + 1, "batches": 0} if whole else {"epoch": epoch, "batches": batches}
+        batches = loop.epoch_loop.batch_progress.current.processed
+        read = 0
+        if batches >= trainer.num_training_batches:
+            epoch += 1
+        else:
+            first, counted = (self._start[1], self._counted) if epoch == self._start[0] else (0, 0)
+            batches -= batches % trainer.accumulate_grad_batches
+            read = first + max(0, batches - counted) * self.batch_size * trainer.world_size
+        return {"epoch": epoch, "stories": read, "of": self._count, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._start = (state["epoch"], state["batches"])
+        self._start = (state["epoch"], self._read(state))
+        self._counted = self.batches_behind(state) or 0
+        if self._counted and self._counted == self._batches(self._count):  # too few for another one
+            self._start, self._counted = (state["epoch"] + 1, 0), 0
+
+    def batches_behind(self, state: dict[str, int]) -> int | None:
+        """How many of the epoch's batches, as they are dealt out now, a saved state has behind it;
+        None between epochs.
+
+        Raises:
+            ValueError: it stopped within an epoch of other stories, or in another order.
+        """
+        read = self._read(state)
+        for key, what, now in (("of", "stories", self._count), ("seed", "seed", self.seed)):
+            if read and state.get(key, now) != now:
+                raise ValueError(
+                    f"train_model_file stopped within an epoch with {what}={state[key]}, now it is "
+                    f"{now}; go on with the same, or from a checkpoint of an epoch's end"
+                )
+        return self._batches(self._count) - self._batches(self._count - read) if read else None
+
+    def _batches(self, stories: int) -> int:
+        """Batches that each process makes of what is left of an epoch."""
+        whole, left = (-(-n // self.trainer.world_size) for n in (self._count, stories))
+        if whole > self.batch_size:  # a last batch that is not full is dropped
+            return left // self.batch_size
+        return int(left > 0)
+
+    def _read(self, state: dict[str, int]) -> int:
+        """Stories of the epoch behind all processes."""
+        batches = state.get("batches", 0)  # in checkpoints from before, of each process
+        return state.get("stories", batches * self.batch_size * self.trainer.world_size)
+
+    @cached_property
+    def _count(self) -> int:
+        return len(StoryFile(self._how["path"], "train", self._how["spec"].text_key))
 
     def prepare_data(self) -> None:
         if self.latents is not None:
@@ -99,10 +144,8 @@ class StoryDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         stories = self.dataset("train")
-        epoch, batches = self._start
         ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {}
-        start = (epoch, batches * self.batch_size)
-        sampler = StorySampler(stories, self.seed, start=start, **ranks)
+        sampler = StorySampler(stories, self.seed, start=self._start, **ranks)
         return self._loader(stories, sampler, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader | list:
@@ -130,10 +173,20 @@ class StoryDataModule(pl.LightningDataModule):
             drop_last=drop_last,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_leave_signals if self.num_workers else None,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # seeds the workers
         )
+
+
+def _leave_signals(worker: int) -> None:
+    """Terminals and job schedulers signal every process; the training process decides for all.
+
+    Workers end with it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Views(Dataset):

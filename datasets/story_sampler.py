@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch.utils.data import Dataset, DistributedSampler
 
 __all__ = ["StorySampler"]
@@ -16,7 +17,8 @@ class StorySampler(DistributedSampler):
     another epoch's, in whatever process they are made.
 
     Args:
-        start: an epoch that was cut off, and how many of its stories this process has read.
+        start: an epoch that was cut off, and how many of its stories all processes together have
+            read: the rest is dealt out to the processes that there are now.
     """
 
     def __init__(
@@ -32,7 +34,10 @@ class StorySampler(DistributedSampler):
         self.set_epoch(start[0])  # workers read ahead before the trainer says so
 
     def __iter__(self) -> Iterator[int]:
-        first, read = self.epoch * len(self.dataset), 0
-        if self.epoch == self.start[0]:
-            read = self.start[1]
-        return iter([first + index for index in list(super().__iter__())[read:]])
+        count = len(self.dataset)
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(count, generator=generator).tolist()  # as the library's
+        rest = order[self.start[1] :] if self.epoch == self.start[0] else order.copy()
+        # All processes get equally many, the last ones some of the first stories once more.
+        rest += (order * self.num_replicas)[: -len(rest) % self.num_replicas]
+        return iter([self.epoch * count + index for index in rest[self.rank :: self.num_replicas]])

@@ -55,7 +55,7 @@ def main() -> None:
 
     common = ["run_name=demo", f"ckpt_dir={args.out / 'checkpoints'}", f"max_steps={STEPS}"]
     common += args.overrides
-    checkpoint = timed("train", train, load_config(common))
+    checkpoint = timed("train", train, load_config([*common, "resume=never"]))
     judge_file = args.out / "judge.safetensors"
     judge = timed("judge", make_judge, judge_file)
     results, folders, notes = {}, {}, {}

@@ -9,7 +9,8 @@ __all__ = ["is_main_process", "say"]
 
 def is_main_process() -> bool:
     """Whether this is the first of the processes that a launcher or Lightning started, or alone."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(int(os.environ.get(name, 0)) == 0 for name in ranks)
 
 
 def say(line: str) -> None:

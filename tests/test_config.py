@@ -208,6 +208,7 @@ def test_words_of_another_form(word, says):
     assert says in message and word in message or word == "tiny.=1"
 
 
+FOLDER = "a text, the name of a folder within ckpt_dir"
 WHOLE = "a whole number of at least 1"
 ON_OFF = "true or false"
 INTERVAL = "null, or two shares of the steps, the lower first, such as [0.2, 0.8]"
@@ -224,8 +225,8 @@ BAD = [  # word, the value as shown, the remedy
     ("seed=true", "true", "a whole number from 0 to 4,294,967,295"),
     ("seed=", '""', "a whole number from 0 to 4,294,967,295"),
     ("seed=null", "null", "a whole number from 0 to 4,294,967,295"),
-    ("run_name=", '""', "a text"),
-    ("run_name=5", "5", "a text"),
+    ("run_name=", '""', FOLDER),
+    ("run_name=5", "5", FOLDER),
     ("accelerator=cuda", '"cuda"', "one of auto, cpu, gpu, mps"),
     ("gpu_ids=0", "0", GPUS),
     ("gpu_ids=true", "true", GPUS),
@@ -254,6 +255,9 @@ BAD = [  # word, the value as shown, the remedy
     ("max_steps=-2", "-2", "a whole number above 0, or -1 for no limit"),
     ("gradient_clip_val=-1", "-1", "a number of at least 0 or null"),
     ("accumulate_grad_batches=0", "0", WHOLE),
+    ("max_skipped_steps=-1", "-1", "a whole number of at least 0"),
+    ("resume=last.ckpt", '"last.ckpt"', "one of auto, never"),
+    ("run_name=a/../../b", '"a/../../b"', FOLDER),
     ("metrics=clip", '"clip"', "a list of words"),
     ("classifier_free_rate=1.5", "1.5", "a number from 0 to 1"),
     ("freeze_clip=no_thanks", '"no_thanks"', ON_OFF),

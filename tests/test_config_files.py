@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from omegaconf import OmegaConf
 
@@ -375,6 +376,9 @@ def test_sampling_needs_a_checkpoint_and_finds_the_last_one(tmp_path):
     assert sentence(caught).startswith(expected)
     last.parent.mkdir()
     last.touch()
+    with pytest.raises(ValueError, match="last.ckpt is empty; copy or download it again"):
+        load_config(words)
+    torch.save({}, last.with_name("previous.ckpt"))
     load_config(words)
 
 

@@ -71,7 +71,8 @@ class SamplesFolder:
                     )
             asked = self.asked.get(story_id, {})
             same = all(entry.get(key) == value for key, value in asked.items())
-            if same and all((self.path / name).is_file() for name in frames):
+            once = story_id not in done  # two samplers at once may have added it twice
+            if once and same and all((self.path / name).is_file() for name in frames):
                 done.add(story_id)
                 kept.append(line)
         if b"".join(kept) != text:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.caption_tokenizer import EXACT, LEGACY
+from models.checkpoints.finite import not_finite
 from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.safe_loading import read_content
 from models.checkpoints.upstream import (
@@ -154,6 +155,11 @@ def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
                 f"{path} {what} {len(keys)} of the model's tensors, such as {keys[0]}; "
                 f"use the dataset and backbone it was trained with"
             )
+    if ruined := not_finite(state):
+        raise ValueError(
+            f"{path} has {len(ruined)} tensors that are not finite, such as {ruined[0]}: its "
+            f"training went wrong; give an earlier checkpoint"
+        )
 
 
 def read_weights(model: nn.Module | Components, path: str | Path) -> dict:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
+import zlib
+from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["CUT_SHORT", "file_kind"]
+__all__ = ["CUT_SHORT", "check_sums", "file_kind"]
 
 CUT_SHORT = "is cut short{}; copy or download it again"
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # PyTorch's, before 1.6
+_DAMAGED = "is damaged: {} is not as it was written; give another copy"
 _ARCHIVE = "is an archive; unpack it and give the checkpoint that is in it"
 _STARTS = {
     b"\x1f\x8b": _ARCHIVE,
@@ -56,12 +60,37 @@ def file_kind(path: str | Path) -> str:
 def _zip(path: Path) -> str:
     if not zipfile.is_zipfile(path):
         raise ValueError(CUT_SHORT.format(": the table at its end is missing"))
-    names = {name.rpartition("/")[2] for name in zipfile.ZipFile(path).namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ValueError(_DAMAGED.format("the table at its end")) from error
     if "data.pkl" not in names:
         raise ValueError(_ARCHIVE)
     if "constants.pkl" in names:
         raise ValueError("is a TorchScript program; save the model's state_dict and give that")
     return "zip"
+
+
+def check_sums(path: str | Path) -> None:
+    """ValueError, as above, unless all of a zip file is as it was written; read once a process."""
+    about = os.stat(path)
+    _check_sums(path, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _check_sums(path: str | Path, *state: int) -> None:
+    part = "the table at its end"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                part = Path(entry.filename).name
+                if entry.CRC:  # PyTorch can be told not to count them
+                    with archive.open(entry) as file:
+                        while file.read(1 << 24):
+                            pass
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, zlib.error) as error:
+        raise ValueError(_DAMAGED.format(part)) from error
 
 
 def _safetensors(path: Path, length: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["mend_progress"]
+__all__ = ["mend_progress", "place_in_epoch"]
 
 
 def mend_progress(checkpoint: dict) -> dict[str, int]:
@@ -25,3 +25,16 @@ def mend_progress(checkpoint: dict) -> dict[str, int]:
             batches["current"] = dict.fromkeys(batches["current"], 0)
             batches["is_last_batch"] = False
     return {"epochs": epochs["current"]["processed"], "steps": checkpoint["global_step"]}
+
+
+def place_in_epoch(checkpoint: dict, done: int) -> None:
+    """Have Lightning count `done` batches of the epoch as done, in place.
+
+    It counts batches, of which as many stories make fewer when batches have grown since.
+    """
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    current, total = batches["current"], batches["total"]
+    if current["processed"] != done:
+        batches["current"] = dict.fromkeys(current, done)
+        batches["current"]["completed"] -= total["processed"] - total["completed"]
+        batches["is_last_batch"] = False

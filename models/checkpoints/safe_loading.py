@@ -29,7 +29,7 @@ from omegaconf.nodes import (
 )
 from safetensors.torch import load_file
 
-from models.checkpoints.file_kinds import CUT_SHORT, file_kind
+from models.checkpoints.file_kinds import CUT_SHORT, check_sums, file_kind
 
 __all__ = ["read_content"]
 
@@ -52,6 +52,8 @@ def read_content(path: str | Path, mmap: bool = False) -> Any:
     kind = file_kind(path)
     if kind == "safetensors":
         return load_file(path)
+    if kind == "zip":
+        check_sums(path)
     try:
         with torch.serialization.safe_globals(_DATA):
             mmap = mmap and kind == "zip"

@@ -11,11 +11,16 @@ from torch import Tensor
 __all__ = ["weights_hash"]
 
 
-def weights_hash(state: Mapping[str, Tensor], *texts: str) -> str:
-    """SHA-256 of `texts` and of the tensors' names, types, shapes and values."""
+def weights_hash(state: Mapping[str, Tensor], *texts: str, signed_zeros: bool = True) -> str:
+    """SHA-256 of `texts` and of the tensors' names, types, shapes and values.
+
+    signed_zeros: tell -0 from 0; a running average of what stands still makes one the other.
+    """
     digest = hashlib.sha256("".join(texts).encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1)
+        if not signed_zeros and values.is_floating_point():
+            values = values + 0.0
         digest.update(values.view(torch.uint8).numpy())  # NumPy knows no bfloat16
     return digest.hexdigest()

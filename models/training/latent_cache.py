@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -96,6 +97,10 @@ class LatentCache:
             return
         batches = {split: batches_of(split) for split in splits}  # all, before the long work
         print(f"Encoding the pictures of {self.story_file} once, into {self.path}")
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
+            if time.time() - left.stat().st_mtime > 86400:  # another run may be writing a new one
+                print(f"removed {left}, left by a run that was killed")
+                left.unlink(missing_ok=True)
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         encoders = [self.vae] if self.vision_encoder is None else [self.vae, self.vision_encoder]
         home = next((p.device for p in self.vae.parameters()), device)
@@ -253,4 +258,4 @@ def _module_hash(module: nn.Module) -> str:
     config = {key: value for key, value in config.items() if not key.startswith("_")}
     config.pop("transformers_version", None)
     settings = json.dumps(config, sort_keys=True, default=str)
-    return weights_hash(module.state_dict(), type(module).__name__, settings)
+    return weights_hash(module.state_dict(), type(module).__name__, settings, signed_zeros=False)

@@ -9,6 +9,7 @@ from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torchvision.utils import make_grid
 
+from common.files import replacing, writing
 from models.pipeline import StoryPipeline
 
 __all__ = ["Previews"]
@@ -44,9 +45,9 @@ class Previews(pl.Callback):
             frames = self.pipeline.draw(self.prompts, **self.sampling).frames  # (B, K, 3, H, W)
         if trainer.is_global_zero:
             grid = make_grid(frames.flatten(0, 1).cpu(), nrow=frames.shape[1])
-            self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"epoch-{epoch:04d}.png"
-            Image.fromarray(grid.permute(1, 2, 0).numpy()).save(path)
+            with writing(path), replacing(path) as temporary:
+                Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary, "PNG")
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_image("stories", grid, trainer.global_step)

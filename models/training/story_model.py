@@ -9,13 +9,14 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from models.checkpoints.progress import mend_progress
+from models.checkpoints.progress import mend_progress, place_in_epoch
 from models.components import Components
 from models.conditioning import Context
 from models.frames import encode_frames
@@ -149,10 +150,32 @@ class StoryModel(pl.LightningModule):
                 checkpoint[key] = {name: state[name] for name in tuned_names(state, self.tune)}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        averaged = any(isinstance(one, WeightAveraging) for one in self.trainer.callbacks)
+        if not averaged and "current_model_state" in checkpoint:  # an average that is given up
+            checkpoint["state_dict"] = checkpoint.pop("current_model_state")
         if self.tune != "all":  # the rest is the base's, which is loaded already
             for key in _STATES & checkpoint.keys():
                 checkpoint[key] = {**self.state_dict(), **checkpoint[key]}
         mend_progress(checkpoint)
+        data = self.trainer.datamodule
+        state = checkpoint.get(type(data).__qualname__)
+        if state and (done := data.batches_behind(state)) is not None:
+            place_in_epoch(checkpoint, done)
+        self._keep_own_rates(checkpoint)
+
+    def _keep_own_rates(self, checkpoint: dict) -> None:
+        """Learning rate and weight decay are as they are set now, not as they were."""
+        for state in checkpoint["lr_schedulers"]:
+            then = state["base_lrs"][0]
+            if then != self.init_lr:
+                state["base_lrs"] = [self.init_lr] * len(state["base_lrs"])
+                state["_last_lr"] = [rate * self.init_lr / then for rate in state["_last_lr"]]
+        for state in checkpoint["optimizer_states"]:
+            for group in state["param_groups"]:
+                group["weight_decay"] = self.weight_decay
+                if group["initial_lr"] != self.init_lr:
+                    group["lr"] *= self.init_lr / group["initial_lr"]
+                    group["initial_lr"] = self.init_lr
 
     @torch.no_grad()
     def latents(self, batch: StoryBatch, generator: torch.Generator | None = None) -> Tensor:

@@ -34,10 +34,18 @@ def test_processes_share_an_epoch(processes):
 
 
 @pytest.mark.parametrize("processes, rank", [(1, 0), (2, 1)])
-@pytest.mark.parametrize("read", [0, 3, 5])
+@pytest.mark.parametrize("read", [0, 4, 6])
 def test_an_epoch_goes_on_where_it_was_cut_off(processes, rank, read):
     whole = StorySampler(STORIES, 3, processes, rank)
     rest = StorySampler(STORIES, 3, processes, rank, start=(1, read))
-    assert list(rest) == epoch_of(whole, 1)[read:]  # before the trainer tells the epoch
-    assert epoch_of(rest, 1) == epoch_of(whole, 1)[read:]  # however often it is asked
+    assert list(rest) == epoch_of(whole, 1)[read // processes :]  # before the epoch is told
+    assert epoch_of(rest, 1) == epoch_of(whole, 1)[read // processes :]  # however often
     assert epoch_of(rest, 2) == epoch_of(whole, 2)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_other_processes_read_what_is_left_once(processes):
+    order = epoch_of(StorySampler(STORIES, 3), 1)
+    shares = [StorySampler(STORIES, 3, processes, r, start=(1, 6)) for r in range(processes)]
+    taken = [share for one in zip(*map(list, shares), strict=True) for share in one]
+    assert taken == order[6:]

@@ -62,4 +62,4 @@ def test_checkpoints_that_do_not_fit(shrunk, trained, own_story, tmp_path):
     bare = tmp_path / "bare.ckpt"  # weights that do not say their words
     torch.save({"state_dict": read(trained)["state_dict"]}, bare)
     with pytest.raises(ValueError, match="use the dataset and backbone it was trained with"):
-        train.train(shrunk(f"train_model_file={bare}", "cartoon.new_tokens=[zorg]"))
+        train.train(shrunk(f"train_model_file={bare}", "cartoon.new_tokens=[zorg]", "run_name=new"))

@@ -41,10 +41,13 @@ def test_one_seed_gives_one_result_and_a_new_run_takes_the_place_of_the_old(trai
     again = train.train(shrunk("run_name=again"))
     assert same(read(again)["state_dict"], read(trained)["state_dict"])
     before = read(again)["state_dict"]
-    assert train.train(shrunk("run_name=again", "seed=1", "max_steps=1")) == again
+    other = ["run_name=again", "seed=1", "max_steps=1"]
+    with pytest.raises(ConfigError, match="holds a training with seed=0, now it is 1; choose ano"):
+        train.train(shrunk(*other))
+    assert train.train(shrunk(*other, "resume=never")) == again
     assert read(again)["global_step"] == 1
     assert not same(read(again)["state_dict"], before)
-    assert [path.name for path in again.parent.glob("*.ckpt")] == ["last.ckpt"]
+    assert same(read(again.with_name("previous.ckpt"))["state_dict"], before)
 
 
 def test_a_batch_may_be_larger_than_the_data(shrunk):

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from outcomes import behind, read, same
+from two_processes import SAME, draw_for_each_story
+
+import train
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 HOW = (
@@ -68,6 +71,25 @@ def test_a_run_is_taken_up_by_both(outcome):
     whole, resumed = (read(folder / name / "last.ckpt") for name in ("whole", "resumed"))
     assert behind(resumed) == (2, 4)
     assert same(resumed["state_dict"], whole["state_dict"])
+
+
+def test_two_processes_take_the_step_of_one_with_their_batches_together(
+    outcome, shrunk, monkeypatch, tmp_path
+):
+    """After one step Adam's first moment is a tenth of the clipped gradient."""
+    folder, _ = outcome
+    draw_for_each_story(monkeypatch.setattr)
+    data = [f"cartoon.data_dir={folder}", f"ckpt_dir={tmp_path}", "gpu_ids=1", "batch_size=4"]
+    alone = read(train.train(shrunk(*HOW, *SAME, *data)))
+    both = read(folder / "same" / "last.ckpt")
+    pairs = [
+        (one["exp_avg"], other["exp_avg"])
+        for one, other in zip(
+            *(c["optimizer_states"][0]["state"].values() for c in (alone, both)), strict=True
+        )
+    ]
+    largest = max(one.abs().max() for one, _ in pairs)
+    assert max((one - other).abs().max() for one, other in pairs) < 1e-5 * largest
 
 
 STORIES = [f"test-0000{index}" for index in range(5)]

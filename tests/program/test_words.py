@@ -69,6 +69,7 @@ def test_a_configuration_that_says_otherwise_is_refused(
     monkeypatch.setattr(building, "load_components", lambda **how: pytest.fail("said too late"))
     file = "train_model_file" if mode == "train" else "test_model_file"
     words = [*WORDS, f"mode={mode}", f"{file}={worded}", f"cartoon.{word}", "max_epochs=2"]
+    words += ["run_name=new"]
     with pytest.raises(ValueError) as caught:
         run = {"train": train.train, "sample": sample.sample}[mode]
         run(shrunk(*words, f"sample_output_dir={tmp_path}"))

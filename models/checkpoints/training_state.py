@@ -1,0 +1,56 @@
+"""What a checkpoint holds beside weights: can a training take it up?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from models.checkpoints.progress import mend_progress
+
+__all__ = ["check_training_state"]
+
+_MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "adamw8bit": ("state1", "state2")}
+
+
+def check_training_state(
+    content: dict, model: nn.Module, optimizer: str, path: str | Path
+) -> dict[str, int]:
+    """The epochs and optimiser steps that a checkpoint's training has behind it.
+
+    Raises:
+        ValueError: it is damaged, or of another optimiser, or other parts of the model trained.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        done = mend_progress(content)
+        (state,), (schedule,) = content["optimizer_states"], content["lr_schedulers"]
+        numbers = [n for group in state["param_groups"] for n in group["params"]]
+        moments = {n: {k: v for k, v in one.items() if k != "step"}
+                   for n, one in state["state"].items()}  # fmt: skip
+        whole = bool(moments) and schedule["base_lrs"] and numbers == list(range(len(numbers)))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{path} is damaged: its training cannot be taken up ({error!r:.80}); give another copy"
+        ) from error
+    if not whole:
+        raise ValueError(f"{path} is damaged: its optimiser's state is gone; give another copy")
+    for name, keys in _MOMENTS.items():
+        if name != optimizer and all(set(keys) <= one.keys() for one in moments.values()):
+            raise ValueError(
+                f"{path} was trained with optimizer={name}, but the configuration has {optimizer}; "
+                f"set optimizer as it was"
+            )
+    if len(numbers) != len(trained):
+        raise ValueError(
+            f"{path} has the optimiser's state of {len(numbers)} tensors, but {len(trained)} train "
+            f"now; set freeze_clip, freeze_blip, freeze_resnet and tune as they were"
+        )
+    for number, one in moments.items():
+        for key in _MOMENTS[optimizer]:
+            if key not in one or one[key].numel() != trained[number].numel():
+                raise ValueError(
+                    f"{path}: {key} of trained tensor {number} is not of its size, or not there; "
+                    f"give another copy, or set what is trained as it was"
+                )
+    return done

@@ -4,8 +4,9 @@
 
 The real step and the real optimiser run on fake tensors, which have shapes and types and no
 numbers, while PyTorch's MemTracker counts them: the second step, so that moments and the gradients
-of the step before are in place. With mode=sample the last frame of `batch_size` stories is drawn. Neither stories nor weights need be there. Not in it: the GPU's
-context (about half a GiB), fragmentation, the workspaces of convolutions.
+of the step before are in place. With mode=sample the last frame of `batch_size` stories is drawn.
+Neither stories nor weights need be there. Not in it: the GPU's context (about half a GiB),
+fragmentation, the workspaces of convolutions.
 """
 
 from __future__ import annotations

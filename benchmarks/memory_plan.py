@@ -138,9 +138,8 @@ def _plan_drawing(config: DictConfig, sizes: Sizes) -> dict[str, int]:
                 for k, picture in enumerate(pictures if config.use_history else ())
             ]
             context = pipeline._context(
-                captions[:, -1], seen[:, -1], history, seen[:, : len(history)], null,
-                config.guidance_scale,
-            )  # fmt: skip
+                captions[:, -1], seen[:, -1], history, seen[:, : len(history)], null
+            )
             with context_projected_once(parts.unet):
                 rows = torch.cat([latents] * (2 if guided else 1))
                 for _ in range(2):  # in the second, keys and values are there

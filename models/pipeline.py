@@ -159,7 +159,7 @@ class StoryPipeline(DiffusionPipeline):
                     first = max(0, first_visible(len(history), self.conditioner.history_window))
                     context = self._context(
                         caption_states[:, k - given], mask[:, k], history[first:],
-                        history_mask[:, first : len(history)], null_states, guidance_scale, first,
+                        history_mask[:, first : len(history)], null_states, first,
                     )  # fmt: skip
                     if weights is not None and context.weights is not None:
                         weights[:, k, first : len(history)] = context.weights[-stories:].cpu()
@@ -175,9 +175,9 @@ class StoryPipeline(DiffusionPipeline):
         return StoryPipelineOutput(torch.stack(frames, dim=1), weights)
 
     def _context(
-        self, captions, mask, history, history_mask, null_states, guidance_scale, first_slot=0
+        self, captions, mask, history, history_mask, null_states, first_slot=0
     ) -> Context:
-        """The context of one frame: unconditional rows first, then the conditional ones."""
+        """The context of one frame: with null states unconditional rows first, then the others."""
         rows = len(captions)
         empty = captions.new_zeros(rows, 0, *captions.shape[1:])
         states = torch.stack(history, dim=1) if history else empty  # (B, k, S, D)

@@ -72,7 +72,7 @@ WHOLE = {
     *(f"arldm-paper-{pair}" for pair in FID),
     *(f"causal-story-{pair}" for pair in list(FID)[:3]),
 }
-LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "fits-12gb-all", "lora", "tiny"}
+LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "lora", "tiny"}
 
 
 def parts_of(name: str) -> tuple[str, str, str]:

@@ -1,11 +1,12 @@
-"""The memory a full-size training step takes on a GPU, counted without one.
+"""The memory that full-size training or drawing takes on a GPU, counted without one.
 
-    python -m benchmarks.memory_plan key=value …     the words that main.py would train with
+    python -m benchmarks.memory_plan key=value …     the words that main.py would be given
 
 The real step and the real optimiser run on fake tensors, which have shapes and types and no
 numbers, while PyTorch's MemTracker counts them: the second step, so that moments and the gradients
-of the step before are in place. Neither stories nor weights need be there. Not in it: the GPU's
-context (about half a GiB), fragmentation, the workspaces of convolutions.
+of the step before are in place. With mode=sample the last frame of `batch_size` stories is drawn.
+Neither stories nor weights need be there. Not in it: the GPU's context (about half a GiB),
+fragmentation, the workspaces of convolutions.
 """
 
 from __future__ import annotations
@@ -30,15 +31,23 @@ from benchmarks.training_step import training_step
 from building import add_add_ons
 from configuration import load_config
 from configuration.rules import DATASETS
+from models.components import Components
+from models.conditioning import Context
+from models.cross_attention import context_projected_once
+from models.frames import decode_latents, downscale
+from models.pipeline import StoryPipeline
 from models.story_batch import StoryBatch
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.story_model import StoryModel
 from models.training.tuning import tuned_names
 from train import HALF, build_model
 
-__all__ = ["PeakMemory", "gpu_optimizer", "plan", "read_config"]
+__all__ = ["PeakMemory", "fitting", "gpu_optimizer", "plan", "read_config"]
 
 EPOCH = 1000  # optimiser steps; they change nothing here, but some warm-ups need many
+CARDS = (80, 48, 40, 24, 16, 12, 8)  # GB
+ROOM = 2 * 2**30  # bytes of a card: its own context, fragments, workspaces
+FRAMES = 5
 
 
 class PeakMemory(MemTracker):
@@ -58,17 +67,21 @@ class PeakMemory(MemTracker):
 def read_config(words: list[str]) -> DictConfig:
     """main.py's configuration, but neither stories nor a tuning's base need be there."""
     there = [f"{name}.hdf5_file={__file__}" for name in DATASETS]
+    if "mode=sample" in words and not any(word.startswith("test_model_file=") for word in words):
+        there.append(f"test_model_file={__file__}")
     config = load_config([*there, f"base_model_file={__file__}", *words])
-    if config.backbone != "sd15" or config.mode != "train":
+    if config.backbone != "sd15":
         raise ValueError(
-            f"backbone is {config.backbone} and mode {config.mode}; a plan is made for training "
-            f"with backbone=sd15, such as config=presets/arldm-pororo-visualization.yaml"
+            f"backbone is {config.backbone}; a plan is made for backbone=sd15, such as "
+            f"config=presets/arldm-pororo-visualization.yaml"
         )
     return config
 
 
 def plan(config: DictConfig, sizes: Sizes | None = None) -> dict[str, int]:
-    """Bytes of a training step by kind, their `peak`, and those of a `checkpoint` on disk."""
+    """Bytes by kind and their `peak`; of a training step also those of a `checkpoint` on disk."""
+    if config.mode == "sample":
+        return _plan_drawing(config, sizes or Sizes())
     half = HALF.get(config.precision)
     fake = FakeTensorMode(allow_non_fake_inputs=True)  # bitsandbytes' tables are not fake
     with fake:
@@ -98,6 +111,53 @@ def plan(config: DictConfig, sizes: Sizes | None = None) -> dict[str, int]:
     return {**parts, "peak": memory.bytes, "checkpoint": checkpoint}
 
 
+@torch.no_grad()
+def _plan_drawing(config: DictConfig, sizes: Sizes) -> dict[str, int]:
+    """All captions, the last frame's history, a call of the U-Net and the picture."""
+    half, memory = HALF.get(config.precision), PeakMemory()
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        patch.object(Context, "without_unseen", lambda self: self),  # asks for numbers
+    ):
+        parts = _parts(config, sizes)
+        own, pipeline = parts.conditioner, StoryPipeline.from_components(parts)
+        held, stories = parts.modules().eval(), config.batch_size
+        batch = random_batch(parts, config)
+        ids, seen = batch["history_ids"], batch["history_mask"]
+        side = config.sd15.image_size // downscale(parts.vae)
+        latents = torch.zeros(stories, parts.unet.config.in_channels, side, side)
+        memory.track_external(held)
+        with GpuAutocast(half) if half else nullcontext(), memory:
+            guided = config.guidance_scale != 1
+            null = own.null_states() if guided else None
+            captions = own.encode_captions(ids.flatten(0, 1), seen.flatten(0, 1))
+            captions = captions.unflatten(0, (stories, FRAMES))
+            pictures = [batch["history_images"][:, k] for k in range(FRAMES - 1)]
+            history = [
+                own.encode_history(picture, ids[:, k], seen[:, k])
+                for k, picture in enumerate(pictures if config.use_history else ())
+            ]
+            context = pipeline._context(
+                captions[:, -1], seen[:, -1], history, seen[:, : len(history)], null
+            )
+            with context_projected_once(parts.unet):
+                rows = torch.cat([latents] * (2 if guided else 1))
+                for _ in range(2):  # in the second, keys and values are there
+                    parts.unet(rows, 1, **context.unet_arguments())
+            decode_latents(parts.vae, latents)
+    weights = _bytes([*held.parameters(), *held.buffers()])
+    kinds = {"parameters": weights, "activations and temporaries": memory.bytes - weights}
+    return {**kinds, "peak": memory.bytes}
+
+
+def fitting(peak: int) -> str:
+    """Which cards hold `peak` bytes, in words."""
+    fits = [card for card in CARDS if peak + ROOM <= card * 1e9]
+    others = [card for card in CARDS if card not in fits]
+    shown = [", ".join(map(str, cards)) or "none" for cards in (fits, others)]
+    return f"fits GPUs of {shown[0]} GB; not: {shown[1]} ({ROOM / 2**30:.0f} GiB left to the GPU)"
+
+
 def gpu_optimizer(config: DictConfig, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser as the trainer makes it on a GPU, for parameters that are on none."""
     mixed = config.precision in HALF
@@ -107,13 +167,18 @@ def gpu_optimizer(config: DictConfig, trained: list[nn.Parameter]) -> torch.opti
     return optimizer
 
 
-def _model_and_batch(config: DictConfig, sizes: Sizes) -> tuple[StoryModel, StoryBatch]:
+def _parts(config: DictConfig, sizes: Sizes) -> Components:
     with no_init_weights():
         data = config[config.dataset]
         parts = random_parts(sizes, data.max_length, len(data.new_tokens or ()))
     # peft moves what it adds to where it is already, which fake tensors cannot do.
     with patch.object(nn.Module, "to", lambda module, *_, **__: module):
         add_add_ons(parts, config, load=False)
+    return parts
+
+
+def _model_and_batch(config: DictConfig, sizes: Sizes) -> tuple[StoryModel, StoryBatch]:
+    parts = _parts(config, sizes)
     return build_model(config, parts, EPOCH).train(), random_batch(parts, config)
 
 
@@ -135,10 +200,12 @@ def main() -> None:
         planned = plan(read_config(parser.parse_args().overrides))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    checkpoint = planned.pop("checkpoint")
+    checkpoint = planned.pop("checkpoint", None)
     for kind, size in planned.items():
         print(f"{kind:28}{size / 2**30:6.2f} GiB")
-    print(f"{'a checkpoint on disk':28}{checkpoint / 1e9:6.2f} GB")
+    print(fitting(planned["peak"]))
+    if checkpoint is not None:
+        print(f"{'a checkpoint on disk':28}{checkpoint / 1e9:6.2f} GB")
 
 
 if __name__ == "__main__":

@@ -268,8 +268,8 @@ class StoryModel(pl.LightningModule):
             if self.trainer.world_size > 1:
                 raise ValueError(
                     f"optimizer_in_backward is true, but training runs on "
-                    f"{self.trainer.world_size} devices, whose gradients "
-                    f"must be summed first; set it to false, or gpu_ids=1"
+                    f"{self.trainer.world_size} devices, whose gradients must be summed first; "
+                    f"set it to false, or gpu_ids=1"
                 )
             self._hooks = step_in_backward(optimizer)
         total = self.trainer.estimated_stepping_batches  # counts devices and accumulation

@@ -39,7 +39,7 @@ def what_blip_sees(parts, prompts) -> torch.Tensor:
     frames = pipeline.draw(prompts, seed=0, continuation=True, **WAYS).frames
     hook.remove()
     assert frames.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE)  # the shown one is brought to this size
-    (given,) = seen
+    (given,) = seen  # without guidance no black picture is asked for
     assert len(given) == len(prompts)
     return given
 

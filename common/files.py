@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["file_hash", "replacing"]
+__all__ = ["file_hash", "is_address", "replacing"]
+
+
+def is_address(path: str | os.PathLike) -> bool:
+    """Whether this names something on the net, such as s3://bucket/x, which nothing here writes."""
+    return re.match(r"[A-Za-z][\w+.-]+:/", str(path)) is not None
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file beside `path` to write; it takes the name `path` when all went well."""
-    path = Path(path)
+    """A temporary file beside `path` to write; it takes the name `path` when all went well.
+
+    Where `path` is a link, the file it leads to is replaced.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -11,11 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
-
-from datasets.story_hdf5 import StoryFile
-
-READING = (ValueError, OSError, IndexError, AttributeError)  # what a strange data set may raise
+from datasets.story_hdf5 import StoryFile, member, open_story_file
 
 
 def decode_stories(
@@ -29,7 +25,7 @@ def decode_stories(
         try:
             for k in range(stories.pictures_per_story):
                 sizes.append(stories.picture(index, k).shape[:2])
-        except READING as error:
+        except ValueError as error:
             return sizes, problem(stories, index, error)
         return sizes, ""
 
@@ -54,9 +50,9 @@ def leave_out(path: str | os.PathLike, rows: Mapping[str, Sequence[int]]) -> Non
     """Note in a story file, by split, the numbers of stories that `StoryFile` is to leave out."""
     path = Path(path)
     try:
-        with h5py.File(path, "r+") as file:
+        with open_story_file(path, "r+") as file:
             for split, found in rows.items():
-                group = file[split]
+                group = member(file, split)
                 known = group["left_out"][:].tolist() if "left_out" in group else []
                 group.pop("left_out", None)
                 group["left_out"] = sorted({*known, *found})

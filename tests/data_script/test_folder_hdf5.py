@@ -35,7 +35,7 @@ def story(name: object, images=("a.png", "b.png"), **more) -> dict:
 
 def folder(path: Path, stories: list, name: str = "captions.jsonl") -> Path:
     path.mkdir(exist_ok=True)
-    draw(path / "a.png"), draw(path / "b.png", 4, 5)
+    draw(path / "a.png"), draw(path / "b.png", 4, 5), draw(path / "c.png")
     lines = [line if isinstance(line, str) else json.dumps(line) for line in stories]
     (path / name).write_text("\n".join(lines), "utf-8")
     return path
@@ -229,16 +229,16 @@ BAD = {
     "frames a number": (lines('{"story": "x", "frames": 3}'), ValueError, "line 1 is not"),
     "frames of text": (lines('{"story": "x", "frames": ["a.png"]}'), ValueError, "line 1 is not"),
     "zero frames": (lines(story("x", ())), ValueError, "line 1: 'image' is missing or empty: fill"),
-    "deep json": (lines("[" * 100_000), ValueError, "line 1 is not .*RecursionError"),
+    "deep json": (lines("[" * 100_000), ValueError, "line 1 is not .*nested too deeply"),
     "no name": (lines(story(None)), ValueError, "line 1: 'story' is missing or empty: fill it in"),
     "path name": (lines(story("../x")), ValueError, "line 1: story '../x': use 1-100 letters"),
-    "one frame": (lines(story("x", ["a.png"])), ValueError, "'x' has 1 frames .* 2 or more"),
+    "one frame": (lines(story("x", ["a.png"])), ValueError, "'x' has 1 frames .* 2 to 5"),
     "uneven": (
-        lines(story("x"), story("y", ["a.png", "b.png", "a.png"])),
+        lines(story("x"), story("y", ["a.png", "b.png", "c.png"])),
         ValueError,
         "captions.jsonl: story 'y' has 3 frames and 'x' 2: give every story the same number",
     ),
-    "twice": (lines(story("x"), story("y"), story("x")), ValueError, "'y' has 2 frames and 'x' 4"),
+    "twice": (lines(story("x"), story("y"), story("x")), ValueError, "line 3 says again what .*, line 1 says"),
     "no picture": (
         lines(story("x", ["a.png", "gone.png"])),
         FileNotFoundError,
@@ -258,7 +258,7 @@ BAD = {
     "nul": (
         lines({"story": "x", "frames": [{"image": "a.png", "caption": "a\0b"}] * 2}),
         ValueError,
-        "story 'x': remove '.x00' from the caption",
+        "line 1: remove '.x00' from the caption",
     ),
     "split": (lines(story("x", split="dev")), ValueError, "split 'dev' is unknown: use train, val"),
     "half split": (

@@ -117,7 +117,7 @@ PROBLEMS = {
         edited(lambda f: f.pop("val/image1")),
         ["'val' has 1 pictures a story, other"],
     ),
-    "fewer pictures": (shorter("train/image1", 2), ["story 2 of 'train' cannot be read ("]),
+    "fewer pictures": (shorter("train/image1", 2), ["story 2 of 'train' is broken (image1: "]),
     "fewer texts": (shorter("train/text", 2), ["lengths in 'train' differ"]),
     "no story": (
         edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),

@@ -177,7 +177,7 @@ BAD = {
     "empty caption": ({"captions": ["He waves.", "  "]}, "must be a list of sentences"),
     "caption is a number": ({"captions": ["He waves.", 5]}, "must be a list of sentences"),
     "caption with a colon": ("captions:\n- Pip says: hello\n", "in quotes where they hold a colon"),
-    "YAML's yes": ("captions: [yes, no]", "must be a list of sentences"),
+    "YAML's yes": ("captions:\n- yes\n", "must be a list of sentences"),
     "too long": ({"captions": ["He waves."] * 7}, "has 7 captions; give 1 to 6"),
     "unknown key": ({**GOOD, "first_picture": "a.png"}, "'first_picture' is unknown"),
     "key is a number": ({**GOOD, 5: "a.png"}, "5 is unknown"),

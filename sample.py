@@ -132,6 +132,13 @@ class Wanted:
             self.frames = StoryFrames(stories, SPECS[config.dataset], config.seed)
             count = len(stories) if config.num_stories == -1 else config.num_stories
             indices = range(min(count, len(stories)))
+            ids = [stories.story_id(i) for i in indices]
+            if len(set(ids)) < len(ids):
+                twice = next(i for i in ids if ids.count(i) > 1)
+                raise ValueError(
+                    f"{stories.path}: story_id {twice!r} is there twice in the test split; build "
+                    "the file again"
+                )
             self.asked = {stories.story_id(i): {"captions": stories.captions(i)} for i in indices}
             self.label_vocabulary = stories.label_vocabulary
         self.names = list(self.asked)

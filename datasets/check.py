@@ -22,6 +22,7 @@ from pathlib import Path
 import h5py
 from tqdm import tqdm
 
+from common.model_folders import refuse_code
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.damage import decode_stories, leave_out, problem
 from datasets.pictures import frames_in_strip
@@ -155,7 +156,10 @@ def token_counter(folder: str | None = None) -> tuple[Callable[[str], int], str]
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            refuse_code(folder)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(

@@ -238,7 +238,11 @@ BAD = {
         ValueError,
         "captions.jsonl: story 'y' has 3 frames and 'x' 2: give every story the same number",
     ),
-    "twice": (lines(story("x"), story("y"), story("x")), ValueError, "line 3 says again what .*, line 1 says"),
+    "twice": (
+        lines(story("x"), story("y"), story("x")),
+        ValueError,
+        "line 3 says again what .*, line 1 says",
+    ),
     "no picture": (
         lines(story("x", ["a.png", "gone.png"])),
         FileNotFoundError,

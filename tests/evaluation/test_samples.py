@@ -98,7 +98,7 @@ def test_unreadable_picture_is_named(tmp_path, damage):
     path = tmp_path / "frame.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:500] if damage is None else damage)
-    with pytest.raises(ValueError, match="frame.png cannot be read"):
+    with pytest.raises(ValueError, match="frame.png cannot be used"):
         read_picture(path)
 
 

@@ -28,7 +28,12 @@ from building import (
 from common.files import file_hash
 from configuration import ConfigError, checkpoint_folder
 from datasets.damage import unreadable
-from datasets.notices import warn_of_left_out, warn_of_long_captions
+from datasets.notices import (
+    characters_read,
+    long_captions,
+    warn_of_left_out,
+    warn_of_long_captions,
+)
 from datasets.specs import SPECS
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
@@ -206,11 +211,13 @@ def _draw(
     parts = build_parts(config)
     load_weights(parts, checkpoint)
     key = f"{config.dataset}.max_length"
-    captions = (caption for story in wanted.asked.values() for caption in story["captions"])
+    captions = [caption for story in wanted.asked.values() for caption in story["captions"]]
     tokenizers = (parts.clip_tokenizer, parts.blip_tokenizer)
     if show_progress:
         where = config.story or "the test split"
         warn_of_long_captions(where, captions, tokenizers, parts.max_length, key)
+    long = long_captions(captions, tokenizers, parts.max_length)
+    read = {c: characters_read(c, tokenizers, parts.max_length) for c in long}
     parts.modules().to(device)
     pipeline = StoryPipeline.from_components(parts, config.scheduler)
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
@@ -227,6 +234,7 @@ def _draw(
                     _of_one_size(prompt.reference_frames, row["frames"].shape[1:3]),
                     prompt.labels,
                     row["history_weights"],
+                    [read.get(caption) for caption in prompt.captions] if read else None,
                 )
             bar.update(len(prompts))
 

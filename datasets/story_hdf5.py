@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 import h5py
 import numpy as np
@@ -344,7 +345,7 @@ def remedy(path: Path) -> str:
     """What to do about a story that cannot be read."""
     return (
         "build the file again, or have such stories left out with "
-        f"python -m datasets.check {path} --leave_out"
+        f"python -m datasets.check {quote(str(path))} --leave_out"
     )
 
 

@@ -143,7 +143,7 @@ def _strip(
         for name, story in versions.items()
     ]
     heading = story_id if first.seed is None else f"{story_id}  ·  seed {first.seed}"
-    return Strip(story_id, heading, first.captions, rows)
+    return Strip(story_id, heading, first.shown_captions, rows)
 
 
 def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
@@ -161,7 +161,10 @@ def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
 
 def _block(strip: Strip, width: int, side: int) -> Image.Image:
     """One story: thin rule, heading, rows of frames, captions."""
-    captions = [wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
+    captions = [wrap(caption, 17, side) for caption in strip.captions]
+    captions = [
+        lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], "…"] for lines in captions
+    ]
     under = [_under(row, side) for row in strip.rows]
     deep = [18 * max(map(len, texts), default=0) for texts in under]
     top, lines = 44, max(map(len, captions))

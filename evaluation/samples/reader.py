@@ -37,6 +37,16 @@ class SampledStory:
     sampler: dict = field(default_factory=dict)
     labels: list[dict] | None = None
     history_weights: list[list[float]] | None = None  # (K, K): how much frame n looked at frame u
+    captions_read: list[int | None] = field(default_factory=list)  # K, or none if all are whole
+
+    @property
+    def shown_captions(self) -> list[str]:
+        """The captions, with a mark before what the model did not read of them."""
+        read = self.captions_read or [None] * len(self.captions)
+        return [
+            text if n is None else f"{text[:n]} […not read: {text[n:].strip()}]"
+            for text, n in zip(self.captions, read, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,7 @@ _TYPES = {  # key -> what its value must be, in code and in words
     "labels": (_or_nothing(_list_of(dict)), "a list of labels"),
     "seed": (_or_nothing(lambda v: type(v) is int), "a whole number"),
     "checkpoint": (_or_nothing(lambda v: isinstance(v, str)), "a text"),
+    "captions_read": (_or_nothing(_list_of(int | None)), "a list of whole numbers"),
     "sampler": (_or_nothing(lambda v: isinstance(v, dict)), "a section of settings"),
 }
 
@@ -139,6 +150,7 @@ def _story(folder: Path, where: str, entry: object) -> SampledStory:
         ("captions", entry["captions"], False),
         ("reference_frames", references, True),
         ("labels", labels or [], True),
+        ("captions_read", entry.get("captions_read") or [], True),
     ):
         if len(values) != count and not (optional and not values):
             raise ValueError(
@@ -168,6 +180,7 @@ def _story(folder: Path, where: str, entry: object) -> SampledStory:
         entry.get("sampler") or {},
         labels,
         weights,
+        entry.get("captions_read") or [],
     )
 
 

@@ -163,11 +163,13 @@ class SamplesFolder:
         reference_frames: Iterable[np.ndarray] = (),
         labels: list[dict] | None = None,
         history_weights: list[list[float]] | None = None,
+        captions_read: list[int | None] | None = None,
     ) -> None:
         """Write one story: frames (K, H, W, 3) uint8, given ones included.
 
-        history_weights: (K, K), how much frame n looked at each earlier one. A story that another
-        process has added meanwhile stays as it is.
+        history_weights: (K, K), how much frame n looked at each earlier one. captions_read: K, how
+        many characters the model reads of a caption, None for all. A story that another process has
+        added meanwhile stays as it is.
         """
         if story_id in self.done:
             return
@@ -193,6 +195,8 @@ class SamplesFolder:
         }
         if history_weights is not None:
             entry["history_weights"] = history_weights
+        if captions_read and any(read is not None for read in captions_read):
+            entry["captions_read"] = captions_read
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         with self._locked():
             self._put(story_id, temporary, line.encode())

@@ -98,6 +98,15 @@ def test_lines_break_where_no_letter_is_torn_apart(only_dejavu):
     assert max(lettering.text_width(line, 17) for line in lines) <= 100
 
 
+def test_what_the_model_does_not_read_of_a_caption_is_marked(tmp_path):
+    words = ["Luna and Bruno run.", "She waves."]
+    write_samples(tmp_path, stories=1, captions=words, captions_read=[8, None])
+    strips, _ = gather(tmp_path)
+    assert strips[0].captions == ["Luna and […not read: Bruno run.]", "She waves."]
+    page = write_storyboard_html(tmp_path, tmp_path / "board.html").read_text("utf-8")
+    assert "<p>Luna and […not read: Bruno run.]</p>" in page
+
+
 def test_several_sets_are_stacked_and_matched_by_story(tmp_path):
     masked = (10, 200, 90)
     write_samples(tmp_path / "a", stories=3)

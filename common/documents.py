@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import yaml
@@ -39,6 +40,8 @@ def check_yaml(text: str) -> yaml.Node | None:
         ValueError: it is none, a key is there twice, or a few aliases stand for a huge tree.
     """
     try:
+        if re.search(r"([\[{]\s*){100}", text):  # on which the library spends its time squared
+            raise ValueError("it is nested too deeply")
         root = yaml.compose(text, yaml.SafeLoader)
         if root is not None:
             _size(root, {})

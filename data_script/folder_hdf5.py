@@ -165,7 +165,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
             elif row:
                 yield where, dict(zip(names, row, strict=False))
     except csv.Error as error:
-        what = OPEN_QUOTE if reader.line_num > line else f"{error}: correct it"
+        opened_here = reader.line_num > line or "end of data" in str(error)
+        what = OPEN_QUOTE if opened_here else f"{error}: correct it"
         raise ValueError(f"{path}, line {line}: {what}") from None
     if names is None:
         raise ValueError(f"{path} must begin with the line 'story,image,caption': add it")

@@ -18,13 +18,14 @@ def decode_stories(
     stories: StoryFile, indices: Sequence[int]
 ) -> Iterator[tuple[list[tuple[int, int]], str]]:
     """Of every story the sizes (height, width) of its pictures, and what is wrong with it, if it
-    is: each picture is decoded."""
+    is: each picture is decoded, labels are read."""
 
     def decode(index: int) -> tuple[list[tuple[int, int]], str]:
         sizes: list[tuple[int, int]] = []
         try:
             for k in range(stories.pictures_per_story):
                 sizes.append(stories.picture(index, k).shape[:2])
+            stories.labels(index)
         except ValueError as error:
             return sizes, problem(stories, index, error)
         return sizes, ""

@@ -60,6 +60,7 @@ class SamplesFolder:
         for story_id in self.asked:
             if story_id not in self.done:
                 self._refuse_taken(story_id)
+        self.manifest.touch()  # from now on what is beside it is ours
         if label_vocabulary is not None:
             with replacing(self.path / VOCABULARY) as temporary:
                 temporary.write_text(json.dumps(label_vocabulary))

@@ -483,6 +483,7 @@ FIRST_FRAMES: dict[str, tuple[Spoil, str]] = {
     ),
     "empty": (both(content("pip.png", ""), starts_from("pip.png")), "first_frame: picture .* cann"),
     "postscript": (both(content("pip.png", POSTSCRIPT), starts_from("pip.png")), "cannot be used"),
+    "cut": (both(content("pip.png", png_bytes(64, 64)), starts_from("pip.png")), "truncated"),
     "bomb": (both(content("pip.png", png_bytes(9_000, 9_000)), starts_from("pip.png")), "too many"),
 }
 
@@ -638,6 +639,9 @@ CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
     "the environment, in a list": (given("metrics: ['${oc.env:HOME}']\n"), "calls a function in"),
     "the environment, in a key": (given("tiny: {'${oc.env:HOME}': 1}\n"), "calls a function in"),
     "a function of dicts": (given("seed: ${oc.dict.values:tiny}\n"), "calls a function in"),
+    "unknown key, in a file": (given("batchsize: 1\n"), "c.yaml: 'batchsize' is not a key "),
+    "unknown key of a section": (given("pororo: {clip_tokens: 1}\n"), "'pororo.clip_tokens' is"),
+    "wrong value, in a file": (given("seed: -3\n"), "seed is -3; it must be a whole number"),
     "file missing": (words("config={home}/none.yaml"), "none.yaml cannot be read .*; mend it"),
     "file is a list": (given("- a\n"), "cannot be read"),
     "file is broken": (given("seed: [1\n"), "cannot be read"),

@@ -296,25 +296,6 @@ def test_a_file_goes_over_the_shipped_one_and_under_the_command_line(given):
     assert load_config().seed == 0  # nothing is left over
 
 
-@pytest.mark.parametrize("text, says", [
-    ("batchsize: 1\n", "'batchsize' is not a key of the configuration; did you mean batch_size?"),
-    ("pororo:\n  clip_tokens: 1\n", "'pororo.clip_tokens' is not a key"),
-    ("seed: -3\n", "seed is -3; it must be"),
-    ("- a\n", "cannot be read"),
-    ("seed: [1\n", "cannot be read"),
-    ("seed: 1\nseed: 2\n", "cannot be read"),
-], ids=range(6))  # fmt: skip
-def test_what_a_given_file_has_wrong_is_named(given, text, says):
-    with pytest.raises(ConfigError) as caught:
-        load_config([given("backbone: tiny\n" + text if ":" in text else text)])
-    assert says in sentence(caught)
-
-
-def test_a_given_file_must_be_there(tmp_path):
-    with pytest.raises(ConfigError, match="^config: .*none.yaml cannot be read .*; mend it$"):
-        load_config([f"config={tmp_path / 'none.yaml'}"])
-
-
 def test_fid_needs_real_pictures(tmp_path):
     for name in ("model.ckpt", "mine.yaml"):
         (tmp_path / name).touch()

@@ -149,27 +149,6 @@ def test_quick_looks_at_first_pictures_only(tmp_path):
     assert "story 0 of 'train': the picture cannot be decoded" in problem
 
 
-def half(path: Path) -> None:
-    data = story_file(path).read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-UNREADABLE = {
-    "missing": (lambda path: None, "does not exist: correct the path"),
-    "folder": (Path.mkdir, "is not an HDF5 file"),
-    "zero bytes": (Path.touch, "is not an HDF5 file: give a file built with data_script/"),
-    "text": (lambda path: path.write_text("hello"), "is not an HDF5 file"),
-    "half written": (half, "is cut short: copy or build the file again"),
-}
-
-
-@pytest.mark.parametrize("make, message", UNREADABLE.values(), ids=UNREADABLE)
-def test_files_that_cannot_be_opened(tmp_path, make, message):
-    make(tmp_path / "bad.h5")
-    with pytest.raises((FileNotFoundError, ValueError), match=f"bad.h5 {message}"):
-        check_story_file(tmp_path / "bad.h5", words)
-
-
 def test_a_listing_has_an_end(tmp_path):
     path = story_file(tmp_path / "s.h5", counts=(60, 1, 1))
     with h5py.File(path, "a") as file:

@@ -116,7 +116,7 @@ def test_a_folder_that_no_line_names_is_the_users_and_stays(tmp_path):
     with pytest.raises(ValueError, match="does not list it as ours: move it away, or"):
         add(SamplesFolder(tmp_path, SETTINGS), 1)
     assert (tmp_path / "s1" / "0000.png").read_bytes() == b"a photograph"
-    assert not (tmp_path / "manifest.jsonl").exists()
+    assert not (tmp_path / "manifest.jsonl").read_bytes()
 
 
 def test_a_story_that_is_drawn_again_takes_nothing_of_the_users_along(tmp_path):

@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script:
 
 from common.documents import parse_json
 from common.picture_files import opened
+from common.terminal import print_any_letter
 from data_script.raw_pictures import SIZE, load_picture
 from data_script.story_builder import FRAMES, in_order, setting
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
@@ -246,6 +247,7 @@ def build_folder_file(
 
 
 def main() -> None:
+    print_any_letter()
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python data_script/folder_hdf5.py --data_dir photos --save_path photos.h5",

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from common.terminal import print_any_letter
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
 
 FRAMES = 5
@@ -213,6 +214,7 @@ def _start_worker() -> None:
 
 def argument_parser(doc: str, example: str) -> argparse.ArgumentParser:
     """A parser with the arguments that all builders have, for a script to add its own."""
+    print_any_letter()
     parser = argparse.ArgumentParser(
         description=doc,
         epilog=f"example: {example}",

@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script:
 
 from common.files import replacing
 from common.picture_files import opened
+from common.terminal import print_any_letter
 from data_script.raw_pictures import load_picture
 from data_script.story_builder import load_json
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -255,6 +256,7 @@ def _end_line(log: io.BufferedRandom) -> None:
 
 
 def main(words: Iterable[str] | None = None) -> None:
+    print_any_letter()
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python data_script/vist_img_download.py --json_dir vist/dii "

@@ -23,6 +23,7 @@ import h5py
 from tqdm import tqdm
 
 from common.model_folders import refuse_code
+from common.terminal import print_any_letter
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.damage import decode_stories, leave_out, problem
 from datasets.pictures import frames_in_strip
@@ -211,6 +212,7 @@ def _sizes(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def main() -> None:
+    print_any_letter()
     parser = argparse.ArgumentParser(
         prog="python -m datasets.check",
         description=__doc__,

@@ -88,6 +88,19 @@ def plain(home: Path) -> None:
             png(home / "out" / name / f"{k}.png", 16, 16)
 
 
+def clip(home: Path) -> None:
+    """`clip`: open_clip's settings of a model whose weights are not there; and samples."""
+    samples(home)
+    (home / "clip").mkdir()
+    clip_settings()(home)
+
+
+def base(home: Path) -> None:
+    """`base`: the pretrained parts, weights as links; and a story."""
+    story_file(home)
+    shutil.copytree(ROOT / "assets/cartoon-base", home / "base", copy_function=os.symlink)
+
+
 def nothing(home: Path) -> None:
     """A configuration needs no files."""
 
@@ -100,7 +113,7 @@ MODEL: list[Path] = []  # a small checkpoint
 @pytest.fixture(scope="module", autouse=True)
 def model(tmp_path_factory):
     MODEL[:] = [tmp_path_factory.mktemp("model") / "model.ckpt"]
-    torch.save({"state_dict": {}}, MODEL[0])
+    torch.save({"state_dict": {"unet.conv_in.weight": torch.zeros(1)}}, MODEL[0])
 
 
 def script(module, *words: object) -> None:
@@ -144,6 +157,15 @@ def judge(home: Path, *words: str) -> None:
     evaluate([f"samples={home / 'out'}", f"cache={home / 'cache.sqlite'}", *words])
 
 
+def measure(home: Path) -> None:
+    judge(home, "metrics=clip_t", f"clip_model=local-dir:{home / 'clip'}")
+
+
+def load(home: Path) -> None:
+    parts = [f"tiny.diffusion_model={home / 'base'}", f"tiny.blip_model={home / 'base/blip'}"]
+    draw(home, f"story={home / 'mine.yaml'}", *parts)
+
+
 def configure(home: Path) -> None:
     words = [word.format(home=home) for word in (home / "words").read_text().splitlines()]
     (home / "words").unlink()
@@ -151,7 +173,8 @@ def configure(home: Path) -> None:
 
 
 GOOD = {build: folder, look: hdf5, draw_data: hdf5, tell: story_file, tell_json: story_file,
-        go_on: story_file, judge: samples, configure: nothing}  # fmt: skip
+        go_on: story_file, judge: samples, measure: clip, load: base,
+        configure: nothing}  # fmt: skip
 
 
 # What spoils them ---------------------------------------------------------------------------------
@@ -276,6 +299,33 @@ def elsewhere(kind: str) -> Spoil:
                 group.create_virtual_dataset("text", layout)
 
     return spoil
+
+
+def clip_settings(**text: object) -> Spoil:
+    """A model whose text tower is so."""
+    size = {"embed_dim": 4, "vision_cfg": {"image_size": 16, "layers": 1, "width": 8,
+                                           "patch_size": 8}}  # fmt: skip
+    tower = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 2, "layers": 1, **text}
+    settings = {"model_cfg": {**size, "text_cfg": tower}, "preprocess_cfg": {}}
+    return content("clip/open_clip_config.json", json.dumps(settings))
+
+
+def with_key(name: str, **more: object) -> Spoil:
+    """A JSON file of the base with other keys; one that is None is taken out."""
+
+    def spoil(home: Path) -> None:
+        path = home / "base" / name
+        value = json.loads(path.read_text()) | more
+        path.unlink()
+        kept = {key: one for key, one in value.items() if one is not None}
+        path.write_text(json.dumps(kept))
+
+    return spoil
+
+
+def in_place(name: str, data: bytes | str) -> Spoil:
+    """Another file instead of the one that a link leads to."""
+    return both(gone(name), content(name, data))
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -627,6 +677,53 @@ FOLDERS_OF_SAMPLES |= {
     }.items()
 }  # fmt: skip
 
+CODE = "which asks for Python code of its own to be run"
+CLIPS: dict[str, tuple[Spoil, str]] = {
+    "code of a tokenizer": (
+        clip_settings(hf_tokenizer_name="{home}", tokenizer_kwargs={"trust_remote_code": True}),
+        f"open_clip_config.json has 'trust_remote_code', {CODE}",
+    ),
+    "code beside it": (
+        both(clip_settings(), content("clip/tokenizer_config.json", '{"auto_map": {"A": "b.C"}}')),
+        f"tokenizer_config.json has 'auto_map', {CODE}",
+    ),
+    "a tokenizer of the hub": (
+        clip_settings(hf_tokenizer_name="someone/else"),
+        "its hf_tokenizer_name 'someone/else' is no folder, and would be fetched",
+    ),
+    "a text model of the hub": (clip_settings(hf_model_name="someone/else"), "would be fetched"),
+    "no JSON": (content("clip/open_clip_config.json", "{"), "cannot be read as JSON"),
+    "no settings": (gone("clip/open_clip_config.json"), "cannot be loaded"),
+    "no weights": (clip_settings(), "cannot be loaded"),
+}
+
+BASES: dict[str, tuple[Spoil, str]] = {
+    "code of BLIP": (with_key("blip/config.json", auto_map={"AutoConfig": "x.Y"}), CODE),
+    "code of its pictures": (
+        with_key("blip/preprocessor_config.json", auto_map={"AutoImageProcessor": "x.Y"}),
+        f"^error: tiny.blip_model: .*preprocessor_config.json has 'auto_map', {CODE}",
+    ),
+    "code of the tokenizer": (
+        with_key("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
+        CODE,
+    ),
+    "code of the U-Net": (with_key("unet/config.json", custom_pipelines={"x": 1}), CODE),
+    "no autoencoder": (with_key("vae/config.json", _class_name=None), "says _class_name 'None'"),
+    "a pipeline for an autoencoder": (
+        with_key("vae/config.json", _class_name="StableDiffusionPipeline"),
+        "which is no autoencoder of diffusers",
+    ),
+    "settings cut": (
+        in_place("base/unet/config.json", '{"act_fn": '),
+        "unet/config.json cannot",
+    ),
+    "settings deep": (in_place("base/vae/config.json", DEEP), "it is nested too deeply"),
+    "weights cut": (in_place("base/vae/diffusion_pytorch_model.safetensors", b"\0" * 9), "base"),
+    "weights are a page": (in_place("base/text_encoder/model.safetensors", "<html>"), "base"),
+    "no weights": (gone("base/unet/diffusion_pytorch_model.safetensors"), "base"),
+    "no vocabulary": (gone("base/tokenizer/tokenizer.json"), "base"),
+}
+
 CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
     "no key=value": (words("mode"), "not of the form key=value"),
     "unknown key": (words("sed=1"), "'sed' is not a key of the configuration; did you mean seed?"),
@@ -665,6 +762,7 @@ ROWS = [
     for program, table_of in (
         (build, FOLDERS), (tell, STORY_FILES), (tell_json, JSON_STORY_FILES), (go_on, FIRST_FRAMES),
         (look, HDF5), (draw_data, HDF5 | DRAWN_HDF5), (judge, FOLDERS_OF_SAMPLES),
+        (measure, CLIPS), (load, BASES),
         (configure, CONFIGURATIONS),
     )
     for name, (spoil, says) in table_of.items()
@@ -687,7 +785,7 @@ def quick(monkeypatch):
         place = {key: chosen.pop(key) for key in PLACES if key in chosen}
         base = tuple(f"{key}={value}" for key, value in chosen.items())
         if base not in COMPOSED:
-            there = [f"{key}={__file__}" for key in place if key != "sample_output_dir"]
+            there = [f"{key}={__file__}" for key in place if key in FILES]
             COMPOSED[base] = load_config([*base, *there])
         config = COMPOSED[base].copy()
         for key, value in place.items():
@@ -697,7 +795,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(main, "load_config", load)
 
 
-PLACES = ("test_model_file", "story", "sample_output_dir", "folder.hdf5_file")
+FILES = ("test_model_file", "story", "folder.hdf5_file")
+PLACES = (*FILES, "sample_output_dir", "tiny.diffusion_model", "tiny.blip_model")
 COMPOSED: dict[tuple, object] = {}
 
 
@@ -705,7 +804,7 @@ COMPOSED: dict[tuple, object] = {}
 def test_a_bad_input_ends_in_one_sentence(program, spoil, says, tmp_path, capsys, request):
     GOOD[program](tmp_path)
     spoil(tmp_path)
-    if program not in (configure, judge, build, look):
+    if program in (tell, tell_json, go_on, draw_data, load):
         request.getfixturevalue("quick")
     before = everything(tmp_path)
     request.getfixturevalue("monkeypatch").setattr(sys, "argv", ["program"])
@@ -719,7 +818,13 @@ def test_a_bad_input_ends_in_one_sentence(program, spoil, says, tmp_path, capsys
     assert re.search(says, sentence), sentence
     after = everything(tmp_path)
     for found in (before, after):  # a file of this test's, and what a samples folder begins with
-        for name in ("words", "new", "new/manifest.jsonl", "new/label_vocabulary.json"):
+        for name in (
+            "words",
+            "cache.sqlite",
+            "new",
+            "new/manifest.jsonl",
+            "new/label_vocabulary.json",
+        ):
             found.pop(name, None)
     if program is tell_json:
         before["mine.json"] = before.pop("mine.yaml")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from omegaconf import OmegaConf
 
@@ -429,3 +430,13 @@ def test_a_file_that_is_no_configuration(tmp_path, content):
 def test_no_file_at_all(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config([], tmp_path / "config.yaml")
+
+
+def test_the_settings_of_a_checkpoint_read_nothing_of_this_machine(tmp_path):
+    settings = OmegaConf.to_container(load_config())
+    settings["tiny"]["blip_model"] = "${oc.env:HOME}"
+    path = tmp_path / "model.ckpt"
+    torch.save({"config": settings, "config_file": settings, "state_dict": {}}, path)
+    with pytest.raises(ConfigError) as caught:
+        load_config(["mode=sample", f"test_model_file={path}"])
+    assert sentence(caught).startswith(f"{path}, in its settings: '${{oc.env:HOME}}' calls a funct")

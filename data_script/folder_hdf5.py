@@ -45,7 +45,7 @@ from common.documents import parse_json
 from common.picture_files import opened
 from common.terminal import print_any_letter
 from data_script.raw_pictures import SIZE, load_picture
-from data_script.story_builder import FRAMES, in_order, setting
+from data_script.story_builder import FRAMES, in_order, say_leftovers, setting
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
 
 KEYS = ("story", "image", "caption")
@@ -266,6 +266,7 @@ def main() -> None:
         parser.error(f"--size {args.size} is too small: give 8 pixels or more")
     state = "replaces" if os.path.exists(args.save_path) else "writes"
     print(f"{args.data_dir} -> {args.save_path} ({state} it when whole)")
+    say_leftovers(Path(args.save_path))
     try:
         counts = build_folder_file(**vars(args))
     except (OSError, ValueError) as error:

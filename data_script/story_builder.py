@@ -243,6 +243,12 @@ def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
     )
 
 
+def say_leftovers(path: Path) -> None:
+    """Name what builds of the file `path` that were killed have left beside it."""
+    for part in sorted(path.parent.glob(f".{path.name}.*.part")):
+        print(f"{part} is left of an interrupted build: delete it if no other build is running")
+
+
 def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) -> None:
     """Say what will happen, build, report; errors are one line on standard error."""
     path = Path(args.save_path)
@@ -250,8 +256,7 @@ def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) 
         sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
     state = "replaces the file that is there" if path.exists() else "writes it"
     print(f"building {path} ({state} when whole)", flush=True)
-    for part in sorted(path.parent.glob(f".{path.name}.*.part")):
-        print(f"{part} is left of an interrupted build: delete it if no other build is running")
+    say_leftovers(path)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended from outside; nothing written"))
     try:
         report = build(**vars(args))

@@ -181,6 +181,10 @@ def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
     if subfolder:
         where["subfolder"] = subfolder
     try:
+        if here and subfolder in ("unet", "vae") and load.__name__ == "from_pretrained":
+            suffixes = {path.suffix for path in Path(source, subfolder).glob("*")}
+            if not suffixes & {".safetensors", ".bin"}:
+                raise OSError("it holds no weights")  # the library would print a page
         part = load(name, **where)
         if isinstance(part, torch.nn.Module):
             return part.float()  # may be stored in half precision

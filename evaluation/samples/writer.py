@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +61,12 @@ class SamplesFolder:
         for story_id in self.asked:
             if story_id not in self.done:
                 self._refuse_taken(story_id)
+        for left in sorted(self.path.glob(".*.[0-9]*")):
+            warnings.warn(
+                f"{left} is left of an interrupted run: delete it if no other run draws into "
+                f"{self.path}",
+                stacklevel=2,
+            )
         self.manifest.touch()  # from now on what is beside it is ours
         if label_vocabulary is not None:
             with replacing(self.path / VOCABULARY) as temporary:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,12 @@ def writer(path, moment, *numbers):
 ])  # fmt: skip
 def test_a_killed_run_is_resumed(tmp_path, moment):
     assert writer(tmp_path, moment, 1, 2, 3, 4).wait(60) == -signal.SIGKILL
-    folder = SamplesFolder(tmp_path, SETTINGS)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        folder = SamplesFolder(tmp_path, SETTINGS)
+    left = [path for path in tmp_path.iterdir() if path.name[0] == "."]
+    assert len(said) == len(left) == (moment != "between stories")
+    assert all(str(path) in str(said[0].message) for path in left)
     assert folder.done == {"s1", "s2"}
     assert [entry["story_id"] for entry in entries(tmp_path)] == ["s1", "s2"]
     for number in (1, 2, 3, 4):

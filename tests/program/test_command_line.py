@@ -113,7 +113,7 @@ def test_errors_become_one_line(monkeypatch, error):
 
 
 def test_a_terminal_that_knows_few_letters_is_printed_to(tmp_path):
-    shown = quick(tmp_path, "--cfg", "job", "run_name=挥手", PYTHONIOENCODING="ascii")
+    shown = quick(tmp_path, "--cfg", "job", "run_name='挥手'", PYTHONIOENCODING="ascii")
     assert shown.returncode == 0 and "\\u6325\\u624b" in shown.stdout
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,12 +26,12 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # we
 
 
 @contextmanager
-def opened(path: Path | io.BytesIO, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+def opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
     """A picture with its header read; anything wrong with it, then or later, is a ValueError."""
     try:
         if not isinstance(path, io.BytesIO) and not Path(path).is_file():
             raise ValueError("it is no regular file")  # reading a pipe would wait for ever
-        with Image.open(path, formats=formats) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
             yield picture

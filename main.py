@@ -24,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from common.terminal import print_any_letter
 from configuration import load_config
 from configuration.composition import FILE, file_words, lay_over, parse_words, read_file
 
@@ -115,6 +116,7 @@ def in_one_line(error: Exception) -> str:
 
 
 def main(words: Sequence[str]) -> None:
+    print_any_letter()
     if {"-h", "--help"} & set(words):
         print(f"{__doc__}\nEvery key, with its default:\n\n{FILE.read_text(encoding='utf-8')}")
     elif any(word.startswith("-") for word in words):

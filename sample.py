@@ -29,7 +29,12 @@ from common.files import file_hash, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
 from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.damage import unreadable
-from datasets.notices import warn_of_left_out, warn_of_long_captions
+from datasets.notices import (
+    characters_read,
+    long_captions,
+    warn_of_left_out,
+    warn_of_long_captions,
+)
 from datasets.specs import SPECS
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
@@ -173,6 +178,13 @@ class Wanted:
             self.frames = StoryFrames(stories, SPECS[config.dataset], config.seed)
             count = len(stories) if config.num_stories == -1 else config.num_stories
             indices = range(min(count, len(stories)))
+            ids = [stories.story_id(i) for i in indices]
+            if len(set(ids)) < len(ids):
+                twice = next(i for i in ids if ids.count(i) > 1)
+                raise ValueError(
+                    f"{stories.path}: story_id {twice!r} is there twice in the test split; build "
+                    "the file again"
+                )
             self.asked = {stories.story_id(i): {"captions": stories.captions(i)} for i in indices}
             self.label_vocabulary = stories.label_vocabulary
         self.names = list(self.asked)
@@ -244,11 +256,14 @@ def _draw(
             f"{checkpoint} was replaced while it was being read, by a training perhaps; draw again"
         )
     key = f"{config.dataset}.max_length"
-    captions = (caption for story in wanted.asked.values() for caption in story["captions"])
+    captions = [caption for story in wanted.asked.values() for caption in story["captions"]]
     tokenizers = (pipeline.clip_tokenizer, pipeline.blip_tokenizer)
+    length = config[config.dataset].max_length
     if show_progress:
         where = config.story or "the test split"
-        warn_of_long_captions(where, captions, tokenizers, config[config.dataset].max_length, key)
+        warn_of_long_captions(where, captions, tokenizers, length, key)
+    long = long_captions(captions, tokenizers, length)
+    read = {c: characters_read(c, tokenizers, length) for c in long}
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
     half = HALF.get(config.precision)
@@ -266,6 +281,7 @@ def _draw(
                         _of_one_size(prompt.reference_frames, row["frames"].shape[1:3]),
                         prompt.labels,
                         row["history_weights"],
+                        [read.get(caption) for caption in prompt.captions] if read else None,
                     )
             bar.update(len(prompts))
 

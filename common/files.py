@@ -12,7 +12,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["file_hash", "held", "remove_leftovers", "replacing", "writing", "writing_folder"]
+__all__ = [
+    "file_hash", "held", "is_address", "remove_leftovers", "replacing", "writing",
+    "writing_folder",
+]  # fmt: skip
+
+
+def is_address(path: str | os.PathLike) -> bool:
+    """Whether this names something on the net, such as s3://bucket/x, which nothing here writes."""
+    return re.match(r"[A-Za-z][\w+.-]+:/", str(path)) is not None
 
 
 @contextmanager
@@ -20,9 +28,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary file beside `path` to write; it takes the name `path` when all went well.
 
     Beside it, so that the two are on one file system; flushed first, so that a crash of the machine
-    cannot leave an empty file under the name.
+    cannot leave an empty file under the name. Where `path` is a link, the file it leads to is
+    replaced.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from common.files import is_address
 from configuration.rules import RULES, ConfigError
 from evaluation.metrics.table import own_story_metrics
 from models.checkpoints.run_folder import LAST, last_good
@@ -58,6 +59,10 @@ def _check_files(config: DictConfig) -> None:
         if path and not (path.is_file() or (path.is_dir() and key != "story")):
             raise ConfigError(f"{key}: there is no file {config[key]}; give a path that exists")
     for key in ("ckpt_dir", "sample_output_dir"):
+        if is_address(config[key]):
+            raise ConfigError(
+                f"{key}: {config[key]} is an address on the net; give a folder of this machine"
+            )
         if Path(config[key]).is_file():
             raise ConfigError(f"{key}: {config[key]} is a file; give the name of a folder")
     data = config[config.dataset]

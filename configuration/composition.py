@@ -21,7 +21,9 @@ from configuration.checks import check, checkpoint_to_draw_with
 from configuration.files import (
     as_in_its_code,
     is_original,
+    load_yaml,
     read_config_file,
+    refuse_resolvers,
     unknown_key,
     unknown_keys,
 )
@@ -64,7 +66,7 @@ def load_config(overrides: Sequence[str] = (), file: Path = FILE) -> DictConfig:
 def read_file(file: Path = FILE) -> DictConfig:
     """config.yaml alone."""
     try:
-        return OmegaConf.load(file)
+        return load_yaml(file)
     except READING as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{file} cannot be read ({reason}); mend it") from error
@@ -165,7 +167,10 @@ def parse_words(words: Sequence[str], sweep: bool = False) -> list[Override]:
     parsed = []
     for key, word in zip(keys, ours, strict=True):
         try:
+            refuse_resolvers(word)
             parsed.append(OverridesParser.create().parse_override(word))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         except HydraException as error:
             raise ConfigError(
                 f"{word!r} cannot be understood; put a value with special characters in two pairs "

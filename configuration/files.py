@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,12 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from common.documents import check_yaml
+
 __all__ = [
     "FORK_KEYS",
     "PRESETS",
     "as_in_its_code",
     "is_original",
+    "load_yaml",
     "read_config_file",
+    "refuse_resolvers",
     "unknown_key",
     "unknown_keys",
 ]
@@ -92,6 +97,28 @@ def read_config_file(path: str | Path) -> DictConfig:
     return _read(_find(str(path)), ())
 
 
+def load_yaml(path: Path) -> Any:
+    """A YAML file as OmegaConf reads it; ValueError, OSError or a library's error if it cannot."""
+    check_yaml(path.read_text(encoding="utf-8"))
+    content = OmegaConf.load(path)
+    refuse_resolvers(OmegaConf.to_container(content))
+    return content
+
+
+def refuse_resolvers(value: Any) -> None:
+    """ValueError for a text such as ${oc.env:HOME}: a file of somebody else's must not read what
+    is on this machine. ${key}, another key's value, stays."""
+    if isinstance(value, str) and (found := re.search(r"\$\{[^}]*:", value)):
+        raise ValueError(
+            f"{value!r} calls a function in {found[0]}…}}; write what it stands for, or ${{key}}"
+        )
+    for key, inner in value.items() if isinstance(value, Mapping) else ():
+        refuse_resolvers(key)
+        refuse_resolvers(inner)
+    for inner in value if isinstance(value, list | tuple) else ():
+        refuse_resolvers(inner)
+
+
 def is_original(content: DictConfig) -> bool:
     """Whether a file is AR-LDM's config.yaml or a fork's, whatever keys of ours were added.
 
@@ -145,7 +172,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> DictConfig:
     try:
         if path in above:
             raise ValueError("it names itself in defaults")
-        content = OmegaConf.load(path)
+        content = load_yaml(path)
         if not isinstance(content, DictConfig):
             raise ValueError("it holds no keys")
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:

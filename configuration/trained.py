@@ -11,6 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from configuration.files import refuse_resolvers
 from configuration.rules import ConfigError
 
 __all__ = ["as_word", "inherit", "read_settings", "refuse_contradictions"]
@@ -34,9 +35,15 @@ def read_settings(checkpoint: Path) -> dict | None:
 
     try:
         content = read_content(checkpoint, mmap=True)
-        return {key: content[key] for key in ("config", "config_file")}
+        found = {key: content[key] for key in ("config", "config_file")}
+        found = {key: OmegaConf.to_container(OmegaConf.create(v)) for key, v in found.items()}
     except Exception:  # torch.load raises many kinds
         return None
+    try:
+        refuse_resolvers(found)
+    except ValueError as error:
+        raise ConfigError(f"{checkpoint}, in its settings: {error}") from error
+    return found
 
 
 def inherit(file: DictConfig, settings: dict) -> DictConfig:

@@ -14,7 +14,7 @@ or CSV, `captions.csv`, one frame a row, frames in the order they are told:
 
 A story may name its split (key or column `split`: train, val or test). If none does, a hash of the
 story's id decides: 80 % train, 10 % val, 10 % test. All stories have the same number of frames,
-two or more; the model learns from stories of up to five.
+two to five.
 
 Pictures may have any size and shape, but training sees squares: of a longer picture a random part,
 in validation and sampling its middle. `--pad` keeps pictures whole instead, in the middle of a
@@ -30,6 +30,7 @@ import io
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,11 +41,15 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
 
+from common.documents import parse_json
+from common.picture_files import opened
+from common.terminal import print_any_letter
 from data_script.raw_pictures import SIZE, load_picture
-from data_script.story_builder import in_order, setting
-from datasets.picture_files import opened
+from data_script.story_builder import FRAMES, in_order, say_leftovers, setting
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
 
+KEYS = ("story", "image", "caption")
+OPEN_QUOTE = "a quote that opens here is not closed on its line: close it, or double quotes inside"
 STEPS, BATCH = 1000, 5  # what the tiny backbone wants at least, of config.yaml's batch_size
 
 
@@ -69,38 +74,62 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
         state = f"both {' and '.join(names)}" if found else f"no {' or '.join(names)}"
         raise FileNotFoundError(f"{data_dir} holds {state}: name one file with --captions")
     stories: dict[str, FolderStory] = {}
+    told: dict[tuple[str, ...], str] = {}
     for where, row in _rows(found[0]):
-        row = {k: " ".join(str("" if v is None else v).split()) for k, v in row.items() if k}
-        empty = next((k for k in ("story", "image", "caption") if not row.get(k)), None)
+        values = {key: _text(row.get(key), key, where) for key in (*KEYS, "split")}
+        empty = next((key for key in KEYS if not values[key]), None)
         if empty:
             raise ValueError(f"{where}: {empty!r} is missing or empty: fill it in")
-        name, split, image = row["story"], row.get("split", ""), data_dir / row["image"]
+        name, split, caption = values["story"], values["split"], values["caption"]
         if not is_story_id(name):
             raise ValueError(f"{where}: story {name!r}: use 1-100 letters, digits, '-' or '_'")
         if split and split not in SPLITS:
             raise ValueError(f"{where}: split {split!r} is unknown: use {', '.join(SPLITS)}")
-        if "|" in row["caption"]:
-            raise ValueError(f"{where}: remove '|' from the caption {row['caption']!r}")
-        if not image.is_file():
-            raise FileNotFoundError(f"{where}: picture {image} does not exist: correct the name")
+        strange = next((c for c in "|\0" if c in caption), None)
+        if strange:
+            raise ValueError(f"{where}: remove {strange!r} from the caption {caption!r}")
+        image = _find_picture(data_dir, row["image"], where)
         with opened(image) as picture:  # now, not after an hour of building
             oblong = max(picture.size) > 1.1 * min(picture.size)
         story = stories.setdefault(name, FolderStory(name, split))
         if story.split != split:
             raise ValueError(f"{where}: story {name!r} is in two splits: choose one")
+        if before := told.get((name, str(image), caption)):
+            raise ValueError(f"{where} says again what {before} says: remove one of them")
+        told[name, str(image), caption] = where
         story.images.append(image)
-        story.captions.append(row["caption"])
+        story.captions.append(caption)
         story.oblong += oblong
     if not stories:
         raise ValueError(f"{found[0]} tells no story: write some, see --help")
     first = next(iter(stories.values()))
     for story in stories.values():
-        if len(story.images) != len(first.images) or len(story.images) < 2:
+        if len(story.images) != len(first.images) or not 2 <= len(story.images) <= FRAMES:
             raise ValueError(
                 f"{found[0]}: story {story.name!r} has {len(story.images)} frames and "
-                f"{first.name!r} {len(first.images)}: give every story the same number, 2 or more"
+                f"{first.name!r} {len(first.images)}: give every story the same number, 2 to "
+                f"{FRAMES}"
             )
     return list(stories.values())
+
+
+def _text(value: object, key: str, where: str) -> str:
+    """On one line; ValueError for what is no text. A story may be called by a number."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) and not (key == "story" and type(value) is int):
+        shown = json.dumps(value, ensure_ascii=False)[:100]
+        raise ValueError(f"{where}: {key!r} is {shown}, not a text: put it in quotes")
+    return " ".join(str(value).split())
+
+
+def _find_picture(folder: Path, name: str, where: str) -> Path:
+    """The file as its name is written, or as another system writes the same letters."""
+    for one in (name, name.strip()):
+        for form in (one, *(unicodedata.normalize(form, one) for form in ("NFC", "NFD"))):
+            if "\0" not in form and (folder / form).is_file():
+                return folder / form
+    raise FileNotFoundError(f"{where}: picture {folder / name} does not exist: correct the name")
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict]]:
@@ -109,27 +138,50 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
-    if path.suffix.lower() == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        if not {"story", "image", "caption"} <= set(reader.fieldnames or ()):
-            raise ValueError(
-                f"{path} must begin with the line 'story,image,caption' (commas, not semicolons): "
-                "add it"
-            )
-        try:
-            for row in reader:
-                yield f"{path}, line {reader.line_num}", row
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}: correct it") from None
-        return
+    yield from _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
+    reader, names, line = csv.reader(io.StringIO(text, newline=""), strict=True), None, 1
+    try:
+        for row in reader:
+            where, before, line = f"{path}, line {line}", line, reader.line_num + 1
+            if names is None:
+                names = [name.strip() for name in row]
+                if not set(KEYS) <= set(names):
+                    raise ValueError(
+                        f"{path} must begin with the line 'story,image,caption' (commas, not "
+                        "semicolons): add it"
+                    )
+                twice = next((name for name in names if names.count(name) > 1), None)
+                if twice is not None:
+                    raise ValueError(f"{where}: column {twice!r} is there twice: keep one")
+            elif line - before > 1:
+                raise ValueError(f"{where}: {OPEN_QUOTE}")
+            elif len(row) > len(names):
+                raise ValueError(
+                    f"{where} has {len(row)} fields, more than the {len(names)} of the header: put "
+                    "a caption with commas in quotes"
+                )
+            elif row:
+                yield where, dict(zip(names, row, strict=False))
+    except csv.Error as error:
+        opened_here = reader.line_num > line or "end of data" in str(error)
+        what = OPEN_QUOTE if opened_here else f"{error}: correct it"
+        raise ValueError(f"{path}, line {line}: {what}") from None
+    if names is None:
+        raise ValueError(f"{path} must begin with the line 'story,image,caption': add it")
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
     for number, line in enumerate(text.split("\n"), 1):
         where = f"{path}, line {number}"
         if not line.strip():
             continue
         try:
-            story = json.loads(line)
+            story = parse_json(line)
             frames = [{**frame} for frame in story["frames"]]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f'{where} is not {{"story": ..., "frames": [{{"image": ..., "caption": ...}}, '
                 f"...]}} ({type(error).__name__}: {error}): correct it, see --help"
@@ -152,8 +204,8 @@ def assign_splits(stories: Sequence[FolderStory], how: str | None = None) -> Non
         share = int(hashlib.sha256(story.name.encode()).hexdigest()[:12], 16) / 16**12
         split = "train" if share < 0.8 else "val" if share < 0.9 else "test"
         groups[split].append((share, story))
-    for group in groups.values():
-        if not group and len(stories) >= len(SPLITS):
+    for split, group in groups.items():  # training first: a single story is for it
+        if not group and (split == "train" or len(stories) >= len(SPLITS)):
             largest = max(groups.values(), key=len)
             group.append(max(largest, key=lambda pair: pair[0]))
             largest.remove(group[0])
@@ -195,6 +247,7 @@ def build_folder_file(
 
 
 def main() -> None:
+    print_any_letter()
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python data_script/folder_hdf5.py --data_dir photos --save_path photos.h5",
@@ -213,6 +266,7 @@ def main() -> None:
         parser.error(f"--size {args.size} is too small: give 8 pixels or more")
     state = "replaces" if os.path.exists(args.save_path) else "writes"
     print(f"{args.data_dir} -> {args.save_path} ({state} it when whole)")
+    say_leftovers(Path(args.save_path))
     try:
         counts = build_folder_file(**vars(args))
     except (OSError, ValueError) as error:

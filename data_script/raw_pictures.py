@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from datasets.picture_files import opened, upright
+from common.picture_files import opened, read_picture, upright
 from datasets.pictures import frames_in_strip
 
 SIZE = 512  # pixels: what Stable Diffusion draws; more would only fill disk and memory
@@ -30,8 +30,7 @@ def load_picture(path: Path, size: int = SIZE, pad: bool = False) -> np.ndarray:
 
 def load_strip(path: Path) -> np.ndarray:
     """(n * W, W, 3) uint8 RGB: the n square frames of a shot, one on top of the other."""
-    with opened(path) as picture:
-        rgb = np.asarray(picture.convert("RGB"))
+    rgb = read_picture(path)
     height, width = rgb.shape[:2]
     if not frames_in_strip(height, width):
         raise ValueError(

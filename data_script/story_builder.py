@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from common.terminal import print_any_letter
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
 
 FRAMES = 5
@@ -213,6 +214,7 @@ def _start_worker() -> None:
 
 def argument_parser(doc: str, example: str) -> argparse.ArgumentParser:
     """A parser with the arguments that all builders have, for a script to add its own."""
+    print_any_letter()
     parser = argparse.ArgumentParser(
         description=doc,
         epilog=f"example: {example}",
@@ -241,6 +243,12 @@ def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
     )
 
 
+def say_leftovers(path: Path) -> None:
+    """Name what builds of the file `path` that were killed have left beside it."""
+    for part in sorted(path.parent.glob(f".{path.name}.*.part")):
+        print(f"{part} is left of an interrupted build: delete it if no other build is running")
+
+
 def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) -> None:
     """Say what will happen, build, report; errors are one line on standard error."""
     path = Path(args.save_path)
@@ -248,8 +256,7 @@ def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) 
         sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
     state = "replaces the file that is there" if path.exists() else "writes it"
     print(f"building {path} ({state} when whole)", flush=True)
-    for part in sorted(path.parent.glob(f".{path.name}.*.part")):
-        print(f"{part} is left of an interrupted build: delete it if no other build is running")
+    say_leftovers(path)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended from outside; nothing written"))
     try:
         report = build(**vars(args))

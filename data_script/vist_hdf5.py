@@ -44,37 +44,40 @@ def read_stories(
     left_out: Counter[tuple[str, str]] = Counter()
     isolated: dict[str, str] = {}  # of all splits: a picture's captions may be in another's file
     for split in SPLITS:
-        for _, picture, text in _annotations(
+        for _, picture, text, _ in _annotations(
             dii_json_dir / f"{split}.description-in-isolation.json"
         ):
             isolated[picture] = max(isolated.get(picture, ""), text, key=len)
     for split in SPLITS:
         source = sis_json_dir / f"{split}.story-in-sequence.json"
-        told: dict[str, list[tuple[str, str]]] = {}
-        for story, picture, text in _annotations(source):
-            told.setdefault(story, []).append((picture, text))
+        told: dict[str, list[tuple[int, str, str]]] = {}
+        for story, picture, text, place in _annotations(source):
+            told.setdefault(story, []).append((place, picture, text))
         for name, frames in told.items():
-            ids = [picture for picture, _ in frames]
+            frames.sort(key=lambda frame: frame[0])
+            ids = [picture for _, picture, _ in frames]
             if len(ids) != FRAMES:
                 left_out[split, "not five pictures"] += 1
             elif not all(isolated.get(picture) for picture in ids):
                 left_out[split, "a picture has no caption in isolation"] += 1
             else:
-                texts = {"sis": [text for _, text in frames], "dii": [isolated[i] for i in ids]}
+                texts = {"sis": [text for *_, text in frames], "dii": [isolated[i] for i in ids]}
                 paths = [img_dir / f"{picture}.jpg" for picture in ids]
                 stories.append(RawStory(name, split, source, paths, texts))
     return stories, left_out
 
 
-def _annotations(path: Path) -> list[tuple[str, str, str]]:
-    """(story or nothing, picture, caption) of every annotation, in the order of the file."""
+def _annotations(path: Path) -> list[tuple[str, str, str, int]]:
+    """(story or nothing, picture, caption, place in the story) of every annotation; one that does
+    not say its place has that in the file."""
     content, rows = load_json(path), []
     try:
         for (entry,) in content["annotations"]:
             story, picture = str(entry.get("story_id", "")), str(entry["photo_flickr_id"])
             if not is_story_id(picture):
                 raise ValueError(f"picture {picture!r} cannot name a file")
-            rows.append((story, picture, caption(entry["original_text"])))
+            place = int(entry.get("worker_arranged_photo_order", len(rows)))
+            rows.append((story, picture, caption(entry["original_text"]), place))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}, annotation {len(rows)}, is not a list of one dict with photo_flickr_id and "

@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import argparse
 import io
+import ipaddress
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from shlex import quote
+from urllib.parse import urlsplit
 
 import requests
 from PIL import Image
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, TooManyRedirects
+from requests.utils import select_proxy
 from tqdm import tqdm
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
@@ -32,6 +37,8 @@ from urllib3.exceptions import HTTPError
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
 from common.files import replacing
+from common.picture_files import opened
+from common.terminal import print_any_letter
 from data_script.raw_pictures import load_picture
 from data_script.story_builder import load_json
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -53,6 +60,24 @@ class Failed(Exception):
     """It may next time."""
 
 
+class _PublicOnly(HTTPAdapter):
+    """Refuses addresses of this machine and its network, of links and of each redirect: whoever
+    wrote the annotations must not have them fetched from within."""
+
+    def send(self, request, *args, **kwargs) -> requests.Response:
+        host, port = urlsplit(request.url).hostname, urlsplit(request.url).port
+        proxied = select_proxy(request.url, kwargs.get("proxies"))
+        with suppress(socket.gaierror):  # the connection will say that there is no such host
+            flags = socket.AI_NUMERICHOST if proxied else 0
+            for *_, address in socket.getaddrinfo(
+                host, port, proto=socket.IPPROTO_TCP, flags=flags
+            ):
+                ip = ipaddress.ip_address(address[0].partition("%")[0])
+                if not (getattr(ip, "ipv4_mapped", None) or ip).is_global:
+                    raise InvalidURL(f"{host} is of this machine or its network")
+        return super().send(request, *args, **kwargs)
+
+
 @dataclass(frozen=True)
 class Limits:
     """How patient and how trusting a download is."""
@@ -61,6 +86,7 @@ class Limits:
     retries: int = 3  # where there is no answer, or one of `FOR_NOW`
     backoff: float = 1.0  # seconds; the second retry waits twice as long, and so on
     max_bytes: int = 50_000_000
+    allow_local: bool = False  # addresses of this machine and its network
 
     def session(self, connections: int) -> requests.Session:
         """Connections that are kept, with the waits between retries that servers ask for."""
@@ -74,7 +100,8 @@ class Limits:
         )
         session = requests.Session()
         for scheme in ("http://", "https://"):  # and no other
-            session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retry))
+            adapter = HTTPAdapter if self.allow_local else _PublicOnly
+            session.mount(scheme, adapter(pool_maxsize=connections, max_retries=retry))
         session.headers["User-Agent"] = "Mozilla/5.0 (compatible; vist_img_download)"
         return session
 
@@ -114,7 +141,7 @@ def download(
     img_dir.mkdir(parents=True, exist_ok=True)
     for temporary in img_dir.glob(".*.jpg.*.tmp"):  # of a run that was killed
         temporary.unlink(missing_ok=True)
-    there = {path.stem for path in img_dir.glob("*.jpg")}
+    there = {path.stem for path in img_dir.glob("*.jpg") if _is_picture(path)}
     gone = set() if retry_gone else _known_gone(img_dir / LOG)
     counts = Counter(there=len(there & links.keys()))
     counts["known to be gone"] = len(gone & links.keys() - there)
@@ -199,6 +226,15 @@ def _as_jpeg(body: bytes, whole: bool) -> bytes:
     return stream.getvalue()
 
 
+def _is_picture(path: Path) -> bool:
+    """By its first bytes; what an interrupted tool or a page of a server left is none."""
+    try:
+        with opened(path):
+            return True
+    except ValueError:
+        return False
+
+
 def _known_gone(log: Path) -> set[str]:
     """Ids whose last entry says that they are gone; half lines of a killed run are passed over."""
     state: dict[str, str] = {}
@@ -220,6 +256,7 @@ def _end_line(log: io.BufferedRandom) -> None:
 
 
 def main(words: Iterable[str] | None = None) -> None:
+    print_any_letter()
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="example: python data_script/vist_img_download.py --json_dir vist/dii "
@@ -233,12 +270,17 @@ def main(words: Iterable[str] | None = None) -> None:
     parser.add_argument("--retries", type=int, default=3, help="of what failed for now (3)")
     parser.add_argument("--backoff", type=float, default=1, help="seconds before the first (1)")
     parser.add_argument("--max_mb", type=float, default=50, help="largest download in MB (50)")
+    parser.add_argument(
+        "--allow_local", action="store_true", help="links may lead to a mirror on your network"
+    )
     parser.add_argument("--retry_gone", action="store_true", help="try again what was gone")
     args = parser.parse_args(words)
     for key, least in {"num_process": 1, "timeout": 1e-3, "retries": 0, "backoff": 0}.items():
         if getattr(args, key) < least:
             parser.error(f"--{key} {getattr(args, key)} is too small: give at least {least}")
-    limits = Limits(args.timeout, args.retries, args.backoff, round(args.max_mb * 1e6))
+    limits = Limits(
+        args.timeout, args.retries, args.backoff, round(args.max_mb * 1e6), args.allow_local
+    )
     try:
         links = read_links(args.json_dir)
         print(f"{len(links)} pictures -> {args.img_dir} (those that are there are left alone)")

@@ -22,10 +22,19 @@ from pathlib import Path
 import h5py
 from tqdm import tqdm
 
+from common.model_folders import refuse_code
+from common.terminal import print_any_letter
 from datasets.contact_sheet import draw_contact_sheet
-from datasets.damage import READING, decode_stories, leave_out, problem
+from datasets.damage import decode_stories, leave_out, problem
 from datasets.pictures import frames_in_strip
-from datasets.story_hdf5 import SPLITS, StoryFile, validate_story_file
+from datasets.story_hdf5 import (
+    SPLITS,
+    StoryFile,
+    member,
+    naming_damage,
+    open_story_file,
+    validate_story_file,
+)
 
 LISTED = 20  # problems that are printed, and stories that are left out
 
@@ -65,10 +74,9 @@ def check_story_file(
     the file cannot be opened at all; whatever else is wrong is among the findings.
     """
     path = Path(path)
-    validate_story_file(path, splits=())  # only opens it
-    with h5py.File(path) as file:
-        groups = [file[s] for s in SPLITS if isinstance(file.get(s), h5py.Group)]
-        texts = (k for group in groups[:1] for k, v in group.items() if _is_text(v))
+    with open_story_file(path) as file, naming_damage(path):
+        groups = [group for s in SPLITS if isinstance(group := member(file, s), h5py.Group)]
+        texts = (k for group in groups[:1] for k in group if _is_text(member(group, k)))
         keys = [key for key in texts if key != "story_id"] or ["text"]
         found = Findings(keys, str(file.attrs.get("description", "")))
     for split in SPLITS:
@@ -116,7 +124,7 @@ def _read_captions(
     for i in tqdm(range(len(stories)), f"{stories.split} {stories.text_key}", unit="story"):
         try:
             told = stories.captions(i)
-        except READING as error:
+        except ValueError as error:
             problems.append(problem(stories, i, error))
             continue
         captions.lengths += [count_tokens(text) for text in told]
@@ -149,7 +157,10 @@ def token_counter(folder: str | None = None) -> tuple[Callable[[str], int], str]
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            refuse_code(folder)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
@@ -201,6 +212,7 @@ def _sizes(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def main() -> None:
+    print_any_letter()
     parser = argparse.ArgumentParser(
         prog="python -m datasets.check",
         description=__doc__,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from common.files import replacing
+from common.lettering import wrap, write
 from datasets.pictures import frames_in_strip
 from datasets.story_hdf5 import SPLITS, StoryFile
 
 CELL, GAP, LINE = 160, 8, 14  # pixels
-LETTERS, LINES = 27, 4  # a caption: characters a line, lines
+TEXT, LINES = 11, 4  # a caption: pixels high, lines
 
 
 def draw_contact_sheet(
@@ -49,20 +49,20 @@ def _row(columns: dict[str, StoryFile], number: int) -> Image.Image:
     told = {key: texts.captions(texts.rows.index(number)) for key, texts in columns.items()}
     frames = file.pictures_per_story
     size = frames * (CELL + GAP) + GAP, 3 * LINE + CELL + GAP + LINE * LINES * len(columns)
-    row, font = Image.new("RGB", size, "white"), ImageFont.load_default(LINE - 3)
+    row = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(row)
-    draw.text((GAP, LINE // 2), f"{file.split}: {file.story_id(index)}", "black", font)
+    write(draw, GAP, LINE // 2, f"{file.split}: {file.story_id(index)}", TEXT, "black")
     bottom = 0
     for k in range(frames):
         left, top = GAP + k * (CELL + GAP), 2 * LINE
         row.paste(_cell(file.picture(index, k)), (left, top))
         top += CELL + GAP // 2
         for captions, colour in zip(told.values(), ("black", "dimgrey", "black"), strict=False):
-            lines = textwrap.wrap(captions[k], LETTERS) or ["(empty)"]
+            lines = wrap(captions[k].strip() or "(empty)", TEXT, CELL)
             if len(lines) > LINES:
                 lines[LINES - 1] += " …"
             for line in lines[:LINES]:
-                draw.text((left, top), line, colour, font)
+                write(draw, left, top, line, TEXT, colour)
                 top += LINE
         bottom = max(bottom, top)
     return row.crop((0, 0, row.width, bottom + GAP))

@@ -11,25 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import h5py
-
-from datasets.story_hdf5 import StoryFile
-
-READING = (ValueError, OSError, IndexError, AttributeError)  # what a strange data set may raise
+from datasets.story_hdf5 import StoryFile, member, open_story_file
 
 
 def decode_stories(
     stories: StoryFile, indices: Sequence[int]
 ) -> Iterator[tuple[list[tuple[int, int]], str]]:
     """Of every story the sizes (height, width) of its pictures, and what is wrong with it, if it
-    is: each picture is decoded."""
+    is: each picture is decoded, labels are read."""
 
     def decode(index: int) -> tuple[list[tuple[int, int]], str]:
         sizes: list[tuple[int, int]] = []
         try:
             for k in range(stories.pictures_per_story):
                 sizes.append(stories.picture(index, k).shape[:2])
-        except READING as error:
+            stories.labels(index)
+        except ValueError as error:
             return sizes, problem(stories, index, error)
         return sizes, ""
 
@@ -54,9 +51,9 @@ def leave_out(path: str | os.PathLike, rows: Mapping[str, Sequence[int]]) -> Non
     """Note in a story file, by split, the numbers of stories that `StoryFile` is to leave out."""
     path = Path(path)
     try:
-        with h5py.File(path, "r+") as file:
+        with open_story_file(path, "r+") as file:
             for split, found in rows.items():
-                group = file[split]
+                group = member(file, split)
                 known = group["left_out"][:].tolist() if "left_out" in group else []
                 group.pop("left_out", None)
                 group["left_out"] = sorted({*known, *found})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from shlex import quote
 
 from datasets.damage import told
 from datasets.story_hdf5 import StoryFile
 
-__all__ = ["long_captions", "warn_of_left_out", "warn_of_long_captions"]
+__all__ = ["characters_read", "long_captions", "warn_of_left_out", "warn_of_long_captions"]
 
 
 def warn_of_left_out(files: Sequence[StoryFile]) -> None:
@@ -19,7 +22,7 @@ def warn_of_left_out(files: Sequence[StoryFile]) -> None:
         path = files[0].path
         warnings.warn(
             f"{path}: {' and '.join(damaged)} are damaged and left out; "
-            f"python -m datasets.check {path} lists them",
+            f"python -m datasets.check {quote(str(path))} lists them",
             stacklevel=2,
         )
 
@@ -30,9 +33,12 @@ def warn_of_long_captions(
     """Say which captions of `where` the model does not read to their end; `key` would mend it."""
     long = long_captions(captions, tokenizers, max_length)
     if long:
+        longest = max(long, key=len)
+        unread = longest[characters_read(longest, tokenizers, max_length) :].strip()
         warnings.warn(
             f"{where}: {long.total()} captions have more than {max_length} tokens and lose their "
-            f"end, such as {max(long, key=len)!r}; shorten them, or train with a larger {key}",
+            f"end, such as {longest!r}, of which {unread!r} is not read; shorten them, or train "
+            f"with a larger {key}",
             stacklevel=2,
         )
 
@@ -51,3 +57,15 @@ def long_captions(
             if len(ids) > max_length:
                 long[caption] = counts[caption]
     return long
+
+
+def characters_read(caption: str, tokenizers: Sequence[Callable], max_length: int) -> int:
+    """How many characters, in whole words, all tokenizers take in before they are full."""
+    ends = [word.end() for word in re.finditer(r"\S+", caption)]
+
+    def too_long(end: int) -> bool:
+        rows = (one([caption[:end]], verbose=False)["input_ids"] for one in tokenizers)
+        return any(len(ids) > max_length for (ids,) in rows)
+
+    words = bisect(ends, False, key=too_long)
+    return ends[words - 1] if words else 0

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
+from common.picture_files import MAX_PIXELS
+
 __all__ = [
     "decode_frame",
     "decode_picture",
@@ -84,9 +86,12 @@ def _opened(data: np.ndarray | bytes) -> Iterator[Image.Image]:
     """A picture with its header read; anything wrong with it, then or later, is a ValueError."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
             yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the picture cannot be decoded ({error})") from None
+    except Exception as error:  # damaged bytes make the library raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"the picture cannot be decoded ({reason})") from None
 
 
 def _array(picture: Image.Image) -> np.ndarray:

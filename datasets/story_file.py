@@ -1,20 +1,23 @@
 """Stories somebody wrote by hand: captions, and perhaps a first picture, in a YAML or JSON file.
 
-    captions: [Pip is in the meadow., He waves., He falls asleep.]
+    captions:
+      - Pip is in the meadow.
+      - He waves, yawns and falls asleep.
     first_frame: pip.png        # only for continuation; its path is relative to this file
 
-Several stories: a list of such entries under `stories:`, each with an optional `story_id`.
+Several stories: a list of such entries under `stories:`, each with an optional `story_id`. What
+YAML would cut or take for something else than text is asked to be put in quotes.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from datasets.picture_files import opened, upright
+from common.documents import check_yaml, parse_json, parse_yaml
+from common.picture_files import read_picture
 from datasets.story_hdf5 import is_story_id
 from datasets.story_prompts import StoryPrompt
 
@@ -30,10 +33,9 @@ def read_story_file(path: str | Path, continuation: bool) -> list[StoryPrompt]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the text
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be read as YAML or JSON ({reason}); mend it") from error
+        content = parse_json(text) if path.suffix.lower() == ".json" else _parse(text)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as YAML or JSON ({error}); mend it") from error
     entries = _entries(content, path)
     numbered, stories = len(entries) > 1, []
     for i, entry in enumerate(entries, 1):
@@ -45,6 +47,37 @@ def read_story_file(path: str | Path, continuation: bool) -> list[StoryPrompt]:
     if twice is not None:
         raise ValueError(f"{path}: story_id {twice!r} is used twice; give each story its own")
     return stories
+
+
+def _parse(text: str) -> object:
+    """YAML whose ids and file names are text as written, and whose captions are whole."""
+    root = check_yaml(text)
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            written = isinstance(value, yaml.ScalarNode) and not value.tag.endswith(":null")
+            if key.value in ("story_id", "first_frame") and written:
+                value.tag = "tag:yaml.org,2002:str"  # 007, no
+            elif key.value == "captions" and isinstance(value, yaml.SequenceNode):
+                _refuse_cut_captions(value, text)
+            waiting.append(value)
+    return parse_yaml(text, root)
+
+
+def _refuse_cut_captions(captions: yaml.SequenceNode, text: str) -> None:
+    for one in captions.value:
+        if not isinstance(one, yaml.ScalarNode) or one.style is not None:
+            continue  # in quotes, or no text
+        rest = text[one.end_mark.index :].partition("\n")[0].strip()
+        inside = captions.flow_style and one.value[-1:].isalnum()
+        if rest.startswith("#") or inside:
+            why = "its comma would end it" if inside else f"{rest[:20]!r} would be a comment"
+            raise ValueError(
+                f"line {one.start_mark.line + 1}: put the caption {one.value!r} in quotes, as {why}"
+            )
 
 
 def _entries(content: object, path: Path) -> list:
@@ -82,7 +115,7 @@ def _story(entry: object, where: str, name: str, folder: Path, continuation: boo
         )
     given_id = entry.get("story_id")
     story_id = name if given_id is None else str(given_id)
-    if not is_story_id(story_id):
+    if isinstance(given_id, bool) or not is_story_id(story_id):
         raise ValueError(
             f"{where}: story_id {story_id!r} cannot name a folder; give a story_id of plain letters"
         )
@@ -103,7 +136,6 @@ def _picture(path: Path, where: str) -> np.ndarray:
     if not path.is_file():
         raise ValueError(f"{where}: first_frame {path} does not exist; give a picture's path")
     try:
-        with opened(path) as picture:
-            return np.array(upright(picture))
+        return read_picture(path)
     except ValueError as error:
         raise ValueError(f"{where}: first_frame: {error}") from error

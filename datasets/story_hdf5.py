@@ -17,10 +17,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 import h5py
 import numpy as np
 
+from common.documents import parse_json
+from common.files import is_address
 from datasets.pictures import decode_picture, encode_picture, is_png, picture_size
 
 SPLITS = ("train", "val", "test")
@@ -28,6 +31,14 @@ CHUNK = 256  # rows of 16-byte references that lie together on disk
 BLOCK = 32  # stories written at once: six times faster than one by one
 _BYTES = h5py.vlen_dtype(np.uint8)
 _TEXT = h5py.string_dtype("utf-8")
+EXTRAS = {"story_id": "text", "labels/frames": "text", "left_out": "numbers"}
+_KINDS = {  # of a column -> whether a type of data is it
+    "text": lambda dtype: h5py.check_string_dtype(dtype) is not None,
+    "pictures": lambda dtype: h5py.check_vlen_dtype(dtype) == np.uint8,
+    "numbers": lambda dtype: dtype.kind in "iu",
+}
+# what the HDF5 library raises for what is damaged or strange
+DAMAGE = (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeError, MemoryError)
 
 
 def is_story_id(text: str) -> bool:
@@ -60,8 +71,15 @@ class StoryWriter:
         self._hash = hashlib.sha256()
 
     def __enter__(self) -> StoryWriter:
-        if self.path.is_dir():
-            raise ValueError(f"{self.path} is a folder: give the name of a file, such as x.h5")
+        if self.path.is_dir() or is_address(self.path):
+            what = "a folder" if self.path.is_dir() else "an address on the net"
+            raise ValueError(f"{self.path} is {what}: give the name of a file, such as x.h5")
+        self.path = Path(os.path.realpath(self.path))  # a link stays, its target is replaced
+        if self.path.exists() and not h5py.is_hdf5(self.path):
+            raise ValueError(
+                f"{self.path} is there and is no story file, so it is not replaced: choose another "
+                "name, or delete it"
+            )
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,15 +212,17 @@ class StoryFile:
         self.split = split
         self.text_key = text_key
         self._handle: tuple[int, dict[str, h5py.Dataset]] | None = None
-        with _open(self.path) as file:
+        with open_story_file(self.path) as file, naming_damage(self.path):
             columns = _columns(file, self.path, split, (text_key,))
             self.left_out = _left_out(columns, (text_key,))
             self.rows = [i for i in range(len(columns[text_key])) if i not in self.left_out]
             self._keys = set(columns) - {"left_out"}
             vocabulary = file.attrs.get("label_vocabulary")
             self.content_hash: str | None = file.attrs.get("content_hash")
+            self.label_vocabulary: dict | None = parse_json(vocabulary) if vocabulary else None
+            if not isinstance(self.label_vocabulary, dict | None):
+                raise ValueError("its label_vocabulary is no dict")
         self.pictures_per_story = sum(key.startswith("image") for key in self._keys)
-        self.label_vocabulary: dict | None = json.loads(vocabulary) if vocabulary else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -217,7 +237,8 @@ class StoryFile:
 
     def all_captions(self) -> list[str]:
         """The captions of all stories, one after the other."""
-        texts = self._column(self.text_key)[:]
+        with naming_damage(self.path):
+            texts = self._column(self.text_key)[:]
         return [caption for row in self.rows for caption in _captions(texts[row])]
 
     def picture(self, index: int, k: int) -> np.ndarray:
@@ -252,17 +273,26 @@ class StoryFile:
         if "labels/frames" not in self._keys:
             return None
         try:
-            return json.loads(self._read("labels/frames", index))
+            labels = parse_json(self._read("labels/frames", index))
+            if not isinstance(labels, list) or not all(isinstance(one, dict) for one in labels):
+                raise ValueError("they are no list of dicts")
+            if len(labels) != self.pictures_per_story:
+                raise ValueError(f"{len(labels)} of {self.pictures_per_story} pictures")
+            return labels
         except ValueError as error:
             raise self._broken(index, f"its labels: {error}") from None
 
     def _read(self, key: str, index: int) -> bytes | np.ndarray:
-        return self._column(key)[self.rows[index]]
+        try:
+            return self._column(key)[self.rows[index]]
+        except DAMAGE as error:
+            raise self._broken(index, f"{key}: {error}") from None
 
     def _column(self, key: str) -> h5py.Dataset:
         if self._handle is None or self._handle[0] != os.getpid():
-            group = _open(self.path)[self.split]
-            self._handle = (os.getpid(), {key: group[key] for key in self._keys})
+            file = open_story_file(self.path)
+            columns = {key: member(file[self.split], key) for key in self._keys}
+            self._handle = (os.getpid(), columns)
         return self._handle[1][key]
 
     def _broken(self, index: int, what: str) -> ValueError:
@@ -285,7 +315,7 @@ def validate_story_file(
     """
     path = Path(path)
     counts: dict[str, int] = {}
-    with _open(path) as file:
+    with open_story_file(path) as file, naming_damage(path):
         for split in splits:
             columns = _columns(file, path, split, text_keys)
             lengths = {key: len(columns[key]) for key in columns if key != "left_out"}
@@ -315,7 +345,7 @@ def remedy(path: Path) -> str:
     """What to do about a story that cannot be read."""
     return (
         "build the file again, or have such stories left out with "
-        f"python -m datasets.check {path} --leave_out"
+        f"python -m datasets.check {quote(str(path))} --leave_out"
     )
 
 
@@ -335,7 +365,20 @@ def _captions(text: bytes) -> list[str]:
     return re.sub(r"[\n\r\t]+", " ", text.decode("utf-8", "replace")).split("|")
 
 
-def _open(path: Path) -> h5py.File:
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """What the HDF5 library raises within becomes one sentence about the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        if str(path) in str(error):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} is damaged ({reason}): build the file again") from None
+
+
+def open_story_file(path: Path, mode: str = "r") -> h5py.File:
+    """The only place where a story file is opened; its parts are had from `member`."""
     if not path.exists():
         raise FileNotFoundError(
             f"story file {path} does not exist: correct the path, or build it with data_script/"
@@ -343,29 +386,52 @@ def _open(path: Path) -> h5py.File:
     if path.is_dir() or not h5py.is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file: give a file built with data_script/")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, mode)
     except OSError as error:
+        if mode != "r":
+            raise
         reason = "is cut short" if "truncated" in str(error) else f"cannot be opened ({error})"
         raise ValueError(f"{path} {reason}: copy or build the file again") from None
+
+
+def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """A part of a story file, None if it is not there; ValueError if it lies in another file.
+
+    A file may come from somebody else, and HDF5 follows links and stored paths to any file.
+    """
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group) or (link := group.get(part, getlink=True)) is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{part!r} of {group.name!r} is a link to elsewhere, not data")
+        group = group[part]
+    if isinstance(group, h5py.Dataset) and (group.external or group.is_virtual):
+        raise ValueError(f"{group.name!r} keeps its data in other files")
+    return group
 
 
 def _columns(
     file: h5py.File, path: Path, split: str, text_keys: Sequence[str]
 ) -> dict[str, h5py.Dataset]:
     """A split's data sets by name: pictures, the texts asked for, and the extras it has."""
-    group = file.get(split)
+    group = member(file, split)
     if not isinstance(group, h5py.Group):
         raise ValueError(f"{path} has no group {split!r} (it has {sorted(file)}): build it again")
     pictures = next(k for k in range(len(group) + 1) if f"image{k}" not in group)
     wanted = ["image0", *(f"image{k}" for k in range(1, pictures)), *text_keys]
-    extras = [key for key in ("story_id", "labels/frames", "left_out") if key in group]
+    found = {key: member(group, key) for key in (*wanted, *EXTRAS)}
+    found = {key: data for key, data in found.items() if data is not None or key in wanted}
     for key in wanted:
-        if not isinstance(group.get(key), h5py.Dataset):
+        if not isinstance(found[key], h5py.Dataset):
             raise ValueError(
                 f"{path} has no data set {key!r} in {split!r} (it has {sorted(group)}): choose "
                 "the data set that this file was built for, or build it again"
             )
-    for key in text_keys:
-        if h5py.check_string_dtype(group[key].dtype) is None:
-            raise ValueError(f"{path}: {key!r} in {split!r} is no text: build the file again")
-    return {key: group[key] for key in (*wanted, *extras)}
+    for key, data in found.items():
+        kind = "text" if key in text_keys else EXTRAS.get(key, "pictures")
+        if not isinstance(data, h5py.Dataset) or data.ndim != 1 or not _KINDS[kind](data.dtype):
+            raise ValueError(
+                f"{path}: {key!r} in {split!r} is no {'list of ' * (kind != 'text')}{kind}: build "
+                "the file again"
+            )
+    return found

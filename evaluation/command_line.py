@@ -16,6 +16,8 @@ from difflib import get_close_matches
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from common.terminal import print_any_letter
+
 __all__ = ["check", "help_text", "option", "option_prefix", "parse", "run", "spelled"]
 
 T = TypeVar("T")
@@ -48,6 +50,7 @@ def spelled(name: str) -> str:
 
 def run(kind: type[T], usage: str, work: Callable[[T], Any], arguments: Sequence[str]) -> None:
     """Parse, then work; what is wrong with the input ends the program in one line."""
+    print_any_letter()
     if {"-h", "--help"} & set(arguments):
         return print(help_text(kind, usage.strip()))
     try:

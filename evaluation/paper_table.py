@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["PUBLISHED", "paper_table"]
 
 AR_LDM = "Pan et al., arXiv 2211.10950"
+TF_2015 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of FID's weights
 CAUSAL_STORY = "Song et al., arXiv 2309.09553"
 OTHERS = {name: "as quoted on leaderboards" for name in
           ("StoryDALL-E", "Mega-StoryDALL-E", "ACM-VSG", "ContextualStory")}  # fmt: skip
@@ -56,7 +57,7 @@ def _differences(column: str, frames: int | None, own: dict, protocol: str) -> l
     ]
     if "fid@64" not in own:
         warnings.append(f"papers={column}: fid@64 was not measured: add it to metrics")
-    elif not own["fid@64"]["weights"]["sha256"].startswith("6726825d"):
+    elif own["fid@64"]["weights"]["sha256"] != TF_2015:
         warnings.append("your fid@64 did not use the TensorFlow-2015 weights: it does not compare")
     warnings += [
         f"your {name} is over {one['n']} frames, the published over {frames}: FID falls with n"

@@ -25,9 +25,8 @@ from models.checkpoints.forms import plain_names, unwrap
 from models.checkpoints.safe_loading import read_content
 from models.checkpoints.upstream import from_upstream
 from models.frames import HistoryTransform
-from models.main_process import say
 
-__all__ = ["BERT", "is_blip_file", "load_blip", "require_configuration", "tokenizer_source"]
+__all__ = ["is_blip_file", "load_blip", "require_configuration", "tokenizer_source"]
 
 MODEL_LARGE = (
     "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth"
@@ -82,10 +81,10 @@ def is_blip_file(source: str) -> bool:
 
 
 def tokenizer_source(blip_model: str) -> str:
-    """Where the tokenizer of `blip_model` is: of a file, beside it or else on the hub.
+    """Where the tokenizer of `blip_model` is: of a file, beside it.
 
     Raises:
-        FileNotFoundError: the file is not there.
+        FileNotFoundError: the file is not there, or no vocabulary beside it.
     """
     if not is_blip_file(blip_model):
         return blip_model
@@ -97,8 +96,10 @@ def tokenizer_source(blip_model: str) -> str:
         )
     if any((path.parent / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         return str(path.parent)
-    say(f"No vocab.txt is beside {path}: BLIP's tokenizer is the hub's {BERT}")
-    return BERT
+    raise FileNotFoundError(
+        f"blip_model: no vocab.txt is beside {path}; put the one of https://huggingface.co/{BERT} "
+        f"there, which BLIP's tokenizer is"
+    )
 
 
 def load_blip(source: str, **where: Any) -> tuple[BlipVisionModel, BlipTextModel, HistoryTransform]:
@@ -128,7 +129,7 @@ def load_blip(source: str, **where: Any) -> tuple[BlipVisionModel, BlipTextModel
         raise OSError(f"it lacks {len(lacking)} of the encoders' tensors, such as {lacking[0]}")
     if large:
         _resize_positions(blip.vision_model, PICTURE_SIZE)
-    processor = AutoImageProcessor.from_pretrained(source, **where)
+    processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, **where)
     size = blip.vision_model.config.image_size
     transform = HistoryTransform(size, processor.image_mean, processor.image_std)
     return blip.vision_model.float(), blip.text_encoder.float(), transform

@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from common.model_folders import refuse_code
 from models.blip import BlipConditioner
 from models.blip_weights import (
-    BERT,
     is_blip_file,
     load_blip,
     require_configuration,
@@ -115,7 +115,13 @@ def load_components(
         history_slots,
     )
     vae_config = _load(AutoencoderKL.load_config, diffusion_model, "diffusion_model", "vae")
-    vae_class = getattr(diffusers, vae_config["_class_name"])
+    name = str(vae_config.get("_class_name"))
+    if not name.startswith("Autoencoder") or not hasattr(diffusers, name):
+        raise FileNotFoundError(
+            f"diffusion_model: vae/config.json of {diffusion_model!r} says _class_name {name!r}, "
+            f"which is no autoencoder of diffusers; get the folder again"
+        )
+    vae_class = getattr(diffusers, name)
     vae = _load(vae_class.from_pretrained, diffusion_model, "diffusion_model", "vae")
     unet = _load(UNet2DConditionModel.from_pretrained, diffusion_model, "diffusion_model", "unet")
     return Components(
@@ -156,33 +162,42 @@ def load_tokenizers(
 
 
 def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
-    """`load(source)`, such as a class's `from_pretrained` or `load_config`."""
+    """`load(source)`, such as a class's `from_pretrained` or `load_config`.
+
+    `source` is a folder, or a model on the hub whose version may be pinned: owner/name@revision.
+    """
     here = Path(source).exists()
+    if here:
+        try:
+            refuse_code(Path(source, subfolder or ""))
+        except ValueError as error:
+            raise FileNotFoundError(f"{key}: {error}") from None
     if subfolder and Path(source).is_file():
         raise FileNotFoundError(f"{key}: {source!r} is a file; give a folder in diffusers' layout")
-    unreachable = None if here else out_of_reach(source)
-    where = {"local_files_only": here or unreachable is not None}
+    name, _, revision = (source, "", "") if here else source.partition("@")
+    unreachable = None if here else out_of_reach(name)
+    where: dict[str, Any] = {"local_files_only": here or unreachable is not None}
+    if revision:
+        where["revision"] = revision
     if subfolder:
         where["subfolder"] = subfolder
     try:
-        part = load(source, **where)
+        if here and subfolder in ("unet", "vae") and load.__name__ == "from_pretrained":
+            suffixes = {path.suffix for path in Path(source, subfolder).glob("*")}
+            if not suffixes & {".safetensors", ".bin"}:
+                raise OSError("it holds no weights")  # the library would print a page
+        part = load(name, **where)
         if isinstance(part, torch.nn.Module):
             return part.float()  # may be stored in half precision
         if isinstance(part, PreTrainedTokenizerBase) and len(part) <= len(part.all_special_ids):
             raise OSError("its tokenizer has no vocabulary")  # its files are not there
         return part
-    except (OSError, SafetensorError) as error:
-        reason = unreachable or str(error).splitlines()[0]
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        reason = unreachable or (str(error) or type(error).__name__).splitlines()[0]
         if is_blip_file(source):
             raise FileNotFoundError(f"{key}: {source!r} cannot be used: {reason}") from error
-        if source == BERT:
-            raise FileNotFoundError(
-                f"{key}: BLIP's tokenizer is neither beside its file nor to be had from the "
-                f"Hugging Face hub now; put vocab.txt of https://huggingface.co/{BERT} beside the "
-                f"file ({reason})"
-            ) from error
         part = f" ({subfolder})" if subfolder else ""
-        hub = f" from https://huggingface.co/{source}" if source.count("/") == 1 else ""
+        hub = f" from https://huggingface.co/{name}" if name.count("/") == 1 else ""
         raise FileNotFoundError(
             f"{key}: {source!r}{part} is neither a whole model folder on this machine nor to be "
             f"had from the Hugging Face hub now; download it{hub} where there is a network and "

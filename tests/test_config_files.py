@@ -297,25 +297,6 @@ def test_a_file_goes_over_the_shipped_one_and_under_the_command_line(given):
     assert load_config().seed == 0  # nothing is left over
 
 
-@pytest.mark.parametrize("text, says", [
-    ("batchsize: 1\n", "'batchsize' is not a key of the configuration; did you mean batch_size?"),
-    ("pororo:\n  clip_tokens: 1\n", "'pororo.clip_tokens' is not a key"),
-    ("seed: -3\n", "seed is -3; it must be"),
-    ("- a\n", "cannot be read"),
-    ("seed: [1\n", "cannot be read"),
-    ("seed: 1\nseed: 2\n", "cannot be read"),
-], ids=range(6))  # fmt: skip
-def test_what_a_given_file_has_wrong_is_named(given, text, says):
-    with pytest.raises(ConfigError) as caught:
-        load_config([given("backbone: tiny\n" + text if ":" in text else text)])
-    assert says in sentence(caught)
-
-
-def test_a_given_file_must_be_there(tmp_path):
-    with pytest.raises(ConfigError, match="^config: .*none.yaml cannot be read .*; mend it$"):
-        load_config([f"config={tmp_path / 'none.yaml'}"])
-
-
 def test_fid_needs_real_pictures(tmp_path):
     for name in ("model.ckpt", "mine.yaml"):
         (tmp_path / name).touch()
@@ -452,3 +433,13 @@ def test_a_file_that_is_no_configuration(tmp_path, content):
 def test_no_file_at_all(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config([], tmp_path / "config.yaml")
+
+
+def test_the_settings_of_a_checkpoint_read_nothing_of_this_machine(tmp_path):
+    settings = OmegaConf.to_container(load_config())
+    settings["tiny"]["blip_model"] = "${oc.env:HOME}"
+    path = tmp_path / "model.ckpt"
+    torch.save({"config": settings, "config_file": settings, "state_dict": {}}, path)
+    with pytest.raises(ConfigError) as caught:
+        load_config(["mode=sample", f"test_model_file={path}"])
+    assert sentence(caught).startswith(f"{path}, in its settings: '${{oc.env:HOME}}' calls a funct")

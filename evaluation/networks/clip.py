@@ -9,11 +9,13 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, model_info, try_to_load_from_cache
 from PIL import Image
 from torch import Tensor, nn
 
+from common.documents import parse_json
 from common.files import file_hash
+from common.model_folders import refuse_code
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.options import Options
@@ -44,6 +46,7 @@ def clip_network(options: Options, samples: Samples | None = None) -> Network:
     tag = None if own else weights
     try:
         _ask_for(model, tag)
+        _refuse_code(model)
         clip, _, transform = open_clip.create_model_and_transforms(
             model, pretrained=tag, device=device, require_pretrained=True
         )
@@ -101,6 +104,26 @@ def _ask_for(model: str, tag: str | None) -> None:
     kept = (try_to_load_from_cache(name, file) for file in files) if name else ()
     if name and not any(isinstance(path, str) for path in kept):
         model_info(name, timeout=10)
+
+
+def _refuse_code(model: str) -> None:
+    """ValueError if the model's settings have code run, or name a model on the hub to be fetched.
+
+    open_clip hands what a folder says of its tokenizer to a library that runs code if asked to.
+    """
+    if model.startswith("hf-hub:"):
+        path = hf_hub_download(model.removeprefix("hf-hub:"), "open_clip_config.json")
+        folder = Path(path).parent
+    elif model.startswith("local-dir:"):
+        folder = Path(model.removeprefix("local-dir:"))
+    else:
+        return
+    refuse_code(folder)
+    config = parse_json((folder / "open_clip_config.json").read_bytes())
+    text = config.get("model_cfg", {}).get("text_cfg", {}) if isinstance(config, dict) else {}
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        if model.startswith("local-dir:") and text.get(key) and not Path(text[key]).is_dir():
+            raise ValueError(f"its {key} {text[key]!r} is no folder, and would be fetched")
 
 
 def _source(model: str, weights: str) -> str:

@@ -23,27 +23,34 @@ __all__ = ["INCEPTION", "LPIPS_BACKBONES", "Published", "find_weights", "load_we
 
 @dataclass(frozen=True)
 class Published:
-    """A published weight file; like all of PyTorch's, its name ends in its hash's first digits."""
+    """A published weight file and its SHA-256, whose first digits its name ends in."""
 
     url: str
+    sha256: str
 
     @property
     def name(self) -> str:
         return self.url.rpartition("/")[2]
 
-    @property
-    def sha256(self) -> str:
-        return self.name.rpartition("-")[2].removesuffix(".pth")
-
 
 INCEPTION = Published(
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
-    "pt_inception-2015-12-05-6726825d.pth"
+    "pt_inception-2015-12-05-6726825d.pth",
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
 LPIPS_BACKBONES = {
-    "alex": Published(AlexNet_Weights.DEFAULT.url),
-    "vgg": Published(VGG16_Weights.DEFAULT.url),
-    "squeeze": Published(SqueezeNet1_1_Weights.DEFAULT.url),
+    "alex": Published(
+        AlexNet_Weights.DEFAULT.url,
+        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+    ),
+    "vgg": Published(
+        VGG16_Weights.DEFAULT.url,
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ),
+    "squeeze": Published(
+        SqueezeNet1_1_Weights.DEFAULT.url,
+        "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+    ),
 }
 
 
@@ -54,7 +61,7 @@ def find_weights(
     default = Path(torch.hub.get_dir(), "checkpoints", published.name)
     path = Path(given) if given else default
     if not path.is_file():
-        hint = f"get {published.name} (SHA-256 {published.sha256}…) from {published.url}"
+        hint = f"get {published.name} (SHA-256 {published.sha256}) from {published.url}"
         if given:
             raise FileNotFoundError(f"{key}={path} does not exist: {hint}, or leave {key} out")
         try:
@@ -66,10 +73,10 @@ def find_weights(
                 f"{hint} and give {key}=FILE"
             ) from error
     found = file_hash(path)
-    if not found.startswith(published.sha256) and not allow_other:
+    if found != published.sha256 and not allow_other:
         raise ValueError(
-            f"{key}={path} has SHA-256 {found[:16]}…, but {published.name} from {published.url} "
-            f"begins with {published.sha256}: give that file, or set "
+            f"{key}={path} has SHA-256 {found}, but {published.name} from {published.url} "
+            f"has {published.sha256}: give that file, or set "
             f"{spelled('allow_other_weights')}=true"
         )
     return path

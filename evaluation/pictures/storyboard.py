@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from common.files import replacing
+from common.lettering import wrap, write
 from evaluation.pictures.heat_map import draw_heat_map
 from evaluation.samples import SampledStory, Samples, read_picture, read_samples
 
@@ -119,7 +119,7 @@ def draw_storyboard(
     page = Image.new("RGB", (width, head + sum(b.height + BETWEEN for b in blocks)), PAGE)
     draw = ImageDraw.Draw(page)
     _write(draw, MARGIN, MARGIN - 8, [title], 34, INK)
-    _write(draw, MARGIN, MARGIN + 36, _wrap(settings, 15, width - 2 * MARGIN)[:2], 15, GREY, 20)
+    _write(draw, MARGIN, MARGIN + 36, wrap(settings, 15, width - 2 * MARGIN)[:2], 15, GREY, 20)
     top = head
     for block in blocks:
         page.paste(block, (0, top))
@@ -152,7 +152,7 @@ def _strip(
         for name, story in versions.items()
     ]
     heading = story_id if first.seed is None else f"{story_id}  ·  seed {first.seed}"
-    return Strip(story_id, heading, first.captions, rows)
+    return Strip(story_id, heading, first.shown_captions, rows)
 
 
 def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
@@ -170,7 +170,10 @@ def _settings(sets: dict[str, dict[str, SampledStory]], story_id: str) -> str:
 
 def draw_block(strip: Strip, width: int, side: int) -> Image.Image:
     """One story: thin rule, heading, rows of frames, captions."""
-    captions = [_wrap(caption, 17, side)[:MOST_LINES] for caption in strip.captions]
+    captions = [wrap(caption, 17, side) for caption in strip.captions]
+    captions = [
+        lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], "…"] for lines in captions
+    ]
     under = [_under(row, side) for row in strip.rows]
     deep = [18 * max(map(len, texts), default=0) for texts in under]
     top, lines = 44, max(map(len, captions))
@@ -181,7 +184,7 @@ def draw_block(strip: Strip, width: int, side: int) -> Image.Image:
     _write(draw, MARGIN, 14, [strip.heading], 15, GREY)
     left = [MARGIN + GUTTER + k * (side + GAP) for k in range(len(captions))]
     for row, below, depth in zip(strip.rows, under, deep, strict=True):
-        label = _wrap(row.name, 15, GUTTER - 12)
+        label = wrap(row.name, 15, GUTTER - 12)
         notes = row.note.split(" · ") if row.note else []
         looked = row.history_weights and draw_heat_map(row.history_weights)
         high = looked.height + 12 if looked else 0
@@ -208,7 +211,7 @@ def _write(
 ) -> int:
     """Lines from the top left corner, `step` pixels apart; where the next one would begin."""
     for line in lines:
-        draw.text((x, y), line, colour, _font(size, line))
+        write(draw, x, y, line, size, colour)
         y += step
     return y
 
@@ -216,7 +219,7 @@ def _write(
 def _under(row: Row, side: int) -> list[list[str]]:
     """Lines under each frame of a row; none without notes."""
     return [
-        [line for part in note.split(" · ") for line in _wrap(part, 13, side)][:MOST_LINES]
+        [line for part in note.split(" · ") for line in wrap(part, 13, side)][:MOST_LINES]
         for note in row.frame_notes
     ]
 
@@ -237,35 +240,4 @@ def _place(block: Image.Image, path: Path, x: int, y: int, side: int, given: boo
     if given:
         draw = ImageDraw.Draw(block)
         draw.rounded_rectangle((x + 8, y + 8, x + 62, y + 30), 11, GIVEN)
-        draw.text((x + 35, y + 19), "given", "#ffffff", _font(14), anchor="mm")
-
-
-def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
-    return _typeface(size, text.replace("·", "").isascii())
-
-
-@cache
-def _typeface(size: int, plain: bool = True) -> ImageFont.FreeTypeFont:
-    """Pillow's own typeface; it holds plain letters only, so other text asks the system first."""
-    for name in () if plain else ("DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf"):
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
-
-
-def _wrap(text: str, size: int, width: int) -> list[str]:
-    """Break at spaces into lines of at most `width` pixels; longer words are broken too."""
-    font, lines = _font(size, text), [""]
-    for word in text.split():
-        if lines[-1] and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:
-            if lines[-1] and font.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    return lines
+        draw.text((x + 35, y + 19), "given", "#ffffff", ImageFont.load_default(14), anchor="mm")

@@ -9,6 +9,8 @@
         seed, checkpoint, sampler    what they were drawn with
         labels                  K labels as in the story file, or null
         history_weights         (K, K), how much frame n looked at each earlier one; where wanted
+        captions_read           K numbers of characters that the model reads of captions that are
+                                too long for it, null for the others; where there are such
     DIR/label_vocabulary.json   all names that labels use, by kind; where there are labels
     DIR/STORY/0000.png …        frames; reference_0000.png …
 

@@ -11,12 +11,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from common.picture_files import SUFFIXES
 from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
 
 __all__ = ["PLOT", "STORYBOARD", "open_samples"]
 
 PLOT, STORYBOARD = "metrics_by_frame.png", "storyboard.png"  # what an evaluation leaves there
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".pdf", ".tga",
+                  ".exr", ".dng", ".raw"}  # fmt: skip
 
 
 def open_samples(
@@ -50,7 +52,9 @@ def open_samples(
     lines = [""] * total
     if captions:
         try:
-            lines = Path(captions).read_text("utf-8").splitlines()
+            # only these end a line here: a caption may hold other separators
+            text = re.sub(r"\r\n?", "\n", Path(captions).read_text("utf-8-sig"))
+            lines = text.removesuffix("\n").split("\n")
         except (OSError, ValueError) as error:
             raise ValueError(f"captions={captions} cannot be read ({error})") from error
         if len(lines) != total:
@@ -69,8 +73,8 @@ def open_samples(
 def _stories(folder: Path, length: int) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist: give a folder of pictures")
-    inner = {path.name: _of(path) for path in sorted(folder.iterdir(), key=_natural)
-             if path.is_dir() and _of(path)}  # fmt: skip
+    folders = sorted(filter(_is_story, folder.iterdir()), key=_natural)
+    inner = {path.name: pictures for path in folders if (pictures := _of(path))}
     flat = _of(folder)
     if inner and flat:
         raise ValueError(f"{folder} holds both pictures and folders of pictures: keep one kind")
@@ -87,16 +91,27 @@ def _stories(folder: Path, length: int) -> dict[str, list[Path]]:
 
 
 def _pictures(folder: Path) -> bool:
-    return bool(_of(folder)) or any(_of(path) for path in folder.iterdir() if path.is_dir())
+    return bool(_of(folder)) or any(map(_of, filter(_is_story, folder.iterdir())))
+
+
+def _is_story(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")  # .ipynb_checkpoints
 
 
 def _of(folder: Path) -> list[Path]:
-    found = (
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.name not in (PLOT, STORYBOARD)
-    )
-    return sorted(found, key=_natural)
+    """Its pictures in order; ValueError if one cannot be read, or which is meant is not clear."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=_natural):
+        suffix = path.suffix.lower()
+        if path.name.startswith(".") or path.name in (PLOT, STORYBOARD):  # ._x.png
+            continue
+        if suffix in OTHER_SUFFIXES:
+            raise ValueError(f"{path} is of a kind that is not read: save it as PNG")
+        if suffix not in SUFFIXES or path.is_dir():
+            continue
+        if (before := found.setdefault(path.stem, path)) != path:
+            raise ValueError(f"{before} and {path.name} have one name: keep one of them")
+    return list(found.values())
 
 
 def _natural(path: Path) -> list:

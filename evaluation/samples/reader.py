@@ -3,15 +3,16 @@ storyboards can trust it."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+
+from common.documents import parse_json
+from common.picture_files import read_picture
 
 __all__ = [
     "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "places_of",
@@ -36,6 +37,16 @@ class SampledStory:
     sampler: dict = field(default_factory=dict)
     labels: list[dict] | None = None
     history_weights: list[list[float]] | None = None  # (K, K): how much frame n looked at frame u
+    captions_read: list[int | None] = field(default_factory=list)  # K, or none if all are whole
+
+    @property
+    def shown_captions(self) -> list[str]:
+        """The captions, with a mark before what the model did not read of them."""
+        read = self.captions_read or [None] * len(self.captions)
+        return [
+            text if n is None else f"{text[:n]} […not read: {text[n:].strip()}]"
+            for text, n in zip(self.captions, read, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -77,17 +88,6 @@ def read_samples(folder: str | os.PathLike) -> Samples:
     return Samples(folder, stories, vocabulary)
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB; ValueError when the file is no picture."""
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three for damaged files
-        raise ValueError(
-            f"picture {path} cannot be read ({error}): sample its story again"
-        ) from error
-
-
 LABELS = ("characters", "places", "clothes", "actions")
 
 
@@ -112,27 +112,45 @@ def places_of(label: dict) -> list[str]:
 
 def _parse(text: bytes, where: str) -> object:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:  # no JSON, or no UTF-8
         raise ValueError(f"{where} is not JSON ({error}): sample again") from error
 
 
+def _list_of(kind: type) -> Callable[[object], bool]:
+    return lambda v: isinstance(v, list) and all(isinstance(one, kind) for one in v)
+
+
+def _or_nothing(holds: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda v: v is None or holds(v)
+
+
+_TYPES = {  # key -> what its value must be, in code and in words
+    "story_id": (lambda v: isinstance(v, str), "a text"),
+    "captions": (_list_of(str), "a list of texts"),
+    "frames": (_list_of(str), "a list of texts"),
+    "reference_frames": (_or_nothing(_list_of(str)), "a list of texts"),
+    "labels": (_or_nothing(_list_of(dict)), "a list of labels"),
+    "seed": (_or_nothing(lambda v: type(v) is int), "a whole number"),
+    "checkpoint": (_or_nothing(lambda v: isinstance(v, str)), "a text"),
+    "captions_read": (_or_nothing(_list_of(int | None)), "a list of whole numbers"),
+    "sampler": (_or_nothing(lambda v: isinstance(v, dict)), "a section of settings"),
+}
+
+
 def _story(folder: Path, where: str, entry: object) -> SampledStory:
     entry = entry if isinstance(entry, dict) else {}
-    if not isinstance(entry.get("story_id"), str):
-        raise ValueError(
-            f"{where}: 'story_id' is {entry.get('story_id')!r}, not a text: sample again"
-        )
-    for key in ("captions", "frames"):
-        texts = entry.get(key)
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{where}: {key!r} is {texts!r}, not a list of texts: sample again")
+    for key, (holds, wanted) in _TYPES.items():
+        if not holds(entry.get(key)):
+            shown = repr(entry.get(key))[:200]
+            raise ValueError(f"{where}: {key!r} is {shown}, not {wanted}: sample again")
     references, labels = entry.get("reference_frames") or [], entry.get("labels") or None
     count = len(entry["frames"])
     for key, values, optional in (
         ("captions", entry["captions"], False),
         ("reference_frames", references, True),
         ("labels", labels or [], True),
+        ("captions_read", entry.get("captions_read") or [], True),
     ):
         if len(values) != count and not (optional and not values):
             raise ValueError(
@@ -140,7 +158,7 @@ def _story(folder: Path, where: str, entry: object) -> SampledStory:
                 f"{len(values)} {key}: give equally many"
             )
     given = entry.get("given", 0)
-    if not count or not isinstance(given, int) or not 0 <= given <= count:
+    if not count or type(given) is not int or not 0 <= given <= count:
         raise ValueError(
             f"{where}: 'given' is {given!r} for {count} frames: it counts the leading "
             "frames that were not drawn, and a story needs a frame"
@@ -162,6 +180,7 @@ def _story(folder: Path, where: str, entry: object) -> SampledStory:
         entry.get("sampler") or {},
         labels,
         weights,
+        entry.get("captions_read") or [],
     )
 
 

@@ -1,34 +1,45 @@
 """Writes drawn stories: a folder of PNG frames each, and one line in a shared manifest.
 
-A story's folder appears whole or not at all, its manifest line after it; so a killed run resumes
+A story's folder appears whole or not at all, its manifest line before it; so a killed run resumes
 where it stopped, and several processes can fill one folder.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from common.files import replacing
+from common.documents import parse_json
+from common.files import is_address, replacing
+from evaluation.samples.plain_folders import PLOT, STORYBOARD
 from evaluation.samples.reader import MANIFEST, VOCABULARY
 
 __all__ = ["SamplesFolder"]
+
+# What the programs write beside the stories.
+RESERVED = {MANIFEST, VOCABULARY, STORYBOARD, PLOT, "storyboard.html", "metrics.json"}
 
 
 class SamplesFolder:
     """One set of samples; `settings` (seed, checkpoint, given, sampler) go into every line.
 
     `asked` are the stories that are wanted, by id, with what their lines must say (captions, …).
-    One that says something else is drawn again, and so is one whose pictures are gone.
+    One that says something else is drawn again, and so is one whose pictures are gone. Only what a
+    line of the manifest names is ever removed.
 
     Raises:
-        ValueError: the folder holds stories drawn with other settings.
+        ValueError: the folder holds stories drawn with other settings, or something of the user's
+            where a story or the storyboard must go.
     """
 
     def __init__(
@@ -38,26 +49,62 @@ class SamplesFolder:
         label_vocabulary: dict | None = None,
         asked: Mapping[str, dict] | None = None,
     ) -> None:
+        if is_address(path):
+            raise ValueError(f"{path} is an address on the net: give a folder of this machine")
         self.path = Path(path)
         self.settings = settings
         self.asked = asked or {}
         self.path.mkdir(parents=True, exist_ok=True)
         self.manifest = self.path / MANIFEST
-        self.done = self._resume()
+        with self._locked():
+            self.done = self._resume()
+        for story_id in self.asked:
+            if story_id not in self.done:
+                self._refuse_taken(story_id)
+        for left in sorted(self.path.glob(".*.[0-9]*")):
+            warnings.warn(
+                f"{left} is left of an interrupted run: delete it if no other run draws into "
+                f"{self.path}",
+                stacklevel=2,
+            )
+        self.manifest.touch()  # from now on what is beside it is ours
         if label_vocabulary is not None:
             with replacing(self.path / VOCABULARY) as temporary:
                 temporary.write_text(json.dumps(label_vocabulary))
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time, where the file system knows locks; a kill ends its lock."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
     def _resume(self) -> set[str]:
-        """Ids of the stories already there; lines cut short by a kill or outdated are dropped."""
+        """Ids of the stories that need not be drawn; lines without pictures are dropped."""
         if not self.manifest.exists():
+            self.outdated: dict[str, bytes] = {}
+            taken = next((name for name in RESERVED if (self.path / name).exists()), None)
+            if taken:
+                raise ValueError(
+                    f"{self.path} has a {taken} but no {MANIFEST} that shows it as ours: choose "
+                    "another folder, or move that file away"
+                )
             return set()
         text = self.manifest.read_bytes()
-        done, kept = set(), []
+        self._remove_half_written(text[text.rfind(b"\n") + 1 :])
+        done, self.outdated, kept = set(), {}, []
         for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(True), 1):
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 story_id, frames = entry["story_id"], entry["frames"] + entry["reference_frames"]
+                outside = any(Path(name).parts[:-1] != (story_id,) for name in frames)
+                if outside or story_id == "..":
+                    raise ValueError("its pictures are not in its folder")
+                there = [(self.path / name).is_file() for name in frames]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{self.manifest}, line {number} is not a story ({error}); delete this line "
@@ -71,14 +118,50 @@ class SamplesFolder:
                     )
             asked = self.asked.get(story_id, {})
             same = all(entry.get(key) == value for key, value in asked.items())
-            once = story_id not in done  # two samplers at once may have added it twice
-            if once and same and all((self.path / name).is_file() for name in frames):
+            if not any(there) or story_id in done or story_id in self.outdated:
+                continue  # its pictures are gone, or a line before says the same
+            kept.append(line)
+            if same and all(there):
                 done.add(story_id)
-                kept.append(line)
+            else:
+                self.outdated[story_id] = line  # stays till it is replaced: it says what is ours
         if b"".join(kept) != text:
-            with replacing(self.manifest) as temporary:
-                temporary.write_bytes(b"".join(kept))
+            self._rewrite(kept)
         return done
+
+    def _remove_half_written(self, line: bytes) -> None:
+        """Remove the pictures of a story whose line a kill or a full disk has cut short."""
+        found = re.match(rb'\{"story_id": ("(?:[^"\\]|\\.)*")', line)
+        name = json.loads(found[1]) if found else ""
+        folder = self.path / name
+        if Path(name).parts != (name,) or name == ".." or not folder.is_dir():
+            return
+        for picture in folder.glob("*.png"):
+            if re.fullmatch(r"(reference_)?\d{4,}\.png", picture.name):
+                picture.unlink()
+        with suppress(OSError):  # something of the user's is in it
+            folder.rmdir()
+
+    def _refuse_taken(self, story_id: str) -> None:
+        """ValueError if a story's folder would be something that no line names as ours."""
+        if story_id.lower() in RESERVED:
+            raise ValueError(
+                f"story {story_id!r} would take the place of {self.path / story_id}, which lists "
+                "or shows the stories: give it another story_id"
+            )
+        folder, line = self.path / story_id, self.outdated.get(story_id)
+        ours = {folder, *(self.path / name for name in _pictures(line))}
+        inside = folder.rglob("*") if folder.is_dir() else ()
+        strange = next((one for one in (folder, *inside) if one.exists() and one not in ours), None)
+        if strange or (folder.exists() and not folder.is_dir()):
+            raise ValueError(
+                f"{strange or folder} is there, but {MANIFEST} does not list it as ours: move "
+                "it away, or choose another folder"
+            )
+
+    def _rewrite(self, lines: Iterable[bytes]) -> None:
+        with replacing(self.manifest) as temporary:
+            temporary.write_bytes(b"".join(lines))
 
     def add(
         self,
@@ -88,14 +171,17 @@ class SamplesFolder:
         reference_frames: Iterable[np.ndarray] = (),
         labels: list[dict] | None = None,
         history_weights: list[list[float]] | None = None,
+        captions_read: list[int | None] | None = None,
     ) -> None:
         """Write one story: frames (K, H, W, 3) uint8, given ones included.
 
-        history_weights: (K, K), how much frame n looked at each earlier one.
+        history_weights: (K, K), how much frame n looked at each earlier one. captions_read: K, how
+        many characters the model reads of a caption, None for all. A story that another process has
+        added meanwhile stays as it is.
         """
         if story_id in self.done:
             return
-        target, temporary = self.path / story_id, self.path / f".{story_id}.{os.getpid()}"
+        temporary = self.path / f".{story_id}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         sets = {"": frames, "reference_": reference_frames}
@@ -106,8 +192,6 @@ class SamplesFolder:
                 name = f"{prefix}{k:04d}.png"
                 Image.fromarray(picture).save(temporary / name)
                 names[prefix].append(f"{story_id}/{name}")
-        shutil.rmtree(target, ignore_errors=True)  # left by a kill before its line was written
-        os.replace(temporary, target)
         entry = {
             "story_id": story_id,
             "captions": list(captions),
@@ -119,10 +203,38 @@ class SamplesFolder:
         }
         if history_weights is not None:
             entry["history_weights"] = history_weights
+        if captions_read and any(read is not None for read in captions_read):
+            entry["captions_read"] = captions_read
         line = json.dumps(entry, ensure_ascii=False) + "\n"
-        handle = os.open(self.manifest, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())  # one call, so that processes' lines do not mix
-        finally:
-            os.close(handle)
+        with self._locked():
+            self._put(story_id, temporary, line.encode())
         self.done.add(story_id)
+
+    def _put(self, story_id: str, drawn: Path, line: bytes) -> None:
+        """Let a story appear, first in the manifest: a kill leaves nothing that no line names."""
+        lines = self.manifest.read_bytes().splitlines(True) if self.manifest.exists() else []
+        start = json.dumps({"story_id": story_id}, ensure_ascii=False)[:-1].encode()
+        there = next((one for one in lines if one.startswith(start)), None)
+        if there is not None and there != self.outdated.get(story_id):
+            shutil.rmtree(drawn)  # another process was faster
+            return
+        if there is None:
+            self.outdated.pop(story_id, None)
+        self._refuse_taken(story_id)
+        if there is None:
+            handle = os.open(self.manifest, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(handle, line)
+            finally:
+                os.close(handle)
+        else:
+            for name in _pictures(there):
+                (self.path / name).unlink(missing_ok=True)
+            self._rewrite(line if one == there else one for one in lines)
+        os.replace(drawn, self.path / story_id)
+
+
+def _pictures(line: bytes | None) -> list[str]:
+    """What a line of the manifest names, as paths within the folder."""
+    entry = json.loads(line) if line else {"frames": [], "reference_frames": []}
+    return entry["frames"] + entry["reference_frames"]

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from requests.adapters import HTTPAdapter
 
 from data_script import vist_img_download
 from data_script.vist_img_download import LOG, Limits, download, main, read_links
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Limits(timeout=10, retries=2, backoff=0.001, max_bytes=200_000)
-HASTY = Limits(timeout=0.1, retries=2, backoff=0.001)
+QUICK = Limits(timeout=10, retries=2, backoff=0.001, max_bytes=200_000, allow_local=True)
+HASTY = Limits(timeout=0.1, retries=2, backoff=0.001, allow_local=True)
 
 
 def picture(width: int = 30, height: int = 20, kind: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -203,7 +204,7 @@ def test_what_failed_is_tried_again_by_the_next_run(server, tmp_path, path, why,
 def test_waits_grow_from_retry_to_retry(server, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    limits = Limits(retries=4, backoff=8)
+    limits = Limits(retries=4, backoff=8, allow_local=True)
     download({"7": f"{server}/broken.jpg"}, tmp_path, limits=limits)
     assert len(waits) == 3  # the first retry comes at once
     for wait, least in zip(waits, (16, 32, 64), strict=True):
@@ -222,11 +223,41 @@ def test_a_body_that_drips_is_not_waited_for_for_ever(server, tmp_path, monkeypa
 
 def test_nobody_there(tmp_path, monkeypatch):
     links = {str(i): "http://127.0.0.1:9/a.jpg" for i in range(20)}  # the port of nothing
-    limits = Limits(retries=0)
+    limits = Limits(retries=0, allow_local=True)
     assert download(links, tmp_path, 4, limits)["failed"] == 20
     monkeypatch.setattr(vist_img_download, "HOPELESS", 10)
     with pytest.raises(OSError, match="10 downloads in a row failed, .* check the network and run"):
         download(links, tmp_path, 4, limits)
+
+
+LOCAL = ("http://127.0.0.1:{}/a.jpg", "http://localhost:{}/a.jpg", "http://[::1]:{}/a.jpg",
+         "http://0.0.0.0:{}/a.jpg", "http://169.254.169.254/latest", "http://10.0.0.7/a.jpg",
+         "http://[::ffff:127.0.0.1]:{}/a.jpg", "http://2130706433:{}/a.jpg")  # fmt: skip
+
+
+@pytest.mark.parametrize("link", LOCAL)
+def test_addresses_of_this_machine_and_its_network_are_not_asked(server, tmp_path, link):
+    links = {"7": link.format(server.rpartition(":")[2])}
+    counts = download(links, tmp_path, limits=Limits(timeout=1, retries=0))
+    assert counts["gone"] == 1 and not Handler.seen
+
+
+def test_redirects_to_such_addresses_are_not_followed(server, tmp_path, monkeypatch):
+    public = vist_img_download._PublicOnly.send
+
+    def send(self, request, **how):  # as if the first server were a public one
+        first = request.url.endswith("/moved")
+        return HTTPAdapter.send(self, request, **how) if first else public(self, request, **how)
+
+    monkeypatch.setattr(vist_img_download._PublicOnly, "send", send)
+    counts = download({"7": f"{server}/moved"}, tmp_path, limits=Limits(timeout=2, retries=0))
+    assert counts["gone"] == 1 and Handler.seen == {"/moved": 1}
+
+
+def test_a_file_that_is_no_picture_is_fetched_again(server, tmp_path):
+    (tmp_path / "7.jpg").write_bytes(b"<html>too many requests")
+    assert download({"7": f"{server}/good.jpg"}, tmp_path, limits=QUICK)["saved"] == 1
+    assert Image.open(tmp_path / "7.jpg").size == (30, 20)
 
 
 @pytest.mark.parametrize("place", ["pathlib.Path.write_bytes", "os.replace"])
@@ -255,7 +286,17 @@ def annotations(folder: Path, links: dict[str, str]) -> Path:
 
 
 def command(json_dir: Path, img_dir: Path, *words: str) -> list[str]:
-    common = ["--num_process", "2", "--timeout", "10", "--retries", "1", "--backoff", "0.001"]
+    common = [
+        "--num_process",
+        "2",
+        "--timeout",
+        "10",
+        "--retries",
+        "1",
+        "--backoff",
+        "0.001",
+        "--allow_local",
+    ]
     return ["--json_dir", str(json_dir), "--img_dir", str(img_dir), *common, *words]
 
 

@@ -117,7 +117,7 @@ PROBLEMS = {
         edited(lambda f: f.pop("val/image1")),
         ["'val' has 1 pictures a story, other"],
     ),
-    "fewer pictures": (shorter("train/image1", 2), ["story 2 of 'train' cannot be read ("]),
+    "fewer pictures": (shorter("train/image1", 2), ["story 2 of 'train' is broken (image1: "]),
     "fewer texts": (shorter("train/text", 2), ["lengths in 'train' differ"]),
     "no story": (
         edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),
@@ -147,27 +147,6 @@ def test_quick_looks_at_first_pictures_only(tmp_path):
         file["train/image0"][0] = file["train/image1"][2]
     (problem,) = check_story_file(tmp_path / "bad.h5", words, quick=True).problems
     assert "story 0 of 'train': the picture cannot be decoded" in problem
-
-
-def half(path: Path) -> None:
-    data = story_file(path).read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-UNREADABLE = {
-    "missing": (lambda path: None, "does not exist: correct the path"),
-    "folder": (Path.mkdir, "is not an HDF5 file"),
-    "zero bytes": (Path.touch, "is not an HDF5 file: give a file built with data_script/"),
-    "text": (lambda path: path.write_text("hello"), "is not an HDF5 file"),
-    "half written": (half, "is cut short: copy or build the file again"),
-}
-
-
-@pytest.mark.parametrize("make, message", UNREADABLE.values(), ids=UNREADABLE)
-def test_files_that_cannot_be_opened(tmp_path, make, message):
-    make(tmp_path / "bad.h5")
-    with pytest.raises((FileNotFoundError, ValueError), match=f"bad.h5 {message}"):
-        check_story_file(tmp_path / "bad.h5", words)
 
 
 def test_a_listing_has_an_end(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from datasets.data_module import StoryDataModule
-from datasets.notices import long_captions
+from datasets.notices import characters_read, long_captions
 from datasets.specs import SPECS, StorySpec
 from datasets.story_dataset import StoryDataset, collate, to_target
 from datasets.story_hdf5 import SPLITS, StoryWriter
@@ -172,6 +172,7 @@ def test_over_long_captions_are_cut_and_keep_the_end_token(squares, length):
         assert len(whole) == 5
         assert item[f"{ids}_ids"][2].tolist() == [*whole[: length - 1], end]
         assert item[f"{ids}_mask"][2].all() and not item[f"{ids}_mask"][0].all()
+    assert characters_read("in  all three", (clip, bert), length) == {4: 7, 5: 13}[length]
     told = data.stories.all_captions()
     assert ("in  all three" in long_captions(told, (clip, bert), length)) == (length == 4)
 
@@ -182,7 +183,7 @@ def test_over_long_captions_are_reported_once(squares):
         data.setup("fit")
     (message,) = (str(w.message) for w in warned)
     assert "s.h5: 16 captions have more than 4 tokens and lose" in message
-    assert "such as 'in  all three'; shorten them, or train with a larger cartoon.max" in message
+    assert "such as 'in  all three', of which 'three' is not read; shorten them, or tr" in message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         next(iter(data.train_dataloader()))  # nothing more of it

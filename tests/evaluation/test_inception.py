@@ -117,8 +117,12 @@ def test_wrong_weights_are_refused_unless_allowed(random_weights, tmp_path):
         find_weights(INCEPTION, path, "inception_weights")
     assert "inception_weights=" in str(caught.value) and file_hash(path)[:16] in str(caught.value)
     assert find_weights(INCEPTION, path, "inception_weights", allow_other=True) == path
-    right = Published(f"https://example.org/net-{file_hash(path)[:8]}.pth")
-    assert find_weights(right, path, "inception_weights") == path
+    whole = file_hash(path)
+    url = f"https://example.org/net-{whole[:8]}.pth"
+    assert find_weights(Published(url, whole), path, "inception_weights") == path
+    like = Published(url, whole[:8] + "0" * 56)  # alike in the digits that its name shows
+    with pytest.raises(ValueError, match="allow_other_weights=true"):
+        find_weights(like, path, "inception_weights")
 
 
 def test_no_file_and_no_network_is_one_clear_error(tmp_path, monkeypatch):
@@ -136,8 +140,9 @@ def test_no_file_and_no_network_is_one_clear_error(tmp_path, monkeypatch):
 
 
 def test_published_hashes_stand_in_the_names():
-    assert INCEPTION.sha256 == "6726825d"
-    assert weights.LPIPS_BACKBONES["alex"].sha256 == "7be5be79"
+    for published in (INCEPTION, *weights.LPIPS_BACKBONES.values()):
+        short = published.name.rpartition("-")[2].removesuffix(".pth")
+        assert len(published.sha256) == 64 and published.sha256.startswith(short)
     assert weights.LPIPS_BACKBONES["vgg"].name == "vgg16-397923af.pth"
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -107,14 +108,60 @@ def test_only_a_cut_line_leaves_an_empty_manifest(tmp_path):
     check_whole(tmp_path, [1])
 
 
-def test_a_story_folder_without_a_line_is_replaced(tmp_path):
-    folder = SamplesFolder(tmp_path, SETTINGS)
+def test_a_folder_that_no_line_names_is_the_users_and_stays(tmp_path):
     (tmp_path / "s1").mkdir()
-    (tmp_path / "s1" / "0000.png").write_bytes(b"half a pict")
-    (tmp_path / "s1" / "0009.png").write_bytes(b"of a longer story")
-    add(folder, 1)
+    (tmp_path / "s1" / "0000.png").write_bytes(b"a photograph")
+    asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
+    with pytest.raises(ValueError, match="s1/0000.png is there, but manifest.jsonl does not"):
+        SamplesFolder(tmp_path, SETTINGS, asked=asked)
+    with pytest.raises(ValueError, match="does not list it as ours: move it away, or"):
+        add(SamplesFolder(tmp_path, SETTINGS), 1)
+    assert (tmp_path / "s1" / "0000.png").read_bytes() == b"a photograph"
+    assert not (tmp_path / "manifest.jsonl").read_bytes()
+
+
+def test_a_story_that_is_drawn_again_takes_nothing_of_the_users_along(tmp_path):
+    asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
+    add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
+    asked["s1"] = {"captions": ["Now.", "Another."]}
+    folder = SamplesFolder(tmp_path, SETTINGS, asked=asked)
+    assert folder.done == set() and len(entries(tmp_path)) == 1  # still there till it is replaced
+    (tmp_path / "s1" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="s1/notes.txt is there, but manifest.jsonl does not list"):
+        add(folder, 1)
+    assert (tmp_path / "s1" / "notes.txt").read_text() == "mine"
+    (tmp_path / "s1" / "notes.txt").unlink()
+    add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
+    assert [entry["captions"] for entry in entries(tmp_path)] == [["Now.", "Another."]]
     check_whole(tmp_path, [1])
-    assert {item.name for item in (tmp_path / "s1").iterdir()} == {"0000.png", "0001.png"}
+
+
+@pytest.mark.parametrize("story", ["..", "../up", "."])
+def test_a_manifest_of_somebody_else_leads_to_no_other_folder(tmp_path, story):
+    (tmp_path / "0000.png").write_text("the user's")
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "0000.png").write_text("the user's")
+    samples = tmp_path / "samples"
+    add(SamplesFolder(samples, SETTINGS), 1)
+    line = (samples / "manifest.jsonl").read_text("utf-8").replace("s1", story)
+    (samples / "manifest.jsonl").write_text(line, "utf-8")
+    with pytest.raises(ValueError, match="line 1 is not a story"):
+        SamplesFolder(samples, SETTINGS, asked={story: {"captions": ["Other."]}})
+    (samples / "manifest.jsonl").write_text(line[:-20], "utf-8")
+    SamplesFolder(samples, SETTINGS)
+    for name in ("0000.png", "up/0000.png"):
+        assert (tmp_path / name).read_text() == "the user's"
+
+
+@pytest.mark.parametrize("name", ["storyboard.png", "metrics.json", "Manifest.jsonl"])
+def test_what_lies_beside_the_stories_is_neither_overwritten_nor_a_storys_name(tmp_path, name):
+    asked = {name: {"captions": ["a"]}}
+    with pytest.raises(ValueError, match=f"story '{name}' would take the place of"):
+        SamplesFolder(tmp_path, SETTINGS, asked=asked)
+    if name != "Manifest.jsonl":
+        (tmp_path / name).write_text("the user's")
+        with pytest.raises(ValueError, match=f"has a {name} but no manifest.jsonl that shows it"):
+            SamplesFolder(tmp_path, SETTINGS)
 
 
 @pytest.mark.parametrize("change", [
@@ -151,6 +198,7 @@ def test_two_writers_share_a_folder(tmp_path):
     one, two = SamplesFolder(tmp_path, SETTINGS), SamplesFolder(tmp_path, SETTINGS)
     for number in range(6):
         add((one, two)[number % 2], number)
+        add(two, number)  # drawn by both: there once
     check_whole(tmp_path, range(6))
     assert SamplesFolder(tmp_path, SETTINGS).done == {f"s{n}" for n in range(6)}
 
@@ -194,7 +242,12 @@ def writer(path, moment, *numbers):
 ])  # fmt: skip
 def test_a_killed_run_is_resumed(tmp_path, moment):
     assert writer(tmp_path, moment, 1, 2, 3, 4).wait(60) == -signal.SIGKILL
-    folder = SamplesFolder(tmp_path, SETTINGS)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        folder = SamplesFolder(tmp_path, SETTINGS)
+    left = [path for path in tmp_path.iterdir() if path.name[0] == "."]
+    assert len(said) == len(left) == (moment != "between stories")
+    assert all(str(path) in str(said[0].message) for path in left)
     assert folder.done == {"s1", "s2"}
     assert [entry["story_id"] for entry in entries(tmp_path)] == ["s1", "s2"]
     for number in (1, 2, 3, 4):
@@ -203,6 +256,7 @@ def test_a_killed_run_is_resumed(tmp_path, moment):
 
 
 def test_processes_at_once_write_whole_lines(tmp_path):
-    processes = [writer(tmp_path, "never", *range(start, 60, 3)) for start in (0, 1, 2)]
+    shares = ([*range(start, 60, 3), *range(10)] for start in (0, 1, 2))  # some stories twice
+    processes = [writer(tmp_path, "never", *share) for share in shares]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     check_whole(tmp_path, sorted(range(60), key=str))

@@ -7,9 +7,10 @@ from html import unescape
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from sample_folders import write_samples
 
+from common import lettering
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.storyboard import draw_storyboard, gather
 
@@ -62,6 +63,50 @@ def test_words_change_the_picture_and_foreign_letters_are_drawn(tmp_path):
     assert len({picture.tobytes() for picture in pictures}) == 4
 
 
+@pytest.fixture
+def only_dejavu(monkeypatch):
+    """A machine whose only font is the one that comes with matplotlib."""
+    own = lettering._fonts()[-1]
+    monkeypatch.setattr(lettering, "_fonts", lambda: [own])
+    monkeypatch.setattr(lettering, "_said", set())
+    lettering._parts.cache_clear()
+    yield
+    lettering._parts.cache_clear()
+
+
+def test_scripts_are_drawn_or_the_package_that_has_them_is_named(only_dejavu, recwarn):
+    draw = ImageDraw.Draw(Image.new("RGB", (400, 50)))
+    for text in ("Où ça ?", "Луна", "القطة لونا", "החתולה", "Luna 😀"):
+        lettering.write(draw, 0, 0, text, 17, "white")
+    assert not recwarn.list
+    for text, says in {
+        "他挥手": "'他' (cjk), so boxes .* the package fonts-noto-cjk",
+        "पिप": "the package fonts-noto-core",
+        "ok 🎉": "the package fonts-symbola",
+    }.items():
+        with pytest.warns(UserWarning, match=says.replace("(", r"\(").replace(")", r"\)")):
+            lettering.write(draw, 0, 0, text, 17, "white")
+    recwarn.clear()
+    lettering.write(draw, 0, 0, "ピップ and 他", 17, "white")  # said before
+    assert not recwarn.list
+
+
+def test_lines_break_where_no_letter_is_torn_apart(only_dejavu):
+    text = "e\u0301" * 30  # an accent belongs to its letter
+    lines = lettering.wrap(f"A word {text}", 17, 100)
+    assert "".join(lines[1:]) == text and all(line[0] == "e" for line in lines[1:])
+    assert max(lettering.text_width(line, 17) for line in lines) <= 100
+
+
+def test_what_the_model_does_not_read_of_a_caption_is_marked(tmp_path):
+    words = ["Luna and Bruno run.", "She waves."]
+    write_samples(tmp_path, stories=1, captions=words, captions_read=[8, None])
+    strips, _ = gather(tmp_path)
+    assert strips[0].captions == ["Luna and […not read: Bruno run.]", "She waves."]
+    page = write_storyboard_html(tmp_path, tmp_path / "board.html").read_text("utf-8")
+    assert "<p>Luna and […not read: Bruno run.]</p>" in page
+
+
 def test_several_sets_are_stacked_and_matched_by_story(tmp_path):
     masked = (10, 200, 90)
     write_samples(tmp_path / "a", stories=3)
@@ -95,7 +140,7 @@ def test_what_cannot_be_shown_is_said(tmp_path):
         gather({"a": tmp_path / "a", "b": tmp_path / "b"}, 1)
     (tmp_path / "a" / "story0" / "0001.png").write_bytes(b"no picture")
     for write, name in ((draw_storyboard, "board.png"), (write_storyboard_html, "board.html")):
-        with pytest.raises(ValueError, match="0001.png cannot be read"):
+        with pytest.raises(ValueError, match="0001.png cannot be used"):
             write(tmp_path / "a", tmp_path / name)
         assert not (tmp_path / name).exists()
 

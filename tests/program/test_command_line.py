@@ -112,6 +112,11 @@ def test_errors_become_one_line(monkeypatch, error):
     assert caught.value.code == "error: " + " ".join(str(error).split())
 
 
+def test_a_terminal_that_knows_few_letters_is_printed_to(tmp_path):
+    shown = quick(tmp_path, "--cfg", "job", "run_name='挥手'", PYTHONIOENCODING="ascii")
+    assert shown.returncode == 0 and "\\u6325\\u624b" in shown.stdout
+
+
 def test_the_program_ends_with_one_line_and_status_1(tmp_path):
     how = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
     done = subprocess.run([sys.executable, str(ROOT / "main.py"), "sed=1"], check=False, **how)

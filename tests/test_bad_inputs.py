@@ -1,0 +1,857 @@
+"""Whatever people hand to the programs: the exit status, one sentence, and nothing half-written.
+
+Each row: a program, what spoils a good input of it, and a part of the sentence. The programs run in
+this process through what their command lines call.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+from PIL import Image
+
+import main
+from configuration import load_config
+from data_script import folder_hdf5
+from datasets import check
+from datasets.story_hdf5 import SPLITS, StoryWriter
+
+ROOT = Path(__file__).parents[1]
+CAPTIONS = ["Pip is in the meadow.", "He waves.", "He falls asleep."]
+HEAD = "story,image,caption\n"
+Spoil = Callable[[Path], object]
+
+
+# Good inputs --------------------------------------------------------------------------------------
+
+
+def png(path: Path, *size: int) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).save(path)
+
+
+def folder(home: Path) -> None:
+    """`d`: two stories of two pictures."""
+    (home / "d").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        png(home / "d" / name, 6, 9)
+    jsonl(story("x"), story("y"))(home)
+
+
+def story_file(home: Path) -> None:
+    """`mine.yaml`, and a checkpoint that only its first bytes are looked at."""
+    shutil.copy(MODEL[0], home / "model.ckpt")
+    png(home / "pip.png", 8, 8)
+    written({"captions": CAPTIONS})(home)
+
+
+def hdf5(home: Path) -> None:
+    """`s.h5`: two labelled stories of two pictures in each split; and a checkpoint."""
+    shutil.copy(MODEL[0], home / "model.ckpt")
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    with StoryWriter(home / "s.h5", 2, attributes={"label_vocabulary": {"places": ["a"]}}) as out:
+        for split in SPLITS:
+            for i in range(2):
+                labels = [{"place": "a"}] * 2
+                out.add(split, [rgb, rgb], {"text": ["One.", "Two."]}, f"{split}{i}", labels)
+
+
+def samples(home: Path) -> None:
+    """`out`: a folder of samples with one story of two frames."""
+    (home / "out" / "s0").mkdir(parents=True)
+    for k in range(2):
+        png(home / "out" / "s0" / f"{k}.png", 16, 16)
+    lines({"story_id": "s0", "captions": ["One.", "Two."], "frames": ["s0/0.png", "s0/1.png"]})(
+        home
+    )
+
+
+def plain(home: Path) -> None:
+    """`out`: folders of pictures, without a manifest."""
+    for name in ("1", "2"):
+        (home / "out" / name).mkdir(parents=True)
+        for k in range(2):
+            png(home / "out" / name / f"{k}.png", 16, 16)
+
+
+def clip(home: Path) -> None:
+    """`clip`: open_clip's settings of a model whose weights are not there; and samples."""
+    samples(home)
+    (home / "clip").mkdir()
+    clip_settings()(home)
+
+
+def base(home: Path) -> None:
+    """`base`: the pretrained parts, weights as links; and a story."""
+    story_file(home)
+    shutil.copytree(ROOT / "assets/cartoon-base", home / "base", copy_function=os.symlink)
+
+
+def nothing(home: Path) -> None:
+    """A configuration needs no files."""
+
+
+# Programs: a function that makes a good input, one that runs on it --------------------------------
+
+MODEL: list[Path] = []  # a small checkpoint
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(tmp_path_factory):
+    MODEL[:] = [tmp_path_factory.mktemp("model") / "model.ckpt"]
+    torch.save({"state_dict": {"unet.conv_in.weight": torch.zeros(1)}}, MODEL[0])
+
+
+def script(module, *words: object) -> None:
+    sys.argv = ["script", *map(str, words)]
+    module.main()
+
+
+def build(home: Path) -> None:
+    script(folder_hdf5, "--data_dir", home / "d", "--save_path", home / "s.h5")
+
+
+def look(home: Path) -> None:
+    script(check, home / "s.h5", "--tokenizer", ROOT / "assets/cartoon-base/tokenizer")
+
+
+def draw(home: Path, *words: str) -> None:
+    main.main([f"test_model_file={home / 'model.ckpt'}", "mode=sample", "accelerator=cpu",
+               f"sample_output_dir={home / 'new'}", "num_inference_steps=1", *words])  # fmt: skip
+
+
+def tell(home: Path) -> None:
+    draw(home, f"story={home / 'mine.yaml'}")
+
+
+def tell_json(home: Path) -> None:
+    (home / "mine.yaml").rename(home / "mine.json")
+    draw(home, f"story={home / 'mine.json'}")
+
+
+def go_on(home: Path) -> None:
+    draw(home, f"story={home / 'mine.yaml'}", "task=continuation")
+
+
+def draw_data(home: Path) -> None:
+    draw(home, "dataset=folder", f"folder.hdf5_file={home / 's.h5'}")
+
+
+def judge(home: Path, *words: str) -> None:
+    from evaluation.__main__ import main as evaluate
+
+    evaluate([f"samples={home / 'out'}", f"cache={home / 'cache.sqlite'}", *words])
+
+
+def measure(home: Path) -> None:
+    judge(home, "metrics=clip_t", f"clip_model=local-dir:{home / 'clip'}")
+
+
+def load(home: Path) -> None:
+    parts = [f"tiny.diffusion_model={home / 'base'}", f"tiny.blip_model={home / 'base/blip'}"]
+    draw(home, f"story={home / 'mine.yaml'}", *parts)
+
+
+def configure(home: Path) -> None:
+    words = [word.format(home=home) for word in (home / "words").read_text().splitlines()]
+    (home / "words").unlink()
+    main.main(words)
+
+
+GOOD = {build: folder, look: hdf5, draw_data: hdf5, tell: story_file, tell_json: story_file,
+        go_on: story_file, judge: samples, measure: clip, load: base,
+        configure: nothing}  # fmt: skip
+
+
+# What spoils them ---------------------------------------------------------------------------------
+
+
+def content(name: str, data: bytes | str) -> Spoil:
+    def spoil(home: Path) -> None:
+        path = home / name
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+
+    return spoil
+
+
+def both(*spoils: Spoil) -> Spoil:
+    return lambda home: [spoil(home) for spoil in spoils]
+
+
+def gone(name: str) -> Spoil:
+    return lambda home: (home / name).unlink()
+
+
+def fifo(name: str) -> Spoil:
+    return lambda home: ((home / name).unlink(missing_ok=True), os.mkfifo(home / name))
+
+
+def words(*told: str) -> Spoil:
+    return content("words", "\n".join(told))
+
+
+def given(text: str, *more: str) -> Spoil:
+    return both(content("c.yaml", text), words("config={home}/c.yaml", *more))
+
+
+def story(name: object, images=("a.png", "b.png"), **more) -> dict:
+    frames = [{"image": image, "caption": f"{name} sees {image}."} for image in images]
+    return {"story": name, "frames": frames, **more}
+
+
+def told(caption: object, **more) -> dict:
+    """A story whose first caption is this."""
+    frames = [{"image": "a.png", "caption": caption}, {"image": "b.png", "caption": "B."}]
+    return {"story": "x", "frames": frames, **more}
+
+
+def jsonl(*stories: object) -> Spoil:
+    told_lines = [one if isinstance(one, str) else json.dumps(one) for one in stories]
+    return content("d/captions.jsonl", "\n".join(told_lines))
+
+
+def table(text: str | bytes) -> Spoil:
+    return both(gone("d/captions.jsonl"), content("d/captions.csv", text))
+
+
+def picture(data: bytes) -> Spoil:
+    return both(content("d/bad.png", data), jsonl(story("x"), story("y", ["a.png", "bad.png"])))
+
+
+def written(value: object) -> Spoil:
+    text = value if isinstance(value, str | bytes) else yaml.safe_dump(value, allow_unicode=True)
+    return content("mine.yaml", text)
+
+
+def lines(*entries: object) -> Spoil:
+    told_lines = [one if isinstance(one, str) else json.dumps(one) for one in entries]
+    return content("out/manifest.jsonl", "\n".join(told_lines) + "\n")
+
+
+def entry(**changes: object) -> Spoil:
+    return lines({"story_id": "s0", "captions": ["One.", "Two."],
+                  "frames": ["s0/0.png", "s0/1.png"], **changes})  # fmt: skip
+
+
+def edited(change: Callable[[h5py.File], object]) -> Spoil:
+    def spoil(home: Path) -> None:
+        with h5py.File(home / "s.h5", "a") as file:
+            change(file)
+
+    return spoil
+
+
+def column(key: str, *how: object, **more: object) -> Spoil:
+    """Another column in place of the one that is there."""
+    return edited(lambda file: (file.pop(key), file.create_dataset(key, *how, **more)))
+
+
+def cells(key: str, *values: object) -> Spoil:
+    """Other cells, as many as given."""
+
+    def change(file: h5py.File) -> None:
+        dtype = file[key].dtype
+        del file[key]
+        new = file.create_dataset(key, (len(values),), dtype)
+        for i, value in enumerate(values):
+            new[i] = value
+
+    return edited(change)
+
+
+def elsewhere(kind: str) -> Spoil:
+    """The test captions are kept in another file."""
+
+    def spoil(home: Path) -> None:
+        (home / "secret").write_bytes(b"root:x:0:0".ljust(64))
+        with h5py.File(home / "other.h5", "w") as other:
+            other.create_dataset("text", data=["a|b", "c|d"], dtype=h5py.string_dtype())
+        with h5py.File(home / "s.h5", "a") as file:
+            group = file["test"]
+            del group["text"]
+            if kind == "external storage":
+                raw = [(str(home / "secret"), 0, 64)]
+                group.create_dataset("text", (2,), "S32", external=raw)
+            elif kind == "external link":
+                group["text"] = h5py.ExternalLink(str(home / "other.h5"), "text")
+            elif kind == "soft link":
+                group["text"] = h5py.SoftLink("/val/text")
+            elif kind == "link to a group":
+                del file["test"]
+                file["test"] = h5py.ExternalLink(str(home / "other.h5"), "/")
+            else:
+                layout = h5py.VirtualLayout((2,), h5py.string_dtype())
+                layout[:] = h5py.VirtualSource(str(home / "other.h5"), "text", (2,))
+                group.create_virtual_dataset("text", layout)
+
+    return spoil
+
+
+def clip_settings(**text: object) -> Spoil:
+    """A model whose text tower is so."""
+    size = {"embed_dim": 4, "vision_cfg": {"image_size": 16, "layers": 1, "width": 8,
+                                           "patch_size": 8}}  # fmt: skip
+    tower = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 2, "layers": 1, **text}
+    settings = {"model_cfg": {**size, "text_cfg": tower}, "preprocess_cfg": {}}
+    return content("clip/open_clip_config.json", json.dumps(settings))
+
+
+def with_key(name: str, **more: object) -> Spoil:
+    """A JSON file of the base with other keys; one that is None is taken out."""
+
+    def spoil(home: Path) -> None:
+        path = home / "base" / name
+        value = json.loads(path.read_text()) | more
+        path.unlink()
+        kept = {key: one for key, one in value.items() if one is not None}
+        path.write_text(json.dumps(kept))
+
+    return spoil
+
+
+def in_place(name: str, data: bytes | str) -> Spoil:
+    """Another file instead of the one that a link leads to."""
+    return both(gone(name), content(name, data))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_bytes(width: int, height: int) -> bytes:
+    """A PNG that claims a size; its pixels are missing."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 10))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def saved(kind: str, mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, (8, 8)).save(stream, kind)
+    return stream.getvalue()
+
+
+POSTSCRIPT = saved("EPS")  # opening one runs another program: must not be tried
+FLOATS = saved("TIFF", "F")
+MINUS = io.BytesIO()
+Image.fromarray(np.full((4, 4), -7, np.float32)).save(MINUS, "TIFF")
+BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))
+JUNK = np.frombuffer(b"<html>gone</html>", np.uint8)
+DEEP = "[" * 100_000
+G = {"captions": CAPTIONS}
+LIST = "must be a list of sentences"
+
+FOLDERS: dict[str, tuple[Spoil, str]] = {
+    "no folder": (lambda h: shutil.rmtree(h / "d"), "d is not a folder: correct the path"),
+    "no captions": (gone("d/captions.jsonl"), "holds no captions.jsonl or captions.csv: name one"),
+    "two files": (content("d/captions.csv", HEAD), "holds both captions.jsonl and captions.csv"),
+    "nothing told": (jsonl("", ""), "captions.jsonl tells no story: write some"),
+    "not json": (jsonl(story("x"), "{story"), "line 2 is not .*: correct it, see --h"),
+    "a list": (jsonl("[1]"), "line 1 is not .*TypeError"),
+    "no frames": (jsonl('{"story": "x"}'), "line 1 is not .*KeyError: 'frames'"),
+    "frames a number": (jsonl('{"story": "x", "frames": 3}'), "line 1 is not"),
+    "frames of text": (jsonl('{"story": "x", "frames": ["a.png"]}'), "line 1 is not"),
+    "zero frames": (jsonl(story("x", ())), "line 1: 'image' is missing or empty: fill"),
+    "deep json": (jsonl(DEEP), "line 1 is not .*nested too deeply"),
+    "key twice": (jsonl('{"story": "x", "frames": [], "frames": []}'), "'frames' is there twice"),
+    "no name": (jsonl(story(None)), "line 1: 'story' is missing or empty: fill it in"),
+    "path name": (jsonl(story("../x")), "line 1: story '../x': use 1-100 letters"),
+    "name is true": (jsonl(story(True)), "'story' is true, not a text"),
+    "one frame": (jsonl(story("x", ["a.png"])), "'x' has 1 frames .* 2 to 5"),
+    "seven frames": (jsonl(story("x", [f"{'./' * n}a.png" for n in range(7)])), "7 frames .* 5"),
+    "uneven": (
+        jsonl(story("x"), story("y", ["a.png", "b.png", "c.png"])),
+        "captions.jsonl: story 'y' has 3 frames and 'x' 2: give every story the same number",
+    ),
+    "twice": (jsonl(story("x"), story("y"), story("x")), "line 3 says again what .*, line 1 says"),
+    "no picture": (jsonl(story("x", ["a.png", "no.png"])), "no.png does not exist: correct the"),
+    "folder as picture": (jsonl(story("x", ["a.png", "."])), "does not exist"),
+    "pipe as picture": (both(fifo("d/f.png"), jsonl(story("x", ["f.png"]))), "does not exist"),
+    "no caption": (jsonl(told(" \n")), "line 1: 'caption' is missing or empty: fill it in"),
+    "caption is null": (jsonl(told(None)), "line 1: 'caption' is missing or empty: fill it in"),
+    "caption is a list": (jsonl(told(["A.", "B."])), r"'caption' is \[.A.*, not a text: put it in"),
+    "caption is a dict": (jsonl(told({"en": "A."})), "'caption' is {.*, not a text"),
+    "caption is true": (jsonl(told(True)), "'caption' is true, not a text"),
+    "caption is 5": (jsonl(told(5)), "'caption' is 5, not a text"),
+    "caption is NaN": (jsonl(told(float("nan"))), "NaN is no number"),
+    "half a letter": (jsonl(told("A \ud83d frog")), "half a letter"),
+    "separator": (jsonl(told("a|b")), r"line 1: remove '\|' from the caption 'a\|b'"),
+    "nul": (jsonl(told("a\0b")), "line 1: remove '.x00' from the caption"),
+    "split": (jsonl(story("x", split="dev")), "split 'dev' is unknown: use train, val"),
+    "split is a list": (jsonl(story("x", split=["val"])), "'split' is .*, not a text"),
+    "half split": (
+        jsonl(story("x", split="train"), story("y")),
+        "story 'y' names no split: add it or say --split hash",
+    ),
+    "latin-1": (content("d/captions.jsonl", "Größe".encode("latin-1")), "is not UTF-8 .*save"),
+    "csv head": (table("name,picture\nx,a.png\n"), "begin with the line 'story,image,caption'"),
+    "csv semicolons": (table("story;image;caption\n"), "commas, not semicolons.*: add it"),
+    "csv empty": (table(""), "captions.csv must begin with the line"),
+    "csv only its head": (table(HEAD), "captions.csv tells no story: write some"),
+    "csv short": (table(HEAD + "x,a.png,A.\nx,b.png\n"), "line 3: 'caption' is missing or empty"),
+    "csv comma": (table(HEAD + "x,a.png,A frog, green\n"), "line 2 has 4 fields, more than the 3"),
+    "csv huge": (table(HEAD + 'x,a.png,"' + "A" * 200_000), "line 2: .*"),
+    "csv giant head": (table("story," * 40_000 + "A" * 200_000), "captions.csv, line 1: field la"),
+    "csv column twice": (table("story,image,caption,caption\n"), "line 1: column 'caption' is th"),
+    "csv open quote": (
+        table(HEAD + 'x,a.png,A.\nx,b.png,"B.\ny,a.png,"C."\ny,b.png,D.\n'),
+        "line 3: a quote that opens here is not closed on its line",
+    ),
+    "csv open quote at the end": (table(HEAD + 'x,a.png,"A.\n'), "line 2: a quote that opens her"),
+    "csv text after a quote": (table(HEAD + 'x,a.png,"A" b\n'), "line 2: .*: correct it"),
+    "csv rows twice": (table(HEAD + "x,a.png,A\n" * 2), "line 3 says again what .*, line 2 says"),
+    "csv two splits": (
+        table("story,image,caption,split\nx,a.png,A,val\nx,b.png,B,test\n"),
+        "line 3: story 'x' is in two splits: choose one",
+    ),
+    "csv utf-16": (table((HEAD + "x,a.png,A").encode("utf-16")), "is not UTF-8"),
+    "zero bytes": (picture(b""), "picture .*bad.png cannot be used .*: replace it"),
+    "html": (picture(b"<html>gone"), "picture .*bad.png cannot be used"),
+    "cut short": (picture(png_bytes(64, 64)), "bad.png cannot be used .*truncated"),
+    "bomb": (picture(png_bytes(9_000, 9_000)), "9000x9000 pixels are too many"),
+    "strip of a billion": (picture(png_bytes(1_000, 100_000)), "1000x100000 pixels are too many"),
+    "huge bomb": (picture(png_bytes(90_000, 90_000)), "bad.png .*bomb.*replace"),
+    "postscript": (picture(POSTSCRIPT), "bad.png cannot be used .cannot identify"),
+    "negative floats": (picture(MINUS.getvalue()), "its values go from -7 to -7, not from 0 to 1"),
+    "a picture as target": (content("s.h5", saved("PNG")), "s.h5 is there and is no story file"),
+    "a folder as target": (lambda h: (h / "s.h5").mkdir(), "s.h5 is a folder: give the name of a"),
+}
+
+STORY_FILES: dict[str, tuple[Spoil, str]] = {
+    "empty file": (written(""), "holds no story"),
+    "only a text": (written("He waves."), "holds no story"),
+    "a number": (written("5"), "holds no story"),
+    "empty list": (written([]), "holds no story"),
+    "no stories": (written({"stories": []}), "holds no story"),
+    "stories is null": (written({"stories": None}), "holds no story"),
+    "stories is one story": (written({"stories": G}), "holds no story"),
+    "key beside stories": (
+        written({"stories": [G], "title": "a"}),
+        "'title' stands beside",
+    ),
+    "broken YAML": (written("captions: [He waves."), "cannot be read as YAML or JSON"),
+    "YAML with a tab": (written("captions:\n\t- He waves."), "cannot be read as YAML or JSON"),
+    "YAML that runs code": (written("!!python/object/apply:os.system ['true']"), "cannot be read"),
+    "bytes": (written(b"captions: [\xff]"), "cannot be read as YAML or JSON"),
+    "deep": (written("captions: " + DEEP), "nested too deeply"),
+    "aliases": (written("a0: &a0 [a]\n" + BOMB), "has more than 100,000 entries"),
+    "alias of itself": (written("captions: &a [*a]"), "has more than 100,000 entries"),
+    "key twice": (
+        written("captions: [A.]\ncaptions: [B.]"),
+        "'captions' is there twice",
+    ),
+    "key of a story twice": (written("- {captions: [A.], captions: [B.]}"), "is there twice"),
+    "half a letter": (written('captions: ["Luna \\ud83d waves."]'), "has half a letter"),
+    "no captions": (written({"first_frame": "pip.png"}), "has no captions"),
+    "entry is a text": (written(["He waves."]), "has no captions"),
+    "second has none": (written([G, {"story_id": "b"}]), "story 2 has no captions"),
+    "captions is null": (written({"captions": None}), "captions is None"),
+    "captions is a text": (written({"captions": "He waves."}), LIST),
+    "captions is empty": (written({"captions": []}), r"captions is \[\]"),
+    "empty caption": (written({"captions": ["He waves.", "  "]}), LIST),
+    "caption is a number": (written({"captions": ["He waves.", 5]}), LIST),
+    "caption with a colon": (
+        written("captions:\n- Pip says: hello\n"),
+        "in quotes where they",
+    ),
+    "caption with a comma": (written("captions: [Luna wakes, yawns.]"), "in quotes, as its comma"),
+    "caption with #": (
+        written("captions:\n- Luna meets\n- cat #7 and\n- no. #1"),
+        "in quotes|LIST",
+    ),
+    "caption before #": (
+        written("captions:\n- Luna is no. #1\n- Luna is # 1"),
+        "would be a comment",
+    ),
+    "YAML's yes": (written("captions:\n- yes\n"), LIST),
+    "too long": (written({"captions": ["He waves."] * 7}), "has 7 captions; give 1 to 6"),
+    "unknown key": (written({**G, "first_picture": "a"}), "'first_picture' is unknown"),
+    "key is a number": (written({**G, 5: "a.png"}), "5 is unknown"),
+    "id with a path": (written({**G, "story_id": "../pip"}), "'../pip' cannot name a folder"),
+    "empty id": (written({**G, "story_id": ""}), "story_id '' cannot name a folder"),
+    "id is a list": (written({**G, "story_id": ["a"]}), "cannot name a folder"),
+    "same id twice": (written([{**G, "story_id": "a"}] * 2), "'a' is used twice"),
+    "id of the manifest": (written({**G, "story_id": "manifest.jsonl"}), "would take the place of"),
+    "id of the storyboard": (written({**G, "story_id": "storyboard.png"}), "would take the place"),
+    "the user's own folder": (
+        lambda h: ((h / "new" / "mine").mkdir(parents=True), png(h / "new/mine/photo.png", 4, 4)),
+        "mine/photo.png is there, but manifest.jsonl does not list it as ours: move it away",
+    ),
+    "the user's storyboard": (
+        lambda h: ((h / "new").mkdir(), (h / "new" / "storyboard.png").write_text("mine")),
+        "new has a storyboard.png but no manifest.jsonl that shows it as ours: choose another",
+    ),
+    "first frame unasked": (written({**G, "first_frame": "pip.png"}), "set task=continuation"),
+    "checkpoint is a text": (content("model.ckpt", "hello"), "test_model_file: .*is a text file"),
+    "checkpoint is empty": (content("model.ckpt", b""), "test_model_file: .*is empty"),
+    "checkpoint is a zip": (content("model.ckpt", b"PK\3\4abc"), "test_model_file: .*cut short"),
+    "checkpoint is a page": (content("model.ckpt", "<html>"), "test_model_file: .*is a web page"),
+}
+
+JSON_STORY_FILES: dict[str, tuple[Spoil, str]] = {
+    "single quotes": (written("{'captions': []}"), "cannot be read as YAML or JSON"),
+    "half a letter": (written('{"captions": ["Luna \\ud83d waves."]}'), "has half a letter"),
+    "key twice": (written('{"captions": ["A."], "captions": ["B."]}'), "'captions' is there twice"),
+    "NaN": (written('{"captions": [NaN]}'), "NaN is no number"),
+    "deep": (written(DEEP), "nested too deeply"),
+    "id is true": (written('{"captions": ["A."], "story_id": true}'), "cannot name a folder"),
+}
+
+
+def starts_from(name: object) -> Spoil:
+    return written({**G, "first_frame": name})
+
+
+FIRST_FRAMES: dict[str, tuple[Spoil, str]] = {
+    "none": (written(G), "has no first_frame, which task=continuation starts from"),
+    "nothing to draw": (
+        written({"captions": CAPTIONS[:1], "first_frame": "pip.png"}),
+        "has 1 captions; give 2 to 6",
+    ),
+    "missing": (starts_from("missing.png"), "does not exist; give a picture's path"),
+    "no name": (starts_from(""), "does not exist; give a picture's path"),
+    "a folder": (starts_from("."), "does not exist; give a picture's path"),
+    "a number": (starts_from(5), "does not exist; give a picture's path"),
+    "a pipe": (both(fifo("pip.png"), starts_from("pip.png")), "does not exist; give a picture's"),
+    "text": (
+        both(content("pip.png", "hello"), starts_from("pip.png")),
+        "first_frame: picture ",
+    ),
+    "empty": (both(content("pip.png", ""), starts_from("pip.png")), "first_frame: picture .* cann"),
+    "postscript": (both(content("pip.png", POSTSCRIPT), starts_from("pip.png")), "cannot be used"),
+    "cut": (both(content("pip.png", png_bytes(64, 64)), starts_from("pip.png")), "truncated"),
+    "bomb": (both(content("pip.png", png_bytes(9_000, 9_000)), starts_from("pip.png")), "too many"),
+}
+
+HDF5: dict[str, tuple[Spoil, str]] = {
+    "missing": (gone("s.h5"), "does not exist|there is no file"),
+    "folder": (lambda h: ((h / "s.h5").unlink(), (h / "s.h5").mkdir()), "is not an HDF5 f|no file"),
+    "empty": (content("s.h5", b""), "is not an HDF5 file"),
+    "text": (content("s.h5", "hello"), "is not an HDF5 file: give a file built with data_script/"),
+    "cut short": (
+        lambda h: (h / "s.h5").write_bytes((h / "s.h5").read_bytes()[:-500]),
+        "is cut short: copy or build the file again",
+    ),
+    "no group": (edited(lambda f: f.pop("test")), "no group 'test' .*build it again"),
+    "group is data": (column("test", data=1), "no group 'test'"),
+    "no pictures": (
+        edited(lambda f: (f.pop("test/image0"), f.pop("test/image1"))),
+        "no data set 'image0' in 'test'",
+    ),
+    "no text": (edited(lambda f: f.pop("test/text")), "no data set 'text' in 'test' .*choose"),
+    "text is a group": (
+        edited(lambda f: (f.pop("test/text"), f["test"].create_group("text"))),
+        "no data set 'text' in 'test'|'text' in 'test' is no text",
+    ),
+    "numbers for text": (column("test/text", data=[1, 2]), "'text' in 'test' is no text: build"),
+    "2-D text": (
+        column("test/text", data=[["a|b"], ["c|d"]], dtype=h5py.string_dtype()),
+        "'text' in 'test' is no text",
+    ),
+    "one text": (column("test/text", data="a|b", dtype=h5py.string_dtype()), "is no text"),
+    "references": (column("test/text", (2,), h5py.ref_dtype), "'text' in 'test' is no text"),
+    "pictures are numbers": (column("test/image0", data=[1, 2]), "'image0' in 'test' is no"),
+    "pictures are floats": (
+        column("test/image1", (2,), h5py.vlen_dtype(np.float32)),
+        "'image1' in 'test' is no list of pictures",
+    ),
+    "lengths": (cells("test/image1", JUNK), "'test' differ .*'image1': 1|is broken"),
+    "captions": (cells("test/text", "a", "a|b|c"), "none of the 2 stories of 'test' is whole"),
+    "html": (cells("test/image0", JUNK, JUNK), "story 0 of 'test': the picture cannot|is broken"),
+    "no bytes": (cells("test/image0", JUNK[:0], JUNK), "story 0 of 'test'"),
+    "bomb": (
+        cells("test/image0", *[np.frombuffer(png_bytes(1_000, 100_000), np.uint8)] * 2),
+        "1000x100000 pixels are too many",
+    ),
+    "labels are numbers": (column("test/labels/frames", data=[1, 2]), "'labels/frames' in 'te"),
+    "ids are numbers": (column("test/story_id", data=[1, 2]), "'story_id' in 'test' is no"),
+    "left_out is text": (
+        edited(lambda f: f["test"].create_dataset("left_out", (2,), h5py.string_dtype())),
+        "'left_out' in 'test' is no list of numbers",
+    ),
+    "vocabulary": (edited(lambda f: f.attrs.update(label_vocabulary="[{")), "is damaged"),
+    "vocabulary is a list": (edited(lambda f: f.attrs.update(label_vocabulary="[1]")), "no dict"),
+    "labels are cut": (cells("test/labels/frames", "[{", "[{"), "is broken .its labels"),
+    "labels of one picture": (cells("test/labels/frames", "[{}]", "[{}]"), "its labels: 1 of 2"),
+    "labels are a dict": (cells("test/labels/frames", "{}", "{}"), "its labels: they are no list"),
+    "external storage": (elsewhere("external storage"), "keeps its data in other files"),
+    "external link": (elsewhere("external link"), "'text' of '/test' is a link to elsewhere"),
+    "soft link": (elsewhere("soft link"), "'text' of '/test' is a link to elsewhere"),
+    "virtual": (elsewhere("virtual"), "keeps its data in other files"),
+    "link to a group": (elsewhere("link to a group"), "'test' of '/' is a link to elsewhere"),
+}  # fmt: skip
+
+DRAWN_HDF5: dict[str, tuple[Spoil, str]] = {  # what is no fault of a whole file
+    "no story": (
+        edited(lambda f: [f["test"][key].resize((0,)) for key in f["test"] if key != "labels"]),
+        "'test' holds no story; build|differ",
+    ),
+    "ids twice": (
+        cells("test/story_id", "a", "a"),
+        "story_id 'a' is there twice in the test",
+    ),
+    "an id of the manifest": (cells("test/story_id", "metrics.json", "b"), "would take the place"),
+}
+
+FOLDERS_OF_SAMPLES: dict[str, tuple[Spoil, str]] = {
+    "nowhere": (lambda h: shutil.rmtree(h / "out"), "out does not exist: give the folder"),
+    "no manifest": (
+        lambda h: shutil.rmtree(h / "out") or (h / "out").mkdir(),
+        "has no manifest.jsonl",
+    ),
+    "empty manifest": (lines(""), "lists no story: sample at least one"),
+    "half a line": (lines('{"story_id": "half'), "line 1 is not JSON"),
+    "a list": (lines([1]), "'story_id' is None, not a text"),
+    "deep": (lines(DEEP), "line 1 is not JSON .it is nested too deeply"),
+    "key twice": (lines('{"story_id": "a", "story_id": "b"}'), "'story_id' is there twice"),
+    "half a letter": (entry(captions=["\ud83d", "b"]), "has half a letter"),
+    "bytes": (content("out/manifest.jsonl", b"\xff\xfe"), "line 1 is not JSON"),
+    "twice": (
+        lambda h: (h / "out/manifest.jsonl").write_text((h / "out/manifest.jsonl").read_text() * 2),
+        "'s0' 2 times",
+    ),
+    "gone": (entry(frames=["gone.png", "s0/1.png"]), "'gone.png', which is not in"),
+    "above": (entry(frames=["../secret.png", "s0/1.png"]), "outside the samples folder"),
+    "absolute": (entry(frames=["/etc/passwd", "s0/1.png"]), "outside the samples folder"),
+    "one caption": (entry(captions=["only one"]), "2 frames but 1 captions"),
+    "captions are numbers": (entry(captions=[1, 2]), r"'captions' is \[1, 2\]"),
+    "captions are a text": (entry(captions="ab"), "'captions' is 'ab', not a list of texts"),
+    "one reference": (entry(reference_frames=["s0/0.png"]), "2 frames but 1 reference_frames"),
+    "references are numbers": (entry(reference_frames=[1, 2]), "'reference_frames' is"),
+    "labels": (entry(labels=[{}, {}, {}]), "2 frames but 3 labels"),
+    "labels are texts": (entry(labels=["a", "b"]), "'labels' is .*, not a list of labels"),
+    "id is null": (entry(story_id=None), "'story_id' is None"),
+    "frames are null": (entry(frames=None), "'frames' is None"),
+    "no frames": (entry(frames=[], captions=[]), "a story needs a frame"),
+    "given": (entry(given=3), "'given' is 3"),
+    "given is a text": (entry(given="1"), "'given' is '1'"),
+    "given is true": (entry(given=True), "'given' is True"),
+    "seed": (entry(seed="x"), "'seed' is 'x', not a whole number"),
+    "checkpoint": (entry(checkpoint=7), "'checkpoint' is 7, not a text"),
+    "sampler": (entry(sampler=[1]), r"'sampler' is \[1\], not a section"),
+    "weights": (entry(history_weights=[[1]]), "'history_weights' is .*, not 2 rows of 2 numbers"),
+    "read": (entry(captions_read=["a", 1]), "'captions_read' is .*, not a list of whole numbers"),
+    "vocabulary": (content("out/label_vocabulary.json", "{}"), "non-empty list 'characters'"),
+    "vocabulary is cut": (content("out/label_vocabulary.json", "{"), "vocabulary.json is not JSON"),
+    "picture is a page": (content("out/s0/1.png", "<html>"), "1.png cannot be used"),
+    "picture is empty": (content("out/s0/1.png", ""), "1.png cannot be used"),
+    "picture is postscript": (content("out/s0/1.png", POSTSCRIPT), "1.png cannot be used"),
+    "picture is a pipe": (fifo("out/s0/1.png"), "'s0/1.png', which is not in"),
+    "picture is a bomb": (content("out/s0/1.png", png_bytes(9_000, 9_000)), "pixels are too many"),
+}
+
+
+def evaluated(make: Callable[[Path], object]) -> Spoil:
+    """A plain folder in place of the samples."""
+    return lambda home: (shutil.rmtree(home / "out"), plain(home), make(home))
+
+
+FOLDERS_OF_SAMPLES |= {
+    f"plain folder: {name}": (evaluated(make), says)
+    for name, (make, says) in {
+        "both kinds": (lambda h: png(h / "out/x.png", 8, 8), "holds both pictures and folders"),
+        "one name twice": (
+            lambda h: (h / "out/1/0.jpg").write_bytes(saved("JPEG")),
+            "0.jpg and 0.png have one name: keep one",
+        ),
+        "heic": (lambda h: (h / "out/1/3.heic").touch(), "3.heic is of a kind that is not read"),
+        "uneven": (lambda h: (h / "out/1/1.png").unlink(), "judge stories of one length"),
+        "nothing": (
+            lambda h: [shutil.move(h / "out", h / "x"), (h / "out/.hidden").mkdir(parents=True)],
+            "has no manifest.jsonl",
+        ),
+    }.items()
+}  # fmt: skip
+
+CODE = "which asks for Python code of its own to be run"
+CLIPS: dict[str, tuple[Spoil, str]] = {
+    "code of a tokenizer": (
+        clip_settings(hf_tokenizer_name="{home}", tokenizer_kwargs={"trust_remote_code": True}),
+        f"open_clip_config.json has 'trust_remote_code', {CODE}",
+    ),
+    "code beside it": (
+        both(clip_settings(), content("clip/tokenizer_config.json", '{"auto_map": {"A": "b.C"}}')),
+        f"tokenizer_config.json has 'auto_map', {CODE}",
+    ),
+    "a tokenizer of the hub": (
+        clip_settings(hf_tokenizer_name="someone/else"),
+        "its hf_tokenizer_name 'someone/else' is no folder, and would be fetched",
+    ),
+    "a text model of the hub": (clip_settings(hf_model_name="someone/else"), "would be fetched"),
+    "no JSON": (content("clip/open_clip_config.json", "{"), "cannot be read as JSON"),
+    "no settings": (gone("clip/open_clip_config.json"), "cannot be loaded"),
+    "no weights": (clip_settings(), "cannot be loaded"),
+}
+
+BASES: dict[str, tuple[Spoil, str]] = {
+    "code of BLIP": (with_key("blip/config.json", auto_map={"AutoConfig": "x.Y"}), CODE),
+    "code of its pictures": (
+        with_key("blip/preprocessor_config.json", auto_map={"AutoImageProcessor": "x.Y"}),
+        f"^error: tiny.blip_model: .*preprocessor_config.json has 'auto_map', {CODE}",
+    ),
+    "code of the tokenizer": (
+        with_key("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
+        CODE,
+    ),
+    "code of the U-Net": (with_key("unet/config.json", custom_pipelines={"x": 1}), CODE),
+    "no autoencoder": (with_key("vae/config.json", _class_name=None), "says _class_name 'None'"),
+    "a pipeline for an autoencoder": (
+        with_key("vae/config.json", _class_name="StableDiffusionPipeline"),
+        "which is no autoencoder of diffusers",
+    ),
+    "settings cut": (
+        in_place("base/unet/config.json", '{"act_fn": '),
+        "unet/config.json cannot",
+    ),
+    "settings deep": (in_place("base/vae/config.json", DEEP), "it is nested too deeply"),
+    "weights cut": (in_place("base/vae/diffusion_pytorch_model.safetensors", b"\0" * 9), "base"),
+    "weights are a page": (in_place("base/text_encoder/model.safetensors", "<html>"), "base"),
+    "no weights": (gone("base/unet/diffusion_pytorch_model.safetensors"), "base"),
+    "no vocabulary": (gone("base/tokenizer/tokenizer.json"), "base"),
+}
+
+CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
+    "no key=value": (words("mode"), "not of the form key=value"),
+    "unknown key": (words("sed=1"), "'sed' is not a key of the configuration; did you mean seed?"),
+    "wrong value": (words("seed=-1"), "seed is -1; it must be a whole number"),
+    "several values": (words("seed=1,2"), "gives seed several values"),
+    "the environment": (words("run_name=${{oc.env:HOME}}"), "calls a function in ..oc.env:"),
+    "the environment, with a default": (words("seed=${{oc.env:X,1}}"), "calls a function in ..oc"),
+    "the environment, nested": (words("run_name=a${{oc.decode:${{oc.env:HOME}}}}"), "calls a"),
+    "the environment, in a file": (given("run_name: ${oc.env:HOME}\n"), "c.yaml .* calls a"),
+    "the environment, in a list": (given("metrics: ['${oc.env:HOME}']\n"), "calls a function in"),
+    "the environment, in a key": (given("tiny: {'${oc.env:HOME}': 1}\n"), "calls a function in"),
+    "a function of dicts": (given("seed: ${oc.dict.values:tiny}\n"), "calls a function in"),
+    "unknown key, in a file": (given("batchsize: 1\n"), "c.yaml: 'batchsize' is not a key "),
+    "unknown key of a section": (given("pororo: {clip_tokens: 1}\n"), "'pororo.clip_tokens' is"),
+    "wrong value, in a file": (given("seed: -3\n"), "seed is -3; it must be a whole number"),
+    "file missing": (words("config={home}/none.yaml"), "none.yaml cannot be read .*; mend it"),
+    "file is a list": (given("- a\n"), "cannot be read"),
+    "file is broken": (given("seed: [1\n"), "cannot be read"),
+    "file has bytes": (both(content("c.yaml", b"\xff"), words("config={home}/c.yaml")), "cannot"),
+    "file has a key twice": (given("seed: 1\nseed: 2\n"), "'seed' is there twice in the mapping"),
+    "file has a key of a section twice": (given("tiny: {image_size: 1, image_size: 2}\n"), "twice"),
+    "file is its own default": (given("defaults: [c]\n"), "it names itself in defaults"),
+    "file is deep": (given("seed: " + DEEP + "\n"), "nested too deeply"),
+    "file is a bomb": (given("a0: &a0 [a]\n" + BOMB), "with its aliases it has more than 100,000"),
+    "file is its own alias": (given("tiny: &a [*a]\n"), "with its aliases it has more than"),
+    "file runs code": (given("seed: !!python/object/apply:os.system [true]\n"), "cannot be read"),
+    "an address": (words("sample_output_dir=s3://bucket/x"), "sample_output_dir: .* is an address"),
+    "another address": (words("ckpt_dir=gs://bucket/x"), "ckpt_dir: .* is an address on the net"),
+    "no story file": (words("dataset=folder", "folder.hdf5_file={home}/no.h5"), "there is no file"),
+    "no checkpoint": (words("mode=sample", "ckpt_dir={home}"), "has no checkpoint"),
+    "checkpoint not there": (words("mode=sample", "test_model_file={home}/x"), "there is no file"),
+}  # fmt: skip
+
+ROWS = [
+    pytest.param(program, spoil, says, id=f"{program.__name__}: {name}")
+    for program, table_of in (
+        (build, FOLDERS), (tell, STORY_FILES), (tell_json, JSON_STORY_FILES), (go_on, FIRST_FRAMES),
+        (look, HDF5), (draw_data, HDF5 | DRAWN_HDF5), (judge, FOLDERS_OF_SAMPLES),
+        (measure, CLIPS), (load, BASES),
+        (configure, CONFIGURATIONS),
+    )
+    for name, (spoil, says) in table_of.items()
+]  # fmt: skip
+
+
+def everything(home: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(home)): path.read_bytes() if path.is_file() else None
+        for path in home.rglob("*")
+    }
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Only the configuration's own words are composed; a story's file goes over one made before."""
+
+    def load(words):
+        chosen = dict(word.split("=", 1) for word in words)
+        place = {key: chosen.pop(key) for key in PLACES if key in chosen}
+        base = tuple(f"{key}={value}" for key, value in chosen.items())
+        if base not in COMPOSED:
+            there = [f"{key}={__file__}" for key in place if key in FILES]
+            COMPOSED[base] = load_config([*base, *there])
+        config = COMPOSED[base].copy()
+        for key, value in place.items():
+            OmegaConf.update(config, key, value)
+        return config
+
+    monkeypatch.setattr(main, "load_config", load)
+
+
+FILES = ("test_model_file", "story", "folder.hdf5_file")
+PLACES = (*FILES, "sample_output_dir", "tiny.diffusion_model", "tiny.blip_model")
+COMPOSED: dict[tuple, object] = {}
+
+
+@pytest.mark.parametrize("program, spoil, says", ROWS)
+def test_a_bad_input_ends_in_one_sentence(program, spoil, says, tmp_path, capsys, request):
+    GOOD[program](tmp_path)
+    spoil(tmp_path)
+    if program in (tell, tell_json, go_on, draw_data, load):
+        request.getfixturevalue("quick")
+    before = everything(tmp_path)
+    request.getfixturevalue("monkeypatch").setattr(sys, "argv", ["program"])
+    with pytest.raises(SystemExit) as caught:
+        program(tmp_path)
+    out, err = capsys.readouterr()
+    sentence = str(caught.value.code)
+    if caught.value.code == 1:  # the check of story files lists its findings
+        (sentence,) = ["error: " + line for line in out.splitlines() if "s.h5" in line][:1]
+    assert sentence.startswith("error: ") and "\n" not in sentence and "Traceback" not in err
+    assert re.search(says, sentence), sentence
+    after = everything(tmp_path)
+    for found in (before, after):  # a file of this test's, and what a samples folder begins with
+        for name in (
+            "words",
+            "cache.sqlite",
+            "new",
+            "new/manifest.jsonl",
+            "new/label_vocabulary.json",
+        ):
+            found.pop(name, None)
+    if program is tell_json:
+        before["mine.json"] = before.pop("mine.yaml")
+    assert after == before
+
+
+def test_good_inputs_of_the_same_forms_pass(tmp_path, capsys):
+    """So that no row fails for another reason than what spoils it."""
+    folder(tmp_path)
+    build(tmp_path)
+    (tmp_path / "s.h5").unlink()
+    hdf5(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        look(tmp_path)
+    assert caught.value.code == 0
+    samples(tmp_path)
+    judge(tmp_path)
+    assert (tmp_path / "out" / "storyboard.png").is_file()
+    shutil.rmtree(tmp_path / "out")
+    plain(tmp_path)
+    (tmp_path / "out" / ".ipynb_checkpoints").mkdir()
+    png(tmp_path / "out" / ".ipynb_checkpoints" / "0.png", 8, 8)
+    (tmp_path / "out" / "1" / "._0.png").write_text("left by another system")
+    judge(tmp_path)
+
+
+def test_how_many(capsys):
+    with capsys.disabled():
+        print(f"\n{len(ROWS)} bad inputs", end=" ")
+    assert len(ROWS) >= 150

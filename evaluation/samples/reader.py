@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from common.vistorybench import Character
+
 __all__ = [
     "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "places_of",
     "read_picture", "read_samples",
@@ -36,6 +38,7 @@ class SampledStory:
     sampler: dict = field(default_factory=dict)
     labels: list[dict] | None = None
     history_weights: list[list[float]] | None = None  # (K, K): how much frame n looked at frame u
+    characters: Sequence[Character] = ()  # a benchmark's, whom labels' casts name by key
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
             raise ValueError(f"story {name!r} lacks part {_gap(found)}: draw it again")
         ordered = [found[number] for number in sorted(found)]
         first = ordered[0]
-        if len(ordered) > 1:
+        if name != first.story_id:
             joined = {
                 key: [one for story in ordered for one in getattr(story, key) or ()]
                 for key in ("captions", "frames", "reference_frames", "labels")

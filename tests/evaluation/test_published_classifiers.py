@@ -1,4 +1,4 @@
-"""Classifier files as StoryGPT-V publishes them, on another system's pictures with a labels file."""
+"""Classifier files as StoryGPT-V publishes them, on another system's pictures with labels."""
 
 from __future__ import annotations
 

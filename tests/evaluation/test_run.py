@@ -275,7 +275,8 @@ def test_paper_table_warns_where_protocols_differ():
     assert any("did not use the TensorFlow-2015 weights" in one for one in warnings)
     entry |= {"n": 11040, "weights": {"sha256": "6726825d" + "0" * 56}}
     _, warnings = paper_table("pororo-visualization", {"metrics": {"fid@64": entry}})
-    assert len(warnings) == 1
+    assert len(warnings) == 3 and "ContextualStory: trained on train and val" in warnings[1]
+    assert "at random" in warnings[2] and "fid@64, random real frames" in text
     _, warnings = paper_table("vist-sis", {"metrics": {}})
     assert any("fid@64 was not measured" in one for one in warnings)
 

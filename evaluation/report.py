@@ -66,7 +66,8 @@ def table(result: dict) -> str:
 def cell(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
+    # Adding 0.0 leaves no minus before a zero.
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _range(bounds: list[float] | None) -> str:

@@ -152,7 +152,7 @@ def test_grounding_dino_gives_its_surest_boxes_first(tmp_path, picture):
         ),
         text_config=BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1,
                                num_attention_heads=2, intermediate_size=16),
-        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=6,
         max_text_len=16,
     )).eval()  # fmt: skip

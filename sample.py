@@ -28,6 +28,7 @@ from building import (
 from common.files import file_hash, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
 from configuration import ConfigError, checkpoint_to_draw_with
+from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.damage import unreadable
 from datasets.notices import (
     characters_read,
@@ -168,8 +169,7 @@ class Wanted:
     def __init__(self, config: DictConfig) -> None:
         self.own: list[StoryPrompt] = []
         if config.story:
-            continuation = config.task == "continuation"
-            self.own = read_story_file(config.story, continuation)
+            self.own = _own_stories(config)
             self.asked = {prompt.story_id: _key(prompt) for prompt in self.own}
             self.label_vocabulary = None
         else:
@@ -206,6 +206,16 @@ class Wanted:
         if self.own:
             return (self.own[i] for i in indices)
         return read_prompts(self.frames, indices)
+
+
+def _own_stories(config: DictConfig) -> list[StoryPrompt]:
+    """Those of a story file, or of a folder with a benchmark's."""
+    continuation = config.task == "continuation"
+    if not Path(config.story).is_dir():
+        return read_story_file(config.story, continuation)
+    if continuation:
+        raise ValueError(f"{config.story} has no first frames; set task=visualization")
+    return read_benchmark_prompts(config.story, **config.vistorybench)
 
 
 def find_devices(config: DictConfig) -> list[torch.device]:

@@ -81,7 +81,7 @@ def markdown(found: dict[tuple[str, float], dict]) -> str:
             text = " · ".join(map(_number, values))
             worse = gets_worse([entry["value"], *values], entry["higher_is_better"])
             cells.append(f"**{text}**" if worse else text)
-        cells += [_number(entry["real"]), _number(entry["shuffled"])]
+        cells += [_number(entry.get("real")), _number(entry.get("shuffled"))]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 

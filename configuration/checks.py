@@ -55,8 +55,10 @@ def _check_files(config: DictConfig) -> None:
         keys.append("base_model_file")
     for key in keys:
         path = None if config[key] is None else Path(config[key])
-        # A checkpoint may be a folder, which is told what it is when it is read.
-        if path and not (path.is_file() or (path.is_dir() and key != "story")):
+        # A checkpoint may be a folder, which is told what it is when it is read; stories may be a
+        # benchmark's.
+        folder = path and path.is_dir() and (key != "story" or any(path.glob("*/story.json")))
+        if path and not (path.is_file() or folder):
             raise ConfigError(f"{key}: there is no file {config[key]}; give a path that exists")
     for key in ("ckpt_dir", "sample_output_dir"):
         if is_address(config[key]):

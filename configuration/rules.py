@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from common.vistorybench import LANGUAGES, SPLITS
 from datasets.specs import SPECS
 from models.schedulers import SCHEDULERS
 from models.training.optimizer import OPTIMIZERS
@@ -21,8 +22,9 @@ class ConfigError(ValueError):
 Rule = tuple[Callable[[Any], bool], str]  # what must hold, in code and in words
 
 
-def one_of(*choices: str) -> Rule:
-    return lambda v: v in choices, f"one of {', '.join(choices)}"
+def one_of(*choices: str | None) -> Rule:
+    said = ", ".join("null" if choice is None else choice for choice in choices)
+    return lambda v: v in choices, f"one of {said}"
 
 
 def number(low: float, high: float | None = None, whole: bool = False, none: bool = False) -> Rule:
@@ -155,17 +157,35 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "evaluation": {
         "judge": TEXT_OR_NULL,
         "classifier": TEXT_OR_NULL,
+        "background_classifier": TEXT_OR_NULL,
+        "classifier_crop": one_of(None, "squash", "centre"),
         "inception_weights": TEXT_OR_NULL,
+        "imagenet_inception": TEXT_OR_NULL,
         "clip_model": TEXT,
         "clip_weights": TEXT,
+        "clip_l14_model": TEXT,
+        "clip_l14_weights": TEXT,
+        "dino_model": TEXT,
+        "dino_weights": TEXT_OR_NULL,
         "lpips_net": one_of("alex", "vgg", "squeeze"),
         "lpips_weights": TEXT_OR_NULL,
+        "csd_weights": TEXT_OR_NULL,
+        "aesthetic_head": TEXT_OR_NULL,
+        "aesthetic_encoder": TEXT,
+        "detector": TEXT_OR_NULL,
+        "benchmark": TEXT_OR_NULL,
         "allow_other_weights": BOOL,
         "papers": TEXT_OR_NULL,
         "cache": TEXT,
     },
     "sample_output_dir": TEXT,
     "story": TEXT_OR_NULL,
+    "vistorybench": {
+        "split": one_of(*SPLITS),
+        "language": one_of(*LANGUAGES),
+        "caption": TEXT,
+        "shots_per_part": number(1, whole=True, none=True),
+    },
     "num_stories": COUNT_OR_ALL,
     "scheduler": one_of(*SCHEDULERS),
     "num_inference_steps": number(1, 1000, whole=True),

@@ -117,7 +117,7 @@ def help_text(kind: type, usage: str) -> str:
         text = one.metadata["text"] + (" (required)" if one.default is MISSING else "")
         if one.metadata["choices"]:
             text += f": {', '.join(one.metadata['choices'])}"
-        wrapped = textwrap.wrap(text, 66)
+        wrapped = textwrap.wrap(text, min(66, 99 - len(left)))
         lines.append(f"{left:33} {wrapped[0]}")
         lines += [f"{'':33} {line}" for line in wrapped[1:]]
     return "\n".join(lines)

@@ -1,7 +1,9 @@
 """Published FIDs to stand beside one's own, and what keeps them from being comparable.
 
-The numbers are as the papers' abstracts and public leaderboards state them; look a number up in its
-paper before citing it. Splits: PororoSV 2,208 and FlintstonesSV 2,309 test stories.
+The numbers are as the papers' abstracts and public leaderboards state them; look a number up in
+its paper before citing it. Splits: PororoSV 2,208 and FlintstonesSV 2,309 test stories. Two are in
+no column: VLCStoryGAN, whose authors have corrected their values, and StoryGPT-V, whose FID takes
+ImageNet-normalised crops of 299 pixels against random real frames.
 """
 
 from __future__ import annotations
@@ -14,6 +16,16 @@ CAUSAL_STORY = "Song et al., arXiv 2309.09553"
 OTHERS = {name: "as quoted on leaderboards" for name in
           ("StoryDALL-E", "Mega-StoryDALL-E", "ACM-VSG", "ContextualStory")}  # fmt: skip
 SOURCES = {"AR-LDM": AR_LDM, "Causal-Story": CAUSAL_STORY, **OTHERS}
+AT_64 = "fid@64"
+# How a system's number came about, as far as its code or paper tells; "?": not known.
+PROTOCOLS = {
+    "AR-LDM": f"{AT_64}, random real frames; its repository misread pictures before April 2023",
+    "Causal-Story": f"AR-LDM's code: {AT_64}, random real frames",
+    "StoryDALL-E": AT_64,
+    "Mega-StoryDALL-E": AT_64,
+    "ACM-VSG": "?",
+    "ContextualStory": "trained on train and val, frames filtered",
+}
 # Column: (test frames that were scored, or None if not known; {system: FID}).
 PUBLISHED = {
     "pororo-visualization": (
@@ -41,8 +53,11 @@ def paper_table(column: str, result: dict) -> tuple[str, list[str]]:
     """Lines with the published numbers and the user's, and warnings where protocols differ."""
     frames, systems = PUBLISHED[column]
     protocol = "FID; AR-LDM's code: fid@64" if "AR-LDM" in systems else "FID"
-    lines = [f"{column}, FID (lower is better)", f"{'':18}{'value':>8}{'n':>8}  source"]
-    rows = [(name, fid, frames or "–", SOURCES[name]) for name, fid in systems.items()]
+    lines = [f"{column}, FID (lower is better)", f"{'':18}{'value':>8}{'n':>8}  source; protocol"]
+    rows = [
+        (name, fid, frames or "–", f"{SOURCES[name]}; {PROTOCOLS[name]}")
+        for name, fid in systems.items()
+    ]
     measured = {k: result["metrics"].get(k) for k in ("fid@64", "fid")}
     own = {k: entry for k, entry in measured.items() if entry and entry["value"] is not None}
     rows += [(f"yours, {k}", one["value"], one["n"], one["protocol"]) for k, one in own.items()]
@@ -66,4 +81,13 @@ def _differences(column: str, frames: int | None, own: dict, protocol: str) -> l
     ]
     if "fid" in own:
         warnings.append("your fid is at native size, the published values at 64x64")
+    others = [name for name in PUBLISHED[column][1] if AT_64 not in PROTOCOLS[name]]
+    if "fid@64" in own and others:
+        known = "; ".join(f"{name}: {PROTOCOLS[name]}" for name in others)
+        warnings.append(f"papers={column}: another protocol than your fid@64, or unknown: {known}")
+    if "fid@64" in own:
+        warnings.append(
+            "AR-LDM's code draws one real frame of each shot at random, anew in every run; yours "
+            "are those of the samples folder, always the same"
+        )
     return warnings

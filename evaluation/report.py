@@ -9,7 +9,7 @@ from evaluation.metrics.table import Metric
 if TYPE_CHECKING:
     from evaluation.networks.features import Network
 
-__all__ = ["protocol", "table"]
+__all__ = ["cell", "protocol", "table"]
 
 
 def protocol(metric: Metric, network: Network | None) -> str:
@@ -24,40 +24,51 @@ def protocol(metric: Metric, network: Network | None) -> str:
 
 
 def table(result: dict) -> str:
-    """Metrics of `evaluate` as lines: value, interval, real, shuffled, N, protocol."""
-    if not result["metrics"]:
-        return f"{result['samples']}: {result['stories']} stories, {result['frames']} drawn frames"
-    wide = max(map(len, result["metrics"])) + 2
-    lines = [
-        f"{result['samples']}: {result['stories']} stories, {result['frames']} drawn frames",
-        f"{'':{wide}}{'value':>9}{'95 % interval':>22}{'real':>9}{'shuffled':>9}{'chance':>8}"
-        f"{'n':>7}  protocol",
-    ]
-    for name, entry in result["metrics"].items():
+    """Metrics of `evaluate` as lines: value, interval, real, shuffled, N, protocol; the other
+    folders against the first; what could not be measured."""
+    seeds = f", {result['seeds']} seeds" if "seeds" in result else ""
+    said = f"{result['samples']}: {result['stories']} stories, {result['frames']} drawn frames"
+    lines = [said + seeds]
+    wide = max(map(len, result["metrics"]), default=0) + 2
+    if result["metrics"]:
         lines.append(
-            f"{name:{wide}}{_cell(entry['value']):>9}{_range(entry['interval']):>22}"
-            f"{_cell(entry.get('real')):>9}{_cell(entry.get('shuffled')):>9}"
-            f"{_cell(entry.get('chance')):>8}{entry['n']:>7}  {entry['protocol']}"
+            f"{'':{wide}}{'value':>9}{'spread' if seeds else '':>8}{'95 % interval':>22}{'real':>9}"
+            f"{'shuffled':>9}{'chance':>8}{'n':>7}  protocol"
         )
-    if "compare" in result:
+    for name, entry in result["metrics"].items():
+        spread = cell(entry["seeds"]["spread"]) if seeds else ""
+        lines.append(
+            f"{name:{wide}}{cell(entry['value']):>9}{spread:>8}{_range(entry['interval']):>22}"
+            f"{cell(entry.get('real')):>9}{cell(entry.get('shuffled')):>9}"
+            f"{cell(entry.get('chance')):>8}{entry['n']:>7}  {entry['protocol']}"
+        )
+    for other in result.get("compare", ()):
         lines += [
             "",
-            f"against {result['compare']['samples']}, story by story",
-            f"{'':{wide}}{'other':>9}{'95 % interval':>22}{'difference':>12}{'95 % interval':>22}",
+            f"against {other['samples']}, story by story",
+            f"{'':{wide}}{'other':>9}{'95 % interval':>22}{'difference':>12}{'95 % interval':>22}"
+            f"{'p':>9}",
         ]
-        for name, entry in result["compare"]["metrics"].items():
+        for name, entry in other["metrics"].items():
+            p = entry.get("p")
             lines.append(
-                f"{name:{wide}}{_cell(entry['value']):>9}{_range(entry['interval']):>22}"
-                f"{_cell(entry['difference']):>12}{_range(entry['difference_interval']):>22}"
+                f"{name:{wide}}{cell(entry['value']):>9}{_range(entry['interval']):>22}"
+                f"{cell(entry['difference']):>12}{_range(entry['difference_interval']):>22}"
+                f"{'–' if p is None else f'{p:.4f}':>9}"
             )
+    reasons: dict[str, list[str]] = {}
+    for name, reason in result.get("not_measured", {}).items():
+        reasons.setdefault(reason, []).append(name)
+    lines += [f"not measured: {', '.join(names)}: {why}" for why, names in reasons.items()]
     return "\n".join(lines)
 
 
-def _cell(value: float | None) -> str:
+def cell(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
+    # Adding 0.0 leaves no minus before a zero.
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _range(bounds: list[float] | None) -> str:
-    return "–" if bounds is None else f"[{_cell(bounds[0])}, {_cell(bounds[1])}]"
+    return "–" if bounds is None else f"[{cell(bounds[0])}, {cell(bounds[1])}]"

@@ -8,52 +8,69 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-
-import numpy as np
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.files import replacing
+from evaluation.columns import SUFFIXES, columns_table
 from evaluation.command_line import check
-from evaluation.metrics.bootstrap import interval, story_weights
+from evaluation.metrics.bootstrap import interval, paired_p, story_weights
 from evaluation.metrics.choice import choose, load_networks
 from evaluation.metrics.material import Material
-from evaluation.metrics.table import Metric, load
+from evaluation.metrics.table import Metric
 from evaluation.options import Options
 from evaluation.paper_table import paper_table
 from evaluation.report import protocol, table
-from evaluation.samples import Samples, open_samples
+from evaluation.samples import MANIFEST, Samples, open_samples
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import numpy as np
+
+    from evaluation.metrics.measure import Measured
 
 __all__ = ["evaluate"]
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "open_clip_torch", "numpy", "pillow")
 
 
+@dataclass(frozen=True)
+class _System:
+    """A column of the table: samples of the same stories, one folder a seed."""
+
+    folder: str
+    runs: list[Samples]
+
+    @property
+    def materials(self) -> list[Material]:
+        return [Material.of(str(run.folder), run.stories) for run in self.runs]
+
+
 def evaluate(options: Options) -> dict:
     """Measure, print, write metrics.json, charts and storyboards into the folder; the metrics."""
     check(options)
-    places = (options.samples, options.compare) if options.compare else (options.samples,)
-    folders = [
-        open_samples(place, options.reference, options.captions, options.story_length)
-        for place in places
-    ]
+    others = options.compare or []
+    if isinstance(others, str):  # a folder's name may hold commas
+        others = [others] if Path(others).is_dir() else others.split(",")
     warnings: list[str] = []
-    if options.compare:
-        folders = _paired(*folders, warnings)
-    samples = folders[0]
-    materials = [Material.of(str(one.folder), one.stories) for one in folders]
-    metrics = choose(options, materials)
+    systems = _paired([_open(place, options) for place in [options.samples, *others]], warnings)
+    samples, materials = systems[0].runs[0], [one.materials for one in systems]
+    metrics, skipped = choose(options, [run for runs in materials for run in runs])
     result = {
-        "samples": str(samples.folder),
+        "samples": systems[0].folder,
         "stories": len(samples.stories),
-        "frames": int(materials[0].drawn.sum()),
+        "frames": int(materials[0][0].drawn.sum()),
         "metrics": {},
+        "not_measured": skipped,
         "warnings": warnings,
         "libraries": {name: version(name) for name in LIBRARIES},
     }
+    if seeds := len(systems[0].runs) - 1:
+        result["seeds"] = seeds + 1
     counts, readings = {}, None
     if metrics:
-        counts, readings = _measure(metrics, folders, materials, options, result)
+        counts, readings = _measure(metrics, systems, materials, options, result)
     print(table(result))
     if options.papers:
         lines, differences = paper_table(options.papers, result)
@@ -61,60 +78,75 @@ def evaluate(options: Options) -> dict:
         print(f"\n{lines}")
     for warning in warnings:
         print(f"warning: {warning}")
+    out = Path(options.out or systems[0].folder)
     if metrics:
-        with replacing(samples.folder / "metrics.json") as temporary:
+        with replacing(out / "metrics.json") as temporary:
             text = json.dumps(result, indent=2, allow_nan=False)
             temporary.write_text(text + "\n", encoding="utf-8")
-        print(samples.folder / "metrics.json")
+        print(out / "metrics.json")
+    if options.format:
+        text, path = columns_table(result, options.format), out / f"table{SUFFIXES[options.format]}"
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"\n{text}{path}")
     if options.pictures:
         from evaluation.pictures.gallery import draw_gallery  # charts take a second to import
 
-        for path in draw_gallery(samples, counts, result, readings, options.stories):
+        for path in draw_gallery(samples, out, counts, result, readings, options.stories):
             print(path)
     return result
 
 
-def _paired(one: Samples, two: Samples, warnings: list[str]) -> list[Samples]:
-    """Only the stories that both have, in one order."""
-    found = {story.story_id: story for story in two.stories}
-    shared = [story for story in one.stories if story.story_id in found]
+def _open(place: str, options: Options) -> _System:
+    folder = Path(place)
+    seeds = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    seeds = seeds if seeds and not (folder / MANIFEST).is_file() else [folder]
+    named = (options.reference, options.captions, options.story_length, options.labels)
+    return _System(place, [open_samples(one, *named, options.benchmark) for one in seeds])
+
+
+def _paired(systems: Sequence[_System], warnings: list[str]) -> list[_System]:
+    """Only the stories that all folders have, in one order."""
+    runs = [run for system in systems for run in system.runs]
+    found = [{story.story_id: story for story in run.stories} for run in runs]
+    shared = [name for name in found[0] if all(name in one for one in found)]
     if not shared:
-        raise ValueError(f"{one.folder} and {two.folder} share no story: compare the same stories")
-    for story in shared:
-        second = found[story.story_id]
-        for key in ("captions", "given"):
-            if getattr(story, key) != getattr(second, key):
-                raise ValueError(
-                    f"story {story.story_id!r} has other {key} in {two.folder} than in "
-                    f"{one.folder}: compare folders of the same task and captions"
-                )
-    if len(shared) < max(len(one.stories), len(two.stories)):
-        warnings.append(
-            f"only the {len(shared)} stories in both folders count, of {len(one.stories)} and "
-            f"{len(two.stories)}"
+        names = " and ".join(str(run.folder) for run in runs)
+        raise ValueError(f"{names} share no story: compare the same stories")
+    for run, stories in zip(runs[1:], found[1:], strict=True):
+        for name in shared:
+            for key in ("captions", "given"):
+                if getattr(found[0][name], key) != getattr(stories[name], key):
+                    raise ValueError(
+                        f"story {name!r} has other {key} in {run.folder} than in "
+                        f"{runs[0].folder}: compare folders of the same task and captions"
+                    )
+    if len(shared) < max(map(len, found)):
+        lengths = ", ".join(
+            f"{len(one)} in {run.folder}" for run, one in zip(runs, found, strict=True)
         )
-    both = [found[story.story_id] for story in shared]
-    return [replace(one, stories=shared), replace(two, stories=both)]
+        warnings.append(f"only the {len(shared)} stories in all folders count, of {lengths}")
+    kept = iter([replace(run, stories=[one[name] for name in shared])
+                 for run, one in zip(runs, found, strict=True)])  # fmt: skip
+    return [replace(system, runs=[next(kept) for _ in system.runs]) for system in systems]
 
 
 def _measure(
-    metrics: Sequence[Metric],
-    folders: Sequence[Samples],
-    materials: Sequence[Material],
+    metrics: list[Metric],
+    systems: Sequence[_System],
+    materials: Sequence[Sequence[Material]],
     options: Options,
     result: dict,
 ) -> tuple[dict[str, np.ndarray], list[list[dict]] | None]:
-    """Fill `result`; {frame metric: counts (S, K, 2)}, and what the judge read if it was asked."""
+    """Fill `result`; {metric of frames: counts (S, K, 2)}, and what the judge read if asked."""
     # torch takes seconds to import, and pictures alone do not need it
-    from evaluation.metrics.measure import Measurement, number, shifts
+    from evaluation.metrics.measure import Measurement, shifts
     from evaluation.networks.features import FeatureCache, Features
 
     features = Features(FeatureCache(options.cache), options.batch_size, options.processes)
-    networks = load_networks(metrics, options, folders[0])
-    for metric in metrics:
-        for samples in folders if metric.check else ():
-            load(metric.check)(samples, networks[metric.network])
-    first, draws = materials[0], story_weights(len(materials[0].stories), options.draws)
+    for run in [run for system in systems for run in system.runs]:
+        networks = load_networks(metrics, options, run, result["not_measured"])
+    first, draws = materials[0][0], story_weights(len(materials[0][0].stories), options.draws)
     variants = {"real": first.real(), "shuffled": first.shuffled()}
     counts, readings, guess = {}, None, {}
     if judge := next((networks[one.network] for one in metrics if one.file == "judge"), None):
@@ -124,31 +156,60 @@ def _measure(
 
         readings = cartoon.readings(first, judge, features)
         guess = cartoon.chance(first.stories, judge.vocabulary)
-    if options.compare:
-        result["compare"] = {"samples": str(folders[1].folder), "metrics": {}}
+    result["compare"] = [{"samples": one.folder, "metrics": {}} for one in systems[1:]]
     for metric in metrics:
         network, moved = networks[metric.network], shifts(metric)
         times = draws[: 1 + options.frechet_draws] if moved else draws
         measure = Measurement(metric, network, features, times)
-        values, entry, by_frame = measure(first, variants)
-        if by_frame is not None:
-            counts[metric.name] = by_frame
+        found = [measure(materials[0], variants), *map(measure, materials[1:])]
+        entry = found[0].entry
+        if found[0].by_frame is not None:
+            counts[metric.name] = found[0].by_frame
         if metric.group == "cartoon":
             entry["chance"] = guess[metric.name.removeprefix("cartoon/")]
         entry["protocol"] = protocol(metric, network)
         entry["weights"] = network and {"file": network.file, "sha256": network.sha256}
         result["metrics"][metric.name] = entry
         if moved and entry["n"] < (width := network.encoders["features"].width):
+            off = "high" if "references" in metric.needs else "low"
             result["warnings"].append(
                 f"{metric.name}: {entry['n']} frames are fewer than the {width} features, so it "
-                "reads too high; compare it only with values of as many frames"
+                f"reads too {off}; compare it only with values of as many frames"
             )
-        if options.compare:
-            second, found, _ = measure(materials[1])
-            result["compare"]["metrics"][metric.name] = {
-                "value": found["value"],
-                "interval": found["interval"],
-                "difference": number(values[0] - second[0]),
-                "difference_interval": interval(values - second, moved),
+        best = _as_good_as_the_best(found, moved)
+        entry["best"] = best[0] and len(systems) > 1
+        for column, second, as_good in zip(result["compare"], found[1:], best[1:], strict=True):
+            column["metrics"][metric.name] = {
+                **second.entry,
+                **_difference(found[0], second, moved),
+                "best": as_good,
             }
+    if not result["compare"]:
+        del result["compare"]
     return counts, readings
+
+
+def _difference(one: Measured, two: Measured, moved: bool) -> dict:
+    from evaluation.metrics.measure import number
+
+    found = {
+        "difference": number(one.values[0] - two.values[0]),
+        "difference_interval": interval(one.values - two.values, moved),
+    }
+    if one.by_story is not None:
+        found["p"] = paired_p(one.by_story, two.by_story)
+    return found
+
+
+def _as_good_as_the_best(found: Sequence[Measured], moved: bool) -> list[bool]:
+    """Of each system, whether the interval of its difference from the best holds 0."""
+    sign = 1 if found[0].entry["higher_is_better"] else -1
+    known = [one for one in found if one.entry["value"] is not None]
+    if not known:
+        return [False] * len(found)
+    best = max(known, key=lambda one: sign * one.entry["value"])
+    alike = []
+    for one in found:
+        around = interval(one.values - best.values, moved)
+        alike.append(one is best or bool(around and around[0] <= 0 <= around[1]))
+    return alike

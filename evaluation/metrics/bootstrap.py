@@ -1,10 +1,12 @@
-"""95 % intervals by resampling whole stories; frames of one story are not independent."""
+"""95 % intervals by resampling whole stories, and the paired test of two systems by exchanging
+them; frames of one story are not independent."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import permutation_test
 
-__all__ = ["interval", "ratio", "story_weights"]
+__all__ = ["interval", "paired_p", "ratio", "story_weights"]
 
 
 def story_weights(stories: int, draws: int, seed: int = 0) -> np.ndarray:
@@ -29,3 +31,21 @@ def ratio(counts: np.ndarray) -> np.ndarray:
     """(..., 2) numerator and denominator -> (...), NaN where nothing was counted."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return counts[..., 0] / counts[..., 1]
+
+
+def paired_p(one: np.ndarray, two: np.ndarray, draws: int = 9999) -> float | None:
+    """Two-sided p of two systems' (S, 2) numerators and denominators: how often the ratio of sums
+    differs as much when stories change systems at random (all ways, where they are fewer)."""
+    if np.isnan(ratio(one.sum(0)) - ratio(two.sum(0))):
+        return None
+    both = np.concatenate([one, two])
+    stories = np.arange(len(one))
+
+    def difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+        return ratio(both[a].sum(axis - 1)) - ratio(both[b].sum(axis - 1))
+
+    found = permutation_test(
+        (stories, stories + len(one)), difference, permutation_type="samples", vectorized=True,
+        n_resamples=draws, batch=256, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    return float(found.pvalue)

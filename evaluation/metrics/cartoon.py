@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import islice
 
 import numpy as np
 import torch
 
 from evaluation.metrics.bootstrap import ratio
 from evaluation.metrics.material import Material
-from evaluation.networks.features import Features, Network, chunks
+from evaluation.networks.features import Features, Network
 from evaluation.networks.judge import decode
 from evaluation.samples import SampledStory, Samples
 
@@ -35,16 +36,20 @@ ROWS = (
 @lru_cache(maxsize=4)
 def readings(material: Material, judge: Network, features: Features) -> list[list[dict]]:
     """The judge's reading of every frame of every story."""
-    answers = features(material.pictures.ravel(), judge.encoders["answers"])
-    read = decode(torch.from_numpy(np.array(answers)), judge.vocabulary)
-    return list(chunks(read, material.pictures.shape[1]))
+    there = [[path for path in row if path is not None] for row in material.pictures]
+    answers = features([path for row in there for path in row], judge.encoders["answers"])
+    read = iter(decode(torch.from_numpy(np.array(answers)), judge.vocabulary))
+    return [list(islice(read, len(row))) for row in there]
 
 
 @lru_cache(maxsize=4)
 def _count(material: Material, judge: Network, features: Features) -> np.ndarray:
     """(S, K, len(ROWS), 2)."""
     pairs = zip(material.stories, readings(material, judge, features), strict=True)
-    return np.stack([count_frames(story, read) for story, read in pairs])
+    counts = np.zeros((*material.drawn.shape, len(ROWS), 2))
+    for row, (story, read) in zip(counts, pairs, strict=True):
+        row[: len(read)] = count_frames(story, read)
+    return counts
 
 
 def _measure(row: str, material: Material, judge: Network, features: Features) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.command_line import check, spelled
 from evaluation.metrics.material import Material
-from evaluation.metrics.table import FILES, METRICS, NEEDS, Metric, load, named_metrics
+from evaluation.metrics.table import FILES, METRICS, NEEDS, Metric, given, load, named_metrics
 from evaluation.options import Options
 from evaluation.samples import MANIFEST, Samples
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:  # torch takes seconds to import
 __all__ = ["choose", "load_networks", "preflight"]
 
 
-_OPTIONS = {"captions": ": give captions=FILE", "references": ": give reference=DIR"}
+_OPTIONS = {
+    "captions": ": give captions=FILE",
+    "references": ": give reference=DIR",
+    "labels": ": give labels=FILE",
+    "neighbours": ": give story_length=N, the pictures a story has",
+}
 
 
 def preflight(options: Options) -> None:
@@ -28,51 +33,79 @@ def preflight(options: Options) -> None:
     from evaluation.networks.features import FeatureCache
 
     check(options)
-    metrics = choose(options)
+    metrics, skipped = choose(options)
     FeatureCache(options.cache)
-    load_networks(metrics, options, None)
+    load_networks(metrics, options, None, skipped)
 
 
-def choose(options: Options, materials: Sequence[Material] = ()) -> list[Metric]:
-    """The metrics asked for; `all` is what the given files and all materials allow.
+def choose(
+    options: Options, materials: Sequence[Material] = ()
+) -> tuple[list[Metric], dict[str, str]]:
+    """The metrics asked for, and {name: why} of those that `all` cannot measure: it is what the
+    given files and all materials allow.
 
-    ValueError when a metric needs what one of them does not have.
+    ValueError when a metric asked for by name needs what one of them does not have.
     """
     asked = options.metrics
     if asked is None:
         asked = ["cartoon"] if options.judge else []
     names, lacks = named_metrics(asked), {}
     for material in materials:
+        there = material.pictures != None  # noqa: E711
         has = {
-            "captions": material.captions.all(),
+            "captions": material.captions[there].all(),
             "neighbours": material.drawn[:, 1:].any(),
             "references": material.references is not None,
             "labels": all(story.labels for story in material.stories),
+            "characters": all(story.characters for story in material.stories),
         }
         lacks |= {need: material.folder for need in NEEDS if not has[need]}
-    if names == ["all"]:
-        given = {None, *(file for file in FILES if getattr(options, file))}
-        metrics = (one for one in METRICS.values() if one.file in given)
-        return [metric for metric in metrics if not set(lacks) & set(metric.needs)]
-    for name in names:
-        for need in METRICS[name].needs:
-            if folder := lacks.get(need):
-                option = _OPTIONS.get(need, "")
-                if Path(folder, MANIFEST).is_file():  # which says all
-                    option = ""
-                raise ValueError(f"{name} needs {NEEDS[need]}{option}; {folder} has none")
-    return [METRICS[name] for name in names]
+    everything = names == ["all"]
+    chosen, skipped = [], {}
+    for metric in METRICS.values() if everything else (METRICS[name] for name in names):
+        reason = None
+        if need := next((need for need in metric.needs if need in lacks), None):
+            # A manifest says all there is, but a benchmark's characters.
+            known = Path(lacks[need], MANIFEST).is_file()
+            option = "" if known else _OPTIONS.get(need, "")
+            option = ": give benchmark=DIR" if need == "characters" else option
+            reason = f"needs {NEEDS[need]}{option}; {lacks[need]} has none"
+        elif not given(metric, options):
+            reason = f"needs {spelled(metric.file)}=FILE ({FILES[metric.file]})"
+        if reason and not everything:
+            raise ValueError(f"{metric.name} {reason}")
+        if reason:
+            skipped[metric.name] = reason
+        else:
+            chosen.append(metric)
+    return chosen, skipped
 
 
 def load_networks(
-    metrics: Sequence[Metric], options: Options, samples: Samples | None
+    metrics: list[Metric], options: Options, samples: Samples | None, skipped: dict[str, str]
 ) -> dict[str | None, Network | None]:
-    """{metric.network: what it loads}, each once."""
+    """{metric.network: what it loads}, each once, with the labels checked.
+
+    Of `all`, metrics whose network or labels do not serve are moved from `metrics` to `skipped`.
+    """
     networks: dict[str | None, Network | None] = {None: None}
-    for metric in metrics:
-        if metric.file and not getattr(options, metric.file):
-            key, source = spelled(metric.file), FILES[metric.file]
-            raise ValueError(f"{metric.name} needs {key}=FILE ({source})")
-        if metric.network not in networks:
-            networks[metric.network] = load(metric.network)(options, samples)
+    failed: dict[str, Exception] = {}
+    for metric in list(metrics):
+        name = metric.network
+        try:
+            if name in failed:
+                raise failed[name]
+            if name not in networks:
+                try:
+                    networks[name] = load(name)(options, samples)
+                except (ValueError, OSError) as error:
+                    failed[name] = error
+                    raise
+            if metric.check and samples:
+                load(metric.check)(samples, networks[name])
+        except (ValueError, OSError) as error:
+            if options.metrics not in ("all", ["all"]):
+                raise
+            metrics.remove(metric)
+            skipped[metric.name] = str(error)
     return networks

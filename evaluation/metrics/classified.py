@@ -1,4 +1,8 @@
-"""What the classifier of characters and backgrounds reads, against the labels."""
+"""What classifiers of characters and of backgrounds read, against the labels.
+
+A classifier that names one background a frame (ours) is right if it is among the labelled ones; one
+that gives each its own yes or no (StoryGPT-V's) must have all of them right.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from evaluation.command_line import spelled
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
 from evaluation.samples import Samples, places_of
 
 __all__ = [
-    "background_accuracy", "character_f1", "check_backgrounds", "check_labels", "frame_accuracy",
+    "background_accuracy", "background_f1", "character_f1", "check_backgrounds", "check_labels",
+    "frame_accuracy",
 ]  # fmt: skip
 
 
@@ -23,7 +29,9 @@ def check_labels(samples: Samples, classifier: Network) -> None:
 def check_backgrounds(samples: Samples, classifier: Network) -> None:
     """The same, and ValueError for a classifier of characters only."""
     if not classifier.vocabulary["places"]:
-        raise ValueError("background_accuracy needs a classifier with backgrounds: train one")
+        raise ValueError(
+            f"{classifier.file} reads no backgrounds: give {spelled('background_classifier')}=FILE"
+        )
     _check(samples, classifier, "backgrounds", places_of)
 
 
@@ -35,7 +43,7 @@ def _check(
         raise ValueError(f"{samples.folder} has no labels that say the {what}: give some that do")
     characters, places = (classifier.vocabulary[key] for key in ("characters", "places"))
     for story, label in labels:
-        strange = set(label.get("cast", ())) - set(characters)
+        strange = set(label.get("cast", ())) - set(characters) if characters else set()
         if places:
             strange |= set(places_of(label)) - set(places)
         if strange:
@@ -46,38 +54,59 @@ def _check(
 
 
 def character_f1(material: Material, classifier: Network, features: Features) -> np.ndarray:
-    true, read, _, _, known = _classified(material, classifier, features)
-    hits, sizes = 2 * (true & read).sum(1), true.sum(1) + read.sum(1)
-    return material.per_frame(material.drawn, hits * known, sizes * known)
+    true, read, known = _characters(material, classifier, features)
+    return _f1(material, true, read, known)
 
 
 def frame_accuracy(material: Material, classifier: Network, features: Features) -> np.ndarray:
-    true, read, _, _, known = _classified(material, classifier, features)
+    true, read, known = _characters(material, classifier, features)
     return material.per_frame(material.drawn, (true == read).all(1) * known, known)
 
 
 def background_accuracy(material: Material, classifier: Network, features: Features) -> np.ndarray:
-    """Of several backgrounds that are there any is right; a frame without one does not count."""
-    _, _, true, read, _ = _classified(material, classifier, features)
-    return material.per_frame(material.drawn, true[np.arange(len(read)), read], true.any(1))
+    """A frame without a labelled background counts only where each has its own yes or no."""
+    true, read, known = _backgrounds(material, classifier, features)
+    if classifier.one_place:
+        return material.per_frame(material.drawn, (true & read).any(1), true.any(1))
+    return material.per_frame(material.drawn, (true == read).all(1) * known, known)
 
 
-def _classified(
-    material: Material, classifier: Network, features: Features
-) -> tuple[np.ndarray, ...]:
-    """Of the n drawn frames: characters there and read, (n, C) bool; backgrounds there, (n, P)
-    bool, and the one read, (n,); whose cast is known, (n,) bool."""
-    characters, places = (classifier.vocabulary[key] for key in ("characters", "places"))
-    labels = [
+def background_f1(material: Material, classifier: Network, features: Features) -> np.ndarray:
+    true, read, known = _backgrounds(material, classifier, features)
+    return _f1(material, true, read, known & (true.any(1) | (not classifier.one_place)))
+
+
+def _f1(material: Material, true: np.ndarray, read: np.ndarray, known: np.ndarray) -> np.ndarray:
+    hits, sizes = 2 * (true & read).sum(1), true.sum(1) + read.sum(1)
+    return material.per_frame(material.drawn, hits * known, sizes * known)
+
+
+def _characters(material: Material, classifier: Network, features: Features) -> tuple:
+    """Of the n drawn frames: characters there and read, (n, C) bool; whose cast is known, (n,)."""
+    names, labels = classifier.vocabulary["characters"], _labels(material)
+    true = np.array([[name in label.get("cast", ()) for name in names] for label in labels])
+    logits = features(material.pictures[material.drawn], classifier.encoders["logits"])
+    known = np.array(["cast" in label for label in labels])
+    return true, logits[:, : len(names)] > 0, known  # sigmoid > 0.5
+
+
+def _backgrounds(material: Material, classifier: Network, features: Features) -> tuple:
+    """The same of backgrounds."""
+    names, labels = classifier.vocabulary["places"], _labels(material)
+    true = np.array([[name in places_of(label) for name in names] for label in labels])
+    logits = features(material.pictures[material.drawn], classifier.encoders["logits"])
+    rest = logits[:, logits.shape[1] - len(names) :]
+    read = rest > 0
+    if classifier.one_place:
+        read = np.arange(len(names)) == rest.argmax(1)[:, None]
+    return true, read, np.array(["place" in label for label in labels])
+
+
+def _labels(material: Material) -> list[dict]:
+    """Of the n drawn frames."""
+    return [
         label
         for story, drawn in zip(material.stories, material.drawn, strict=True)
-        for label, counts in zip(story.labels, drawn, strict=True)
+        for label, counts in zip(story.labels, drawn, strict=False)  # shorter than the longest
         if counts
     ]
-    true = np.array([[name in label.get("cast", ()) for name in characters] for label in labels])
-    place = np.array([[name in places_of(label) for name in places] for label in labels])
-    logits = features(material.pictures[material.drawn], classifier.encoders["logits"])
-    read = logits[:, : len(characters)] > 0  # sigmoid > 0.5
-    rest = logits[:, len(characters) :]
-    known = np.array(["cast" in label for label in labels])
-    return true, read, place, rest.argmax(1) if places else None, known

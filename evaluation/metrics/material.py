@@ -18,7 +18,8 @@ __all__ = ["Material", "shuffled_rows"]
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """(S, K) tables of S stories with K frames each; `variant` tells tables of one folder apart."""
+    """(S, K) tables of S stories of at most K frames; beyond a story's end, pictures and captions
+    are None and nothing is drawn. `variant` tells tables of one folder apart."""
 
     folder: str
     stories: Sequence[SampledStory]
@@ -30,30 +31,26 @@ class Material:
 
     @classmethod
     def of(cls, folder: str, stories: Sequence[SampledStory]) -> Material:
-        """ValueError when stories differ in length, or only some have references."""
-        first = stories[0]
+        """ValueError when only some stories have references."""
+        first, longest = stories[0], max(len(story.frames) for story in stories)
         for story in stories:
-            if len(story.frames) != len(first.frames):
-                raise ValueError(
-                    f"{folder}: story {story.story_id!r} has {len(story.frames)} frames but "
-                    f"{first.story_id!r} has {len(first.frames)}: judge stories of one length"
-                )
             if bool(story.reference_frames) != bool(first.reference_frames):
                 raise ValueError(
                     f"{folder}: of {story.story_id!r} and {first.story_id!r} only one has "
                     "reference frames: give all stories references, or none"
                 )
-        drawn = np.array([[k >= one.given for k in range(len(one.frames))] for one in stories])
+        drawn = np.array(
+            [[one.given <= k < len(one.frames) for k in range(longest)] for one in stories]
+        )
         if not drawn.any():
             raise ValueError("every frame was given, none was drawn: sample stories of more frames")
+        references = [story.reference_frames for story in stories]
         return cls(
             folder,
             stories,
-            _table([story.frames for story in stories]),
-            _table([story.reference_frames for story in stories])
-            if first.reference_frames
-            else None,
-            _table([story.captions for story in stories]),
+            _table([story.frames for story in stories], longest),
+            _table(references, longest) if first.reference_frames else None,
+            _table([story.captions for story in stories], longest),
             drawn,
         )
 
@@ -66,10 +63,10 @@ class Material:
     def shuffled(self) -> Material | None:
         """Each frame replaced by that of another story, each of a story's from a different one.
 
-        None when there are not more stories than frames in a story.
+        None when there are not more stories than frames in a story, or stories differ in length.
         """
         rows = shuffled_rows(*self.pictures.shape)
-        if rows is None:
+        if rows is None or (self.pictures == None).any():  # noqa: E711
             return None
         columns = np.arange(self.pictures.shape[1])
         return replace(self, pictures=self.pictures[rows, columns], variant="shuffled")
@@ -79,6 +76,17 @@ class Material:
         where = self.drawn.copy()
         where[:, 0] = False
         return where, self.pictures[where], self.pictures[np.roll(where, -1, 1)]
+
+    def pairs(self) -> np.ndarray:
+        """(S, K, K): whether frames n and m < n are both drawn and, where labels say who is there,
+        share a character."""
+        both = np.tril(self.drawn[:, :, None] & self.drawn[:, None], -1)
+        for s, story in enumerate(self.stories):
+            casts = [label.get("cast") for label in story.labels or ()]
+            for n, m in zip(*np.nonzero(both[s]), strict=True):
+                if casts and None not in (casts[n], casts[m]):
+                    both[s, n, m] = not {*casts[n]}.isdisjoint(casts[m])
+        return both
 
     def per_frame(
         self, where: np.ndarray, values: np.ndarray, weights: np.ndarray | float = 1
@@ -97,8 +105,9 @@ def shuffled_rows(stories: int, frames: int) -> np.ndarray | None:
     return (np.arange(stories)[:, None] + step * (1 + np.arange(frames))) % stories
 
 
-def _table(rows: list[list]) -> np.ndarray:
-    table = np.empty((len(rows), len(rows[0])), object)
+def _table(rows: Sequence[Sequence], width: int) -> np.ndarray:
+    """(S, width) of objects, None where a row has ended."""
+    table = np.full((len(rows), width), None, object)
     for s, row in enumerate(rows):
-        table[s] = row
+        table[s, : len(row)] = row
     return table

@@ -1,13 +1,14 @@
-"""Metrics of one set of stories: value, bootstrap interval, and what bounds it.
+"""Metrics of one system: value, bootstrap interval, spread over seeds, and what bounds it.
 
 A frame metric gives a numerator and a denominator for every frame, so that one table yields the
-value, its interval over stories, its course along the story and the number under a picture. A set
+value, its interval over stories, its course along the story and the number under a picture. One of
+pairs gives them for every two frames of a story, and its course over their distance too. A set
 metric gives one distance between all drawn and all real frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +18,23 @@ from evaluation.metrics.material import Material
 from evaluation.metrics.table import Metric, load
 from evaluation.networks.features import Features, Network
 
-__all__ = ["Measurement", "number", "shifts"]
+__all__ = ["Measured", "Measurement", "number", "shifts"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """values: (1 + draws,), means over seeds; entry: of metrics.json; by_story: (S, 2) summed over
+    seeds, by_frame: (S, K, 2) of the first seed; None of what a metric does not tell."""
+
+    values: np.ndarray
+    entry: dict
+    by_story: np.ndarray | None = None
+    by_frame: np.ndarray | None = None
 
 
 @dataclass
 class Measurement:
-    """Measures a metric with its network; `draws` are from `story_weights`.
-
-    Called with material it gives values (1 + draws,), the entry of metrics.json, and of a frame
-    metric counts (S, K, 2). The entry is whole with the variants "real" and "shuffled".
-    """
+    """Measures a metric with its network; `draws` are from `story_weights`."""
 
     metric: Metric
     network: Network | None
@@ -34,33 +42,58 @@ class Measurement:
     draws: np.ndarray
 
     def __call__(
-        self, material: Material, variants: Mapping[str, Material | None] | None = None
-    ) -> tuple[np.ndarray, dict, np.ndarray | None]:
-        if self.metric.of == "frames":
-            counts = self.count(material)
-            values = ratio(self.draws @ counts.sum(1))
-            entry = {"n": int((counts[..., 1] > 0).sum())}
-            entry |= self._along(counts, variants) if variants else {}
+        self, runs: Sequence[Material], variants: Mapping[str, Material | None] | None = None
+    ) -> Measured:
+        """Of the same stories drawn once, or with several seeds; the entry is whole with the
+        variants "real" and "shuffled" of the first."""
+        by_story = by_frame = None
+        if self.metric.of == "sets":
+            found = [self._distances(run, bool(variants) and not n) for n, run in enumerate(runs)]
+            each, entry = np.stack([values for values, _ in found]), found[0][1]
         else:
-            counts = None
-            values, entry = self._distances(material, bool(variants))
+            tables = [self.count(run) for run in runs]  # of each seed, (S, 2) or (S, K[, K], 2)
+            sums = [_by_story(table) for table in tables]
+            each = np.stack([ratio(self.draws @ one) for one in sums])
+            by_story = np.sum(sums, 0)
+            entry = {"n": int((tables[0][..., 1] > 0).sum())}
+            if variants:
+                entry |= self._bounds(variants)
+            if variants and self.metric.of != "stories":
+                by_frame = tables[0]
+                if self.metric.of == "pairs":
+                    by_frame = tables[0].sum(2)
+                    entry |= self._course("by_distance", [_by_distance(one) for one in tables])
+                    tables = [one.sum(2) for one in tables]
+                entry |= self._course("by_frame", tables)
+        values = each.mean(0)
         around = interval(values, shifts(self.metric))
         if shifts(self.metric) and around:  # moving it can push the lower end below any distance
             around = [max(0.0, around[0]), around[1]]
         better = self.metric.higher_is_better
         first = {"value": number(values[0]), "interval": around, "higher_is_better": better}
-        return values, {**first, **entry}, counts
+        if len(runs) > 1:
+            spread = number(each[:, 0].std(ddof=1))
+            first["seeds"] = {"values": [number(one) for one in each[:, 0]], "spread": spread}
+        return Measured(values, {**first, **entry}, by_story, by_frame)
 
     def count(self, material: Material) -> np.ndarray:
         return load(self.metric.measure)(material, self.network, self.features)
 
-    def _along(self, counts: np.ndarray, variants: Mapping[str, Material | None]) -> dict:
-        sums = {name: one and self.count(one).sum((0, 1)) for name, one in variants.items()}
-        along = [ratio(self.draws @ frame) for frame in counts.swapaxes(0, 1)]
+    def _bounds(self, variants: Mapping[str, Material | None]) -> dict:
+        if self.metric.of == "stories":  # of a benchmark that has no real frames
+            return {}
+        sums = {name: one and _by_story(self.count(one)).sum(0) for name, one in variants.items()}
+        return {name: None if one is None else number(ratio(one)) for name, one in sums.items()}
+
+    def _course(self, name: str, tables: Sequence[np.ndarray]) -> dict:
+        """Means along the second axis of (S, K, 2) with their intervals."""
+        along = [
+            np.mean([ratio(self.draws @ table[:, k]) for table in tables], 0)
+            for k in range(tables[0].shape[1])
+        ]
         return {
-            **{name: None if one is None else number(ratio(one)) for name, one in sums.items()},
-            "by_frame": [number(values[0]) for values in along],
-            "by_frame_interval": [interval(values) for values in along],
+            name: [number(values[0]) for values in along],
+            f"{name}_interval": [interval(values) for values in along],
         }
 
     def _distances(self, material: Material, bounds: bool) -> tuple[np.ndarray, dict]:
@@ -73,8 +106,11 @@ class Measurement:
             )
         distance, encoder = load(self.metric.measure), self.network.encoders["features"]
         drawn = self.features(material.pictures[where], encoder)
+        entry = {"n": len(drawn)}
+        if "references" not in self.metric.needs:
+            return distance()(drawn, sizes, self.draws), entry
         real = self.features(material.references[where], encoder)
-        against, entry = distance(real), {"n": len(drawn)}
+        against = distance(real)
         if bounds:
             even, once = np.repeat(np.arange(len(sizes)) % 2 == 0, sizes), np.ones((1, 1))
             halves, one = (real[even], real[~even]), real[: sizes[sizes > 0][0]]
@@ -84,6 +120,19 @@ class Measurement:
             if len(one) > 1:
                 entry["shuffled"] = number(against(one, [len(one)], once)[0])
         return against(drawn, sizes, self.draws), entry
+
+
+def _by_story(table: np.ndarray) -> np.ndarray:
+    """(S, ..., 2) -> (S, 2)."""
+    return table.reshape(len(table), -1, 2).sum(1)
+
+
+def _by_distance(pairs: np.ndarray) -> np.ndarray:
+    """(S, K, K, 2) of frames n and m -> (S, K - 1, 2) by n - m, from 1."""
+    frames = range(1, pairs.shape[1])
+    return np.stack(
+        [np.diagonal(pairs, -apart, 1, 2).sum(-1) for apart in frames], 1
+    ) if frames else pairs[:, :0, 0]  # fmt: skip
 
 
 def shifts(metric: Metric) -> bool:

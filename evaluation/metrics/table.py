@@ -16,6 +16,7 @@ __all__ = [
     "METRICS",
     "NEEDS",
     "Metric",
+    "given",
     "load",
     "named_metrics",
     "own_story_metrics",
@@ -26,11 +27,17 @@ NEEDS = {  # what a metric may need of every story, in words
     "neighbours": "two frames a story",
     "references": "real frames",
     "labels": "labels for every story",
+    "characters": "a benchmark's characters",
 }
 FILES = {  # options that a metric may need, and where to get the file
     "judge": "make demo saves one",
     "classifier": "python -m evaluation.classifier train makes one",
+    "background_classifier": "or classifier=FILE that reads backgrounds too",
+    "csd_weights": "csd_vit-large.pth of ViStoryBench, or CSD's own checkpoint",
+    "aesthetic_head": "aesthetic_predictor_v2_5.pth of discus0434/aesthetic-predictor-v2-5",
+    "detector": "a folder with IDEA-Research/grounding-dino-tiny",
 }
+INSTEAD = {"background_classifier": "classifier"}  # an option whose file may serve as well
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class Metric:
 
     protocol: how the number comes about, in words; {network} is the network's own title.
     measure: of frames, `measure(material, network, features)` -> (S, K, 2), a numerator and a
-        denominator of every frame, zeros where a frame does not count; of sets, a class
+        denominator of every frame, zeros where a frame does not count; of pairs, the same of every
+        frame and one before it, (S, K, K, 2); of stories, of every story, (S, 2); of sets, a class
         `measure(real)` with `(drawn, sizes, weights)` -> distances, see `frechet.py`.
     network: `network(options, samples)` -> `networks.features.Network`; samples is None before
         stories are drawn, to check that the files are there. None: `measure` needs no network.
@@ -57,13 +65,13 @@ class Metric:
     needs: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     higher_is_better: bool = True
-    of: str = "frames"  # or sets
+    of: str = "frames"  # pairs, stories, sets
     group: str | None = None
 
     def __post_init__(self) -> None:
         if not self.protocol.strip():
             raise ValueError(f"metric {self.name} has no protocol: say how it is measured")
-        known = self.of in ("frames", "sets") and self.file in (None, *FILES)
+        known = self.of in ("frames", "pairs", "stories", "sets") and self.file in (None, *FILES)
         if not known or not set(self.needs) <= set(NEEDS):
             raise ValueError(
                 f"metric {self.name}: of={self.of!r}, file={self.file!r} or needs={self.needs} is "
@@ -80,13 +88,29 @@ _FRECHET = {
 _KERNEL = {**_FRECHET, "measure": "evaluation.metrics.kid:KernelAgainst"}
 _JUDGE = {"network": "evaluation.networks.judge:judge_network", "file": "judge"}
 _CLASSIFIER = {
-    "network": "evaluation.networks.classifier:classifier_network",
+    "network": "evaluation.networks.classifier:character_network",
     "file": "classifier",
     "check": "evaluation.metrics.classified:check_labels",
     "needs": ("labels",),
     "group": "classifier",
 }
+_BACKGROUNDS = {
+    **_CLASSIFIER,
+    "network": "evaluation.networks.classifier:background_network",
+    "file": "background_classifier",
+    "check": "evaluation.metrics.classified:check_backgrounds",
+}
 _CLIP = {"network": "evaluation.networks.clip:clip_network", "group": "clip"}
+_CLIP_L14 = {"network": "evaluation.networks.clip:clip_l14_network", "group": "vinabench"}
+_LPIPS = {"network": "evaluation.networks.lpips:lpips_network", "higher_is_better": False}
+_DINO = {"network": "evaluation.networks.dino:dino_network"}
+_SELF = {"of": "pairs", "needs": ("neighbours",), "group": "consistency"}
+_CROSS = {"needs": ("neighbours",), "group": "consistency"}
+_ALL_PAIRS = "all pairs of a story's drawn frames that share a character"
+_FIRST = "a frame and the story's given or first one"
+_BENCH = {"needs": ("characters",), "of": "stories", "group": "vistorybench"}
+_CSD = {**_BENCH, "network": "evaluation.networks.csd:csd_network", "file": "csd_weights"}
+_CIDS = {**_BENCH, "network": "evaluation.networks.detector:detector_network", "file": "detector"}
 _CARTOON = {
     **_JUDGE,
     "check": "evaluation.metrics.cartoon:check_labels",
@@ -130,8 +154,17 @@ _RECORDS = (
     ),
     Metric(
         "lpips_adjacent", "LPIPS ({network}) of a frame and the one before, native size",
-        "evaluation.metrics.lpips_adjacent:lpips_adjacent", needs=("neighbours",),
-        network="evaluation.networks.lpips:lpips_network", higher_is_better=False,
+        "evaluation.metrics.lpips_adjacent:lpips_adjacent", needs=("neighbours",), **_LPIPS,
+    ),
+    *(
+        Metric(f"{name}_{how}", f"{text}, {which}",
+               f"evaluation.metrics.consistency:{function}_{how}", **{**network, **kind})
+        for name, text, function, network in (
+            ("clip_i", "cosine, {network}", "cosine", _CLIP),
+            ("dino", "cosine, {network}", "cosine", _DINO),
+            ("lpips", "LPIPS ({network}), native size", "lpips", _LPIPS),
+        )
+        for how, which, kind in (("self", _ALL_PAIRS, _SELF), ("cross", _FIRST, _CROSS))
     ),
     Metric(
         "character_f1", "{network}, micro F1, sigmoid > 0.5",
@@ -143,8 +176,57 @@ _RECORDS = (
     ),
     Metric(
         "background_accuracy", "{network}, background right",
-        "evaluation.metrics.classified:background_accuracy", errors=("place",),
-        **{**_CLASSIFIER, "check": "evaluation.metrics.classified:check_backgrounds"},
+        "evaluation.metrics.classified:background_accuracy", errors=("place",), **_BACKGROUNDS,
+    ),
+    Metric(
+        "background_f1", "{network}, micro F1 of backgrounds",
+        "evaluation.metrics.classified:background_f1", errors=("place",), **_BACKGROUNDS,
+    ),
+    Metric(
+        "clip_t@l14", "cosine of frame and caption, {network}",
+        "evaluation.metrics.clip_scores:clip_t", needs=("captions",), **_CLIP_L14,
+    ),
+    Metric(
+        "clip_i@l14", "cosine of drawn and real frame, {network}",
+        "evaluation.metrics.clip_scores:clip_i", needs=("references",), **_CLIP_L14,
+    ),
+    Metric(
+        "clip_t_mrr", "reciprocal rank of the frame's caption among all, {network}",
+        "evaluation.metrics.clip_scores:clip_t_mrr", needs=("captions",), **_CLIP_L14,
+    ),
+    Metric(
+        "csd_self", "cosine of style, {network}, all pairs of a story's shots; mean of stories",
+        "evaluation.metrics.vistorybench:csd_self", **_CSD,
+    ),
+    Metric(
+        "csd_cross", "cosine of style, {network}, a shot and the first picture of its first "
+        "character; mean of stories", "evaluation.metrics.vistorybench:csd_cross", **_CSD,
+    ),
+    Metric(
+        "aesthetic", "Aesthetic Predictor 2.5, {network}, from 1 to 10",
+        "evaluation.metrics.vistorybench:aesthetic", group="vistorybench",
+        network="evaluation.networks.aesthetic:aesthetic_network", file="aesthetic_head",
+    ),
+    Metric(
+        "inception_score", "Resize + CenterCrop to 299, {network}, one split",
+        "evaluation.metrics.inception_score:InceptionScore", of="sets", group="vistorybench",
+        network="evaluation.networks.classifier:imagenet_network",
+    ),
+    *(
+        Metric(name, f"{text}; mean of stories", f"evaluation.metrics.vistorybench:{name}", **_CIDS)
+        for name, text in (
+            ("cids_cross", "cosine of a character's crops and reference crops, {network}, "
+             "Hungarian matching, never found 0, all characters but realistic humans"),
+            ("cids_self", "cosine of pairs of a character's crops, {network}, Hungarian matching, "
+             "never found 0, found once 1, all characters but realistic humans"),
+            ("onstage_count", "100 exp(-|D - E| / E), D of E expected characters found, {network}"),
+            ("copy_paste", "softmax of cosines of crop with reference and mirrored reference, over "
+             "0.01, {network}; 0.5 is no preference"),
+        )
+    ),
+    Metric(
+        "cids_realistic_human", "not measured: it takes ArcFace, AdaFace and FaceNet, which are "
+        "not here", "evaluation.metrics.vistorybench:nothing", **_BENCH,
     ),
     *(
         Metric(f"cartoon/{name}", f"judge, {text}", f"evaluation.metrics.cartoon:{name}",
@@ -192,6 +274,12 @@ def named_metrics(asked: Sequence[str] | str | None) -> list[str]:
             f"groups {', '.join(GROUPS)}, all"
         )
     return list(dict.fromkeys(names))
+
+
+def given(metric: Metric, options: object) -> bool:
+    """Whether the file that a metric needs is named."""
+    names = (metric.file, INSTEAD.get(metric.file))
+    return metric.file is None or any(getattr(options, name) for name in names if name)
 
 
 def own_story_metrics() -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download, model_info, try_to_load_from_cache
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from common.documents import parse_json
@@ -21,7 +23,7 @@ from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
-__all__ = ["clip_network"]
+__all__ = ["clip_l14_network", "clip_network", "crop_name"]
 
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -36,12 +38,22 @@ class _Tower(nn.Module):
 
 
 def clip_network(options: Options, samples: Samples | None = None) -> Network:
-    """Encoders of pictures and captions.
+    """Encoders of pictures and captions, by `clip_model` and `clip_weights`."""
+    return _network(options, "clip_model", "clip_weights")
 
-    clip_model: an open_clip name, or `local-dir:FOLDER` that holds open_clip_config.json and
-    weights. clip_weights: one of open_clip's tags, or a file.
+
+def clip_l14_network(options: Options, samples: Samples | None = None) -> Network:
+    """The same by `clip_l14_model`, which VinaBench and ViStoryBench take."""
+    return _network(options, "clip_l14_model", "clip_l14_weights")
+
+
+def _network(options: Options, model_option: str, weights_option: str) -> Network:
+    """model: an open_clip name, or `local-dir:FOLDER` that holds open_clip_config.json and weights.
+    weights: one of open_clip's tags, or a file. A picture may be part of one, see `crop_name`.
     """
-    model, weights, device = options.clip_model, options.clip_weights, device_of(options.device)
+    model_key, weights_key = spelled(model_option), spelled(weights_option)
+    model, weights = getattr(options, model_option), getattr(options, weights_option)
+    device = device_of(options.device)
     own = model.startswith(("local-dir:", "hf-hub:"))  # they bring their weights
     tag = None if own else weights
     try:
@@ -54,7 +66,6 @@ def clip_network(options: Options, samples: Samples | None = None) -> Network:
         sha256 = _hash(model, tag)
     except Exception as error:  # open_clip and the hub client raise many kinds
         said = str(error).partition("\n")[0]
-        model_key, weights_key = spelled("clip_model"), spelled("clip_weights")
         file = "" if own else f"{weights_key}=FILE{_source(model, weights)}, or "
         raise ValueError(
             f"{model_key}={model} with {weights_key}={weights} cannot be loaded ({said}): without "
@@ -75,8 +86,22 @@ def clip_network(options: Options, samples: Samples | None = None) -> Network:
     return Network(title, Path(title).name, sha256, encoders)
 
 
-def _prepare(transform, path: Path) -> Tensor:
-    return transform(Image.fromarray(read_picture(path)))
+def crop_name(box: Sequence[float], mirrored: bool = False) -> str:
+    """What (path, crop_name(…)) names: the part of a picture in a box of shares of its sides,
+    (left, top, right, bottom), left and right exchanged if `mirrored`."""
+    return json.dumps([*map(float, box), mirrored])
+
+
+def _prepare(transform, item: Path | tuple[Path, str]) -> Tensor:
+    if not isinstance(item, tuple):
+        return transform(Image.fromarray(read_picture(item)))
+    picture = Image.fromarray(read_picture(item[0]))
+    *box, mirrored = json.loads(item[1])
+    left, top, right, bottom = (
+        int(share * side) for share, side in zip(box, picture.size * 2, strict=True)
+    )
+    picture = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    return transform(ImageOps.mirror(picture) if mirrored else picture)
 
 
 def _tokenise(tokenizer, caption: str) -> Tensor:

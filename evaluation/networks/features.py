@@ -74,6 +74,7 @@ class Network:
 
     encoders: by the name of what they give, such as "features", which distances take.
     known_error: {label: share that it reads wrong}; vocabulary: {kind of label: names}.
+    one_place: of backgrounds it names the likeliest, instead of all above a half.
     """
 
     title: str
@@ -82,6 +83,7 @@ class Network:
     encoders: Mapping[str, Encoder]
     known_error: dict[str, float] | None = None
     vocabulary: dict[str, list[str]] = field(default_factory=dict)
+    one_place: bool = True
 
 
 def device_of(name: str) -> str:

@@ -13,12 +13,20 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
+from torchvision.models import (
+    AlexNet_Weights,
+    Inception_V3_Weights,
+    SqueezeNet1_1_Weights,
+    VGG16_Weights,
+)
 
 from common.files import file_hash
 from evaluation.command_line import spelled
 
-__all__ = ["INCEPTION", "LPIPS_BACKBONES", "Published", "find_weights", "load_weights"]
+__all__ = [
+    "IMAGENET_INCEPTION", "INCEPTION", "LPIPS_BACKBONES", "Published", "find_weights",
+    "load_weights", "require_file",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ INCEPTION = Published(
     "pt_inception-2015-12-05-6726825d.pth",
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
+IMAGENET_INCEPTION = Published(Inception_V3_Weights.DEFAULT.url)
 LPIPS_BACKBONES = {
     "alex": Published(
         AlexNet_Weights.DEFAULT.url,
@@ -80,6 +89,13 @@ def find_weights(
             f"{spelled('allow_other_weights')}=true"
         )
     return path
+
+
+def require_file(path: str | os.PathLike, key: str, source: str) -> Path:
+    """The path; FileNotFoundError tells where to get what is not there."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{key}={path} does not exist: get {source}")
+    return Path(path)
 
 
 def load_weights(path: str | os.PathLike, key: str) -> dict[str, torch.Tensor]:

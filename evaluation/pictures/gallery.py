@@ -22,12 +22,14 @@ ORDER = "cartoon/all_right"  # sorts stories where it was measured
 
 def draw_gallery(
     samples: Samples,
+    out: Path,
     counts: Mapping[str, np.ndarray],
     result: dict,
     readings: Sequence[Sequence[dict]] | None,
     stories: int,
 ) -> list[Path]:
-    """Write storyboard.png (`stories` of them), storyboard.html (all) and metrics_by_frame.png.
+    """Write into `out` storyboard.png (`stories` of them), storyboard.html (all), and the charts
+    metrics_by_frame.png.
 
     Stories are ordered by `ORDER` or the first of `counts` {metric: (S, K, 2)}; returns the paths.
     readings: what the judge read in each frame, if it was asked.
@@ -36,7 +38,7 @@ def draw_gallery(
     chart = plot_by_frame(result["metrics"])
     plot = chart and to_picture(chart)
     if plot:
-        written.append(samples.folder / PLOT)
+        written.append(out / PLOT)
         with replacing(written[0]) as temporary:
             plot.save(temporary, "PNG")
     ids = [story.story_id for story in samples.stories]
@@ -54,7 +56,7 @@ def draw_gallery(
         from evaluation.metrics.cartoon import frame_verdicts, story_note
     frame_notes = {}
     for s, story in enumerate(samples.stories):
-        rows = _numbers(counts, s)
+        rows = _numbers(counts, s)[: len(story.frames)]
         if readings is not None:
             notes[story.story_id] = story_note(story, readings[s])
             for k, verdict in enumerate(frame_verdicts(story, readings[s]), story.given):
@@ -65,7 +67,7 @@ def draw_gallery(
         notes[ids[s]] = " · ".join(filter(None, [rank, notes.get(ids[s], "")]))
     wanted, everything = [ids[s] for s in order[:stories]], [ids[s] for s in order]
     shared = {"notes": {"drawn": notes}, "frame_notes": {"drawn": frame_notes}}
-    png, html = samples.folder / STORYBOARD, samples.folder / "storyboard.html"
+    png, html = out / STORYBOARD, out / "storyboard.html"
     written.append(draw_storyboard(samples, png, wanted, **shared))
     written.append(write_storyboard_html(samples, html, everything, plot=plot, **shared))
     return written

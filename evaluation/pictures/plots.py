@@ -1,4 +1,5 @@
-"""One small chart a metric: its mean at each frame of the story, with the 95 % interval as a band.
+"""One small chart a metric: its mean at each frame of the story, with the 95 % interval as a band,
+or over the distance of two frames where it looks at pairs.
 
 Dashed lines are the same metric over all frames of real pictures, and of shuffled stories.
 """
@@ -21,12 +22,13 @@ INK, GREY, RULE, LINE, BAND = "#1d1f23", "#80858e", "#e4e6ea", "#2f6fde", "#d5e2
 
 
 def plot_by_frame(metrics: Mapping[str, dict]) -> Figure | None:
-    """Charts of the entries of `evaluate` that have `by_frame`; None when there is none."""
-    shown = {
-        name: entry
-        for name, entry in metrics.items()
-        if sum(value is not None for value in entry.get("by_frame", ())) > 1
-    }
+    """Charts of the entries of `evaluate` that have a course; None when there is none."""
+    shown = {}
+    for name, entry in metrics.items():
+        over = "by_distance" if "by_distance" in entry else "by_frame"
+        if sum(value is not None for value in entry.get(over, ())) > 1:
+            course = {"by_frame": entry[over], "by_frame_interval": entry[f"{over}_interval"]}
+            shown[name] = {**entry, **course, "over": over}
     if not shown:
         return None
     columns, rows = min(ACROSS, len(shown)), -(-len(shown) // ACROSS)
@@ -66,7 +68,7 @@ def _draw(chart: Axes, name: str, entry: dict) -> None:
             fontsize=8, verticalalignment="bottom" if above else "top",
         )  # fmt: skip
     chart.plot(frames, values, color=LINE, linewidth=1.6, marker="o", markersize=5)
-    chart.set_xticks(frames, [f"frame {frames[0]}", *map(str, frames[1:])])
+    chart.set_xticks(frames, [f"{entry['over'][3:]} 1", *map(str, frames[1:])])
     chart.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
     chart.tick_params(labelcolor=GREY, labelsize=8, length=0)
     chart.grid(axis="y", color=RULE)

@@ -1,21 +1,24 @@
 """A samples folder: stories with their frames and captions, ours or another system's.
 
     DIR/manifest.jsonl          one line a story, in JSON:
-        story_id                names its folder
+        story_id                text; names its folder
         captions                K texts
         frames                  K pictures, as paths within DIR
-        reference_frames        the K real pictures, or none
-        given                   how many leading frames were handed in, not drawn
-        seed, checkpoint, sampler    what they were drawn with
-        labels                  K labels as in the story file, or null
+        reference_frames        the K real pictures, or none          (this and all below may miss)
+        given                   how many leading frames were handed in, not drawn; 0
+        seed                    whole number
+        checkpoint              sha256:… of the weights
+        sampler                 {name: value}, what they were drawn with
+        labels                  K of {cast: [names], place: name or [names], clothes: {name:
+                                colour}, action: name, …}, each key as far as it is known; or null
         history_weights         (K, K), how much frame n looked at each earlier one; where wanted
         captions_read           K numbers of characters that the model reads of captions that are
                                 too long for it, null for the others; where there are such
     DIR/label_vocabulary.json   all names that labels use, by kind; where there are labels
     DIR/STORY/0000.png …        frames; reference_0000.png …
 
-`writer.py` writes it, `reader.py` reads and checks it, and `plain_folders.py` reads pictures that
-have no manifest.
+`writer.py` writes it, `reader.py` reads and checks it, `plain_folders.py` reads pictures that have
+no manifest, and `labels.py` the labels beside them.
 """
 
 from evaluation.samples.plain_folders import PLOT, STORYBOARD, open_samples

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from common.picture_files import SUFFIXES
+from evaluation.samples.benchmarks import open_benchmark
+from evaluation.samples.labels import read_labels
 from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
 
 __all__ = ["PLOT", "STORYBOARD", "open_samples"]
@@ -26,28 +27,31 @@ def open_samples(
     reference: str | os.PathLike | None = None,
     captions: str | os.PathLike | None = None,
     story_length: int = 1,
+    labels: str | os.PathLike | None = None,
+    benchmark: str | os.PathLike | None = None,
 ) -> Samples:
     """A samples folder by its manifest, or plain folders as samples; ValueError says what is off.
 
-    Pictures of `folder` and `reference` are matched by their order, as are lines of `captions`.
+    Stories of `folder` and `reference` of one name belong together; where no name agrees, they are
+    matched by their order, as lines of `captions` are. `labels` name pictures, see `labels.py`.
+    benchmark: folder of ViStoryBench's stories, which `folder` shows; it takes nothing else beside.
     """
     folder = Path(folder)
-    plain = reference or captions or (folder.is_dir() and _pictures(folder))
+    if benchmark:
+        if reference or captions or labels:
+            raise ValueError("benchmark= tells captions and labels: leave the others out")
+        return open_benchmark(folder, benchmark)
+    plain = reference or captions or labels or (folder.is_dir() and _pictures(folder))
     if (folder / MANIFEST).is_file() or not plain:
         samples = read_samples(folder)
-        if reference or captions:
+        if reference or captions or labels:
             raise ValueError(
-                f"{folder} has a manifest, which names references and captions: leave reference= "
-                "and captions= out"
+                f"{folder} has a manifest, which names references, captions and labels: leave "
+                "reference=, captions= and labels= out"
             )
         return samples
     drawn = _stories(folder, story_length)
-    real = _stories(Path(reference), story_length) if reference else {}
-    if reference and [len(one) for one in real.values()] != [len(one) for one in drawn.values()]:
-        raise ValueError(
-            f"{folder} has {_count(drawn)} but {reference} has {_count(real)}: give as many "
-            "reference pictures as drawn ones, in the same order"
-        )
+    real = _matched(folder, drawn, Path(reference), story_length) if reference else {}
     total = sum(map(len, drawn.values()))
     lines = [""] * total
     if captions:
@@ -62,12 +66,52 @@ def open_samples(
                 f"captions={captions} has {len(lines)} lines for {total} pictures of {folder}: "
                 "give one caption a line, in the order of the pictures"
             )
-    stories, references = [], iter(real.values())
+    told, vocabulary = read_labels(labels) if labels else ({}, None)
+    names = {path.relative_to(folder).as_posix() for frames in drawn.values() for path in frames}
+    if told and (strange := told.keys() - names):
+        raise ValueError(f"{labels} labels {min(strange)!r}, which is not in {folder}: mend it")
+    if told and (bare := names - told.keys()):
+        raise ValueError(f"{labels} has no label for {min(bare)!r} of {folder}: label all pictures")
+    stories = []
     for name, frames in drawn.items():
-        story = SampledStory(name, lines[: len(frames)], frames)
-        stories.append(replace(story, reference_frames=next(references, [])))
-        del lines[: len(frames)]
-    return Samples(folder, stories)
+        said, lines = lines[: len(frames)], lines[len(frames) :]
+        own = [told[path.relative_to(folder).as_posix()] for path in frames] if told else None
+        stories.append(SampledStory(name, said, frames, real.get(name, []), labels=own))
+    return Samples(folder, stories, vocabulary)
+
+
+def _matched(
+    folder: Path, drawn: dict[str, list[Path]], reference: Path, length: int
+) -> dict[str, list[Path]]:
+    """The real pictures of every drawn story: by its name, or by order if no name agrees."""
+    real = _stories(reference, length)
+    if shared := drawn.keys() & real.keys():
+        if missing := drawn.keys() - real.keys():
+            raise ValueError(
+                f"{reference} has no {min(missing)!r}, though it has {len(shared)} other stories "
+                f"of {folder} by name: add its real pictures, or take it out of {folder}"
+            )
+        real = {name: _by_name(frames, real[name]) for name, frames in drawn.items()}
+    if [len(one) for one in real.values()] != [len(one) for one in drawn.values()]:
+        raise ValueError(
+            f"{folder} has {_count(drawn)} but {reference} has {_count(real)}: give as many "
+            "reference pictures as drawn ones, in the same order"
+        )
+    return dict(zip(drawn, real.values(), strict=True))
+
+
+def _by_name(drawn: list[Path], real: list[Path]) -> list[Path]:
+    """Real frames of the drawn ones' names; all of them where no name agrees."""
+    named = {path.stem: path for path in real}
+    found = {path: named.get(path.stem) for path in drawn}
+    if not any(found.values()):
+        return real
+    if missing := [path for path, one in found.items() if one is None]:
+        raise ValueError(
+            f"{real[0].parent} has no picture of the name of {missing[0]}, but of others: give all "
+            "their names, or none"
+        )
+    return list(found.values())
 
 
 def _stories(folder: Path, length: int) -> dict[str, list[Path]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from common.documents import parse_json
 from common.picture_files import read_picture
+from common.vistorybench import Character
 
 __all__ = [
     "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "places_of",
@@ -38,6 +39,7 @@ class SampledStory:
     labels: list[dict] | None = None
     history_weights: list[list[float]] | None = None  # (K, K): how much frame n looked at frame u
     captions_read: list[int | None] = field(default_factory=list)  # K, or none if all are whole
+    characters: Sequence[Character] = ()  # a benchmark's, whom labels' casts name by key
 
     @property
     def shown_captions(self) -> list[str]:

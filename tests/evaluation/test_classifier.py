@@ -23,7 +23,7 @@ from evaluation.metrics.classified import (
 )
 from evaluation.metrics.material import Material
 from evaluation.networks import classifier_training
-from evaluation.networks.classifier import build_inception, classifier_network, prepare
+from evaluation.networks.classifier import build_inception, character_network, prepare
 from evaluation.networks.classifier_training import train
 from evaluation.networks.features import Network
 from evaluation.options import Options
@@ -49,7 +49,7 @@ class Small(nn.Module):
 
 def loaded(path, vocabulary=None):
     options = Options("s", classifier=str(path), device="cpu")
-    return classifier_network(options, Samples("s", [], vocabulary))
+    return character_network(options, Samples("s", [], vocabulary))
 
 
 @pytest.fixture
@@ -84,7 +84,8 @@ def test_it_learns_what_it_is_shown_and_reads_held_out_frames(tmp_path, small, c
     options.cache, options.pictures = str(tmp_path / "cache.sqlite"), False
     found = evaluate(options)["metrics"]
     assert {name: entry["value"] for name, entry in found.items()} == {
-        "character_f1": 1, "frame_accuracy": 1, "background_accuracy": 1}  # fmt: skip
+        "character_f1": 1, "frame_accuracy": 1, "background_accuracy": 1, "background_f1": 1,
+    }  # fmt: skip
     assert found["character_f1"]["shuffled"] < 0.9  # shuffled frames
     said = found["frame_accuracy"]["protocol"]
     assert "own error 0.00%" in said and ("at 80 instead of 299 pixels" in said) == (

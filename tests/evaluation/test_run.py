@@ -13,6 +13,7 @@ from evaluation.metrics.bootstrap import ratio
 from evaluation.metrics.cartoon import ROWS, count_frames
 from evaluation.metrics.choice import choose, preflight
 from evaluation.metrics.material import Material, shuffled_rows
+from evaluation.metrics.table import own_story_metrics
 from evaluation.networks.judge import Judge
 from evaluation.networks.judge_training import train_judge
 from evaluation.options import Options
@@ -108,14 +109,14 @@ def test_second_folder_is_compared_story_by_story(tmp_path, judge_file):
     found = evaluate(
         options(good, judge_file, tmp_path, metrics=names, compare=str(bad), pictures=False)
     )
-    entry = found["compare"]["metrics"]["cartoon/frame_accuracy"]
+    entry = found["compare"][0]["metrics"]["cartoon/frame_accuracy"]
     assert entry["value"] < 1 == found["metrics"]["cartoon/frame_accuracy"]["value"]
     assert entry["difference"] == pytest.approx(1 - entry["value"])
     assert 0 <= entry["difference_interval"][0] < entry["difference_interval"][1]
-    assert found["compare"]["metrics"]["judge_frechet"]["difference"] < 0
+    assert found["compare"][0]["metrics"]["judge_frechet"]["difference"] < 0
     same = evaluate(
         options(good, judge_file, tmp_path, metrics=names, compare=str(good), pictures=False)
-    )["compare"]["metrics"]
+    )["compare"][0]["metrics"]
     assert {tuple(e["difference_interval"]) for e in same.values() if e["difference_interval"]} == {
         (0.0, 0.0)
     }
@@ -230,13 +231,7 @@ def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):
     write_stories(tmp_path / "t", reference_frames=[])
     folder = tmp_path / "t"
     refused("judge_kernel needs real frames", metrics="judge_kernel", judge=str(judge_file))
-    lines = (tmp_path / "s" / "manifest.jsonl").read_text().splitlines()
-    short = json.loads(lines[1])
-    for key in ("frames", "captions", "reference_frames", "labels"):
-        short[key] = short[key][:2]
-    (tmp_path / "s" / "manifest.jsonl").write_text("\n".join([lines[0], json.dumps(short)]))
-    folder = tmp_path / "s"
-    refused("'story1' has 2 frames but 'story0' has 3")
+    refused("csd_self needs a benchmark's characters: give benchmark=DIR", metrics="csd_self")
     assert not (folder / "metrics.json").exists()
 
 
@@ -258,9 +253,15 @@ def test_all_is_what_the_samples_and_files_allow(tmp_path):
     material = Material.of("s", read_samples(tmp_path / "s").stories)
 
     def chosen(**more):
-        return [metric.name for metric in choose(Options("s", **more), [material])]
+        return [metric.name for metric in choose(Options("s", **more), [material])[0]]
 
-    assert chosen(metrics="all") == ["clip_t", "clip_i_adjacent", "lpips_adjacent"]
+    assert chosen(metrics="all") == [
+        "inception_score" if name == "aesthetic" else name  # whose file is not given
+        for name in own_story_metrics() if name != "inception_score"
+    ]  # fmt: skip
+    skipped = choose(Options("s", "all"), [material])[1]
+    assert skipped["clip_i"] == "needs real frames: give reference=DIR; s has none"
+    assert "needs classifier=FILE" in skipped["character_f1"]
     with_judge = chosen(metrics="all", judge="x")
     assert not any(name.startswith("cartoon/") for name in with_judge)  # no labels
     assert chosen() == []
@@ -274,7 +275,8 @@ def test_paper_table_warns_where_protocols_differ():
     assert any("did not use the TensorFlow-2015 weights" in one for one in warnings)
     entry |= {"n": 11040, "weights": {"sha256": TF_2015}}
     _, warnings = paper_table("pororo-visualization", {"metrics": {"fid@64": entry}})
-    assert len(warnings) == 1
+    assert len(warnings) == 3 and "ContextualStory: trained on train and val" in warnings[1]
+    assert "at random" in warnings[2] and "fid@64, random real frames" in text
     _, warnings = paper_table("vist-sis", {"metrics": {}})
     assert any("fid@64 was not measured" in one for one in warnings)
 

@@ -1,0 +1,75 @@
+"""Aesthetic Predictor 2.5: five linear layers on SigLIP's pooled unit vector, a score from 1 to 10.
+
+The head's file (aesthetic_predictor_v2_5.pth) holds scoring_head.0, .2, .4, .6 and .8, each weight
+and bias, from SigLIP's width over 1024, 128, 64 and 16 to 1; between them only dropout. The encoder
+is transformers' SiglipVisionModel, from a folder with google/siglip-so400m-patch14-384 or the hub.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, SiglipVisionModel
+from transformers.utils import cached_file
+
+from common.files import file_hash
+from evaluation.command_line import spelled
+from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.networks.weights import load_weights, require_file
+from evaluation.options import Options
+from evaluation.samples import Samples, read_picture
+
+__all__ = ["aesthetic_network"]
+
+SOURCE = "aesthetic_predictor_v2_5.pth of github.com/discus0434/aesthetic-predictor-v2-5"
+
+
+class _Predictor(nn.Module):
+    def __init__(self, encoder: SiglipVisionModel, head: nn.Sequential) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(F.normalize(self.encoder(pixel_values=pixels).pooler_output, dim=-1))
+
+
+def aesthetic_network(options: Options, samples: Samples | None = None) -> Network:
+    """Scores (1) of pictures."""
+    key, encoder_key = spelled("aesthetic_head"), spelled("aesthetic_encoder")
+    path, source = require_file(options.aesthetic_head, key, SOURCE), options.aesthetic_encoder
+    weights = load_weights(path, key)
+    try:
+        encoder = SiglipVisionModel.from_pretrained(source, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        encoder_hash = file_hash(cached_file(source, "model.safetensors"))
+    except Exception as error:  # transformers and the hub client raise many kinds
+        said = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{encoder_key}={source} cannot be loaded ({said}): give the folder of a SigLIP"
+        ) from error
+    sizes = [encoder.config.hidden_size, 1024, 128, 64, 16, 1]
+    head = nn.Sequential()
+    for one, two in zip(sizes, sizes[1:], strict=False):
+        head += nn.Sequential(nn.Linear(one, two), nn.Identity())
+    try:
+        head.load_state_dict({n.removeprefix("scoring_head."): v for n, v in weights.items()})
+    except RuntimeError as error:
+        raise ValueError(
+            f"{key}={path} does not fit layers on {encoder_key}={source} ({error})"
+        ) from error
+    network, sha256 = (
+        _Predictor(encoder, head).eval().to(device_of(options.device)),
+        file_hash(path),
+    )
+    score = Encoder(f"aesthetic {sha256} {encoder_hash}", 1, network, partial(_prepare, processor))
+    title = f"SigLIP {encoder_hash[:8]}"
+    return Network(title, path.name, sha256, {"score": score})
+
+
+def _prepare(processor, path: Path) -> Tensor:
+    picture = Image.fromarray(read_picture(path))
+    return processor(images=picture, return_tensors="pt").pixel_values[0]

@@ -1,0 +1,156 @@
+"""Benchmarks' folders: ViStoryBench's drawings read and written, VinaBench's written.
+
+    OUT/METHOD/MODE/LANGUAGE/YYYYMMDD-HHMMSS/NN/shots/shot_01.png     by the shot's index
+    OUT/SUBSET_inf/EXPERIMENT/SETTING/INDEX_TID.jpg                   512x224, TID from 0
+
+A long story that was drawn in parts, NN-part1, NN-part2, …, is one story again in either.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from common.files import replacing
+from common.vistorybench import BenchmarkStory, read_benchmark
+from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_picture, read_samples
+
+__all__ = ["open_benchmark", "whole_stories", "write_vinabench", "write_vistorybench"]
+
+VINABENCH_SIZE = (512, 224)
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
+
+
+def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
+    """Drawn shots with the captions, casts and characters of ViStoryBench's stories in `root`.
+
+    folder: one that mode=sample wrote, or the benchmark's own that holds NN/shots.
+    """
+    known = {story.story_id: story for story in read_benchmark(root)}
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist: give a folder of drawn shots")
+    if (folder / MANIFEST).is_file():
+        drawn = {one.story_id: one for one in whole_stories(read_samples(folder).stories)}
+    else:
+        inner = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+        drawn = {path.name: None for path in inner}
+    if not drawn:
+        raise ValueError(f"{folder} holds no story NN: give the folder that holds NN/shots")
+    stories = []
+    for name, one in drawn.items():
+        if name not in known:
+            raise ValueError(f"{folder} has a story {name!r}, which is not in {root}: take it out")
+        told = known[name]
+        one = one or SampledStory(name, [], _shots(folder / name, told))
+        if len(one.frames) != len(told.shots):
+            raise ValueError(
+                f"{folder}: story {name!r} has {len(one.frames)} frames for the {len(told.shots)} "
+                f"shots in {root}: draw it again"
+            )
+        stories.append(
+            replace(
+                one,
+                captions=[shot.caption for shot in told.shots],
+                labels=[{"cast": list(shot.cast)} for shot in told.shots],
+                characters=told.characters,
+            )
+        )
+    return Samples(folder, stories)
+
+
+def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
+    """Stories drawn in parts, put together in the order of the parts."""
+    parts: dict[str, dict[int, SampledStory]] = {}
+    for story in stories:
+        name, _, number = story.story_id.partition("-part")
+        if not number.isdecimal():
+            name, number = story.story_id, "1"
+        parts.setdefault(name, {})[int(number)] = story
+    for name, found in parts.items():
+        if sorted(found) != list(range(1, len(found) + 1)):
+            raise ValueError(f"story {name!r} lacks part {_gap(found)}: draw it again")
+        ordered = [found[number] for number in sorted(found)]
+        first = ordered[0]
+        if name != first.story_id:
+            joined = {
+                key: [one for story in ordered for one in getattr(story, key) or ()]
+                for key in ("captions", "frames", "reference_frames", "labels")
+            }
+            first = replace(first, story_id=name, history_weights=None, **joined)
+        yield first
+
+
+def write_vistorybench(
+    samples: Samples,
+    root: str | os.PathLike,
+    out: str | os.PathLike,
+    method: str,
+    mode: str,
+    language: str,
+    timestamp: str,
+) -> Path:
+    """Copy every drawn shot to where the benchmark looks for it; the folder of the run."""
+    if not re.fullmatch(r"\d{8}-\d{6}", timestamp):
+        raise ValueError(f"timestamp={timestamp} is not of the form YYYYMMDD-HHMMSS")
+    known = {story.story_id: story for story in read_benchmark(root, language=language)}
+    run, work = Path(out, method, mode, language, timestamp), []
+    for story in whole_stories(samples.stories):
+        told = known.get(story.story_id)
+        if told is None or len(told.shots) != len(story.frames):
+            raise ValueError(
+                f"{samples.folder}: story {story.story_id!r} has {len(story.frames)} frames, "
+                f"{'but is not there' if told is None else f'not {len(told.shots)}'} in {root}"
+            )
+        for shot, frame in zip(told.shots, story.frames, strict=True):
+            work.append((frame, run / story.story_id / "shots" / f"shot_{shot.index:02d}.png"))
+    for frame, path in work:
+        with replacing(path) as temporary:
+            if frame.suffix.lower() == ".png":
+                shutil.copyfile(frame, temporary)
+            else:
+                Image.fromarray(read_picture(frame)).save(temporary, "PNG")
+    return run
+
+
+def write_vinabench(
+    samples: Samples, out: str | os.PathLike, subset: str, experiment: str, setting: str
+) -> Path:
+    """Write every frame as the benchmark's JPEG, squashed to its size; the folder of the run.
+
+    INDEX is the story's id where all ids are numbers, else its place.
+    """
+    run = Path(out, f"{subset}_inf", experiment, setting)
+    stories = list(whole_stories(samples.stories))
+    numbered = all(story.story_id.isdecimal() for story in stories)
+    for place, story in enumerate(stories):
+        index = int(story.story_id) if numbered else place
+        for number, frame in enumerate(story.frames):
+            picture = Image.fromarray(read_picture(frame)).resize(VINABENCH_SIZE)
+            with replacing(run / f"{index}_{number}.jpg") as temporary:
+                picture.save(temporary, "JPEG", quality=95)
+    return run
+
+
+def _shots(folder: Path, told: BenchmarkStory) -> list[Path]:
+    """The picture of every shot, by the number after the last underscore of its name."""
+    inner = next((folder / name for name in ("shots", "shot") if (folder / name).is_dir()), folder)
+    found: dict[int, Path] = {}
+    for path in sorted(inner.iterdir()):
+        number = path.stem.rpartition("_")[2]
+        if path.suffix.lower() in PICTURES and number.isdecimal():
+            if int(number) in found:
+                raise ValueError(f"{inner} has two pictures of shot {number}: keep one")
+            found[int(number)] = path
+    if missing := [shot.index for shot in told.shots if shot.index not in found]:
+        raise ValueError(f"{inner} has no picture shot_{missing[0]:02d}: draw that story again")
+    return [found[shot.index] for shot in told.shots]
+
+
+def _gap(found: dict[int, object]) -> int:
+    return next(number for number in range(1, max(found) + 1) if number not in found)

@@ -1,0 +1,165 @@
+"""ViStoryBench's stories in, its and VinaBench's folders out and back in."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from bench_world import SHOTS, write_bench
+from PIL import Image
+
+from common.vistorybench import read_benchmark
+from datasets.benchmark_prompts import read_benchmark_prompts
+from datasets.story_hdf5 import is_story_id
+from evaluation.export import main
+from evaluation.samples import SamplesFolder, open_samples
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_bench(tmp_path / "ViStory")
+
+
+def draw(prompts, folder, size=(24, 24)):
+    """A stand-in for sampling: every frame of one colour, all different."""
+    colours = np.random.default_rng(0).integers(0, 256, (99, 3), dtype=np.uint8)
+    samples = SamplesFolder(folder, {"seed": 0, "given": 0, "checkpoint": "", "sampler": {}})
+    for prompt in prompts:
+        count = len(prompt.captions)
+        frames = np.zeros((count, *size, 3), np.uint8) + colours[:count, None, None]
+        colours = colours[count:]
+        samples.add(prompt.story_id, prompt.captions, frames)
+
+
+def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
+    prompts = read_benchmark_prompts(root, shots_per_part=5)
+    assert [prompt.story_id for prompt in prompts] == ["01-part1", "01-part2", "02", "80"]
+    assert all(is_story_id(prompt.story_id) for prompt in prompts)
+    assert prompts[1].captions == ["Shot 9 of 01."]
+    draw(reversed(prompts), tmp_path / "drawn")  # no order is promised
+    main([f"samples={tmp_path / 'drawn'}", "layout=vistorybench", f"out={tmp_path / 'outputs'}",
+          f"benchmark={root}", "method=ours", "timestamp=20260102-030405"])  # fmt: skip
+    run = tmp_path / "outputs" / "ours" / "base" / "en" / "20260102-030405"
+    assert capsys.readouterr().out == f"{run}\n"
+    manifest = (tmp_path / "drawn" / "manifest.jsonl").read_text().splitlines()
+    drawn = {entry["story_id"]: entry for entry in map(json.loads, manifest)}
+    for name, indices in SHOTS.items():  # a plain reader of what the benchmark describes
+        parts = sorted(part for part in drawn if part == name or part.startswith(f"{name}-part"))
+        frames = [frame for part in parts for frame in drawn[part]["frames"]]
+        captions = [caption for part in parts for caption in drawn[part]["captions"]]
+        found = {int(path.stem.split("_")[-1]): path for path in (run / name / "shots").iterdir()}
+        assert sorted(found) == indices
+        for index, frame, caption in zip(indices, frames, captions, strict=True):
+            assert caption == f"Shot {index} of {name}."
+            wanted = np.asarray(Image.open(tmp_path / "drawn" / frame))
+            assert np.array_equal(np.asarray(Image.open(found[index])), wanted)
+    theirs = open_samples(run, benchmark=root)
+    ours = open_samples(tmp_path / "drawn", benchmark=root)
+    assert [story.story_id for story in theirs.stories] == list(SHOTS)
+    for story in theirs.stories:
+        (same,) = [one for one in ours.stories if one.story_id == story.story_id]
+        assert (same.captions, same.labels) == (story.captions, story.labels)
+        for one, two in zip(same.frames, story.frames, strict=True):
+            assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(two)))
+        assert [len(one.pictures) for one in story.characters] == (
+            [2, 0] if story.story_id == "02" else [2, 2]
+        )
+    assert theirs.stories[0].labels[-1] == {"cast": []} != theirs.stories[0].labels[0]
+
+
+def test_splits_languages_and_the_captions_template(root):
+    assert [story.story_id for story in read_benchmark(root, "lite")] == ["01"]
+    story = read_benchmark(root, "full", "ch")[2]
+    assert story.shots[0].caption == "镜头3：Shot 3 of 80." and story.shots[0].cast == (
+        "Pip",
+        "Ada",
+    )
+    template = "{Characters Appearing}: {Plot Correspondence} {Static Shot Description}"
+    (shot,) = read_benchmark(root, caption=template)[2].shots
+    assert shot.caption == "Pip, Ada: They meet. Shot 3 of 80."
+    assert read_benchmark(root)[0].characters[1].realistic
+
+
+def test_what_is_wrong_with_a_story_is_said(root):
+    def refused(message, change=None, **more):
+        path = root / "02" / "story.json"
+        content = json.loads(path.read_text("utf-8"))
+        before = json.dumps(content)
+        if change:
+            change(content)
+        path.write_text(json.dumps(content), "utf-8")
+        with pytest.raises(ValueError, match=message):
+            read_benchmark(root, **more)
+        path.write_text(before, "utf-8")
+
+    refused("split 'light' is none of full, lite", split="light")
+    refused("language 'de' is none of en, ch", language="de")
+    refused("has no field 'Mood', which the caption", caption="{Mood}")
+    nothing = {"Static Shot Description": {"en": " "}}
+    refused("02/story.json, shot 1 has no caption", lambda story: story["Shots"][0].update(nothing))
+    refused("02/story.json has two shots of index 1",
+            lambda story: story["Shots"][0].update(index=1))  # fmt: skip
+    refused("shot 2 has index 'x'", lambda story: story["Shots"][1].update(index="x"))
+    refused("shot 2 shows 'Bo', who is not among the Characters",
+            lambda story: story["Shots"][1]["Characters Appearing"].update(en=["Bo"]))  # fmt: skip
+    refused("'Pip' has tag 'fox', none of realistic_human",
+            lambda story: story["Characters"]["Pip"].update(tag="fox"))  # fmt: skip
+    refused("has no list of Shots", lambda story: story.pop("Shots"))
+    (root / "02" / "story.json").write_text("{", "utf-8")
+    with pytest.raises(ValueError, match="02/story.json cannot be read as JSON"):
+        read_benchmark(root)
+    with pytest.raises(ValueError, match="holds no NN/story.json of the full split"):
+        read_benchmark(root / "02")
+
+
+def test_what_is_wrong_with_drawn_folders_is_said(root, tmp_path):
+    prompts = read_benchmark_prompts(root, shots_per_part=5)
+    draw([prompts[0], *prompts[2:]], tmp_path / "drawn")
+    with pytest.raises(ValueError, match="story '01' has 5 frames for the 6 shots"):
+        open_samples(tmp_path / "drawn", benchmark=root)
+    draw(prompts[1:], tmp_path / "late")
+    with pytest.raises(ValueError, match="story '01' lacks part 1"):
+        open_samples(tmp_path / "late", benchmark=root)
+    common = ["layout=vistorybench", f"out={tmp_path / 'o'}", "method=ours"]
+    for more, message in (
+        ([f"samples={tmp_path / 'drawn'}"], "needs benchmark=ROOT"),
+        ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}"], "5 frames, not 6 in"),
+        ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}", "timestamp=now"], "YYYYMMDD"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            main([*common, *more])
+    assert not (tmp_path / "o").exists()
+    shots = tmp_path / "theirs" / "02" / "shots"
+    shots.mkdir(parents=True)
+    for name in ("shot_1.png", "shot_2.jpg"):
+        Image.new("RGB", (8, 8)).save(shots / name)
+    assert len(open_samples(tmp_path / "theirs", benchmark=root).stories[0].frames) == 2
+    Image.new("RGB", (8, 8)).save(shots / "again_02.png")
+    with pytest.raises(ValueError, match="two pictures of shot 2"):
+        open_samples(tmp_path / "theirs", benchmark=root)
+    for path in shots.glob("*2.*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no picture shot_02"):
+        open_samples(tmp_path / "theirs", benchmark=root)
+    (tmp_path / "theirs" / "03").mkdir()
+    Image.new("RGB", (8, 8)).save(shots / "shot_02.png")
+    with pytest.raises(ValueError, match="has a story '03', which is not in"):
+        open_samples(tmp_path / "theirs", benchmark=root)
+
+
+def test_vinabench_gets_every_frame_of_a_story_under_one_number(root, tmp_path):
+    draw(read_benchmark_prompts(root, shots_per_part=5), tmp_path / "drawn", size=(64, 64))
+    main([f"samples={tmp_path / 'drawn'}", "layout=vinabench", f"out={tmp_path / 'o'}",
+          "method=ours", "subset=salon_short", "setting=pred"])  # fmt: skip
+    paths = list((tmp_path / "o" / "salon_short_inf" / "ours" / "pred").iterdir())
+    found = {tuple(map(int, re.fullmatch(r"(\d+)_(\d+)\.jpg", path.name).groups())): path
+             for path in paths}  # fmt: skip
+    assert sorted(found) == [(int(name), k) for name, shots in SHOTS.items()
+                             for k in range(len(shots))]  # fmt: skip
+    last = np.asarray(Image.open(found[1, 5]))
+    assert last.shape == (224, 512, 3)
+    entry = json.loads((tmp_path / "drawn" / "manifest.jsonl").read_text().splitlines()[1])
+    colour = np.asarray(Image.open(tmp_path / "drawn" / entry["frames"][0]))[0, 0]
+    assert entry["story_id"] == "01-part2" and np.abs(last[100, 100] - colour.astype(int)).max() < 9

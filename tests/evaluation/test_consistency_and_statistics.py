@@ -24,7 +24,7 @@ from evaluation.run import evaluate
 from evaluation.samples import SampledStory, read_samples
 
 NETWORK = Network("n", "n", "", {"picture": "picture", "text": "text", "distance": "distance"})
-CONTRAST = Metric("contrast", "mean of pixels", "contrast:contrast")
+CONTRAST = Metric("contrast", "mean of pixels", "brightness:contrast")
 
 
 def unit(items, encoder):
@@ -119,7 +119,7 @@ def test_paired_p_is_the_share_of_all_exchanges():
 
 @pytest.fixture
 def brightness(tmp_path, monkeypatch):
-    (tmp_path / "contrast.py").write_text(
+    (tmp_path / "brightness.py").write_text(
         "from evaluation.samples import read_picture\n\n"
         "def contrast(material, network, features):\n"
         "    values = [read_picture(path).mean() for path in material.pictures[material.drawn]]\n"

@@ -261,7 +261,7 @@ def test_all_is_what_the_samples_and_files_allow(tmp_path):
     ]  # fmt: skip
     skipped = choose(Options("s", "all"), [material])[1]
     assert skipped["clip_i"] == "needs real frames: give reference=DIR; s has none"
-    assert "needs classifier=FILE" in skipped["character_f1"]
+    assert "needs aesthetic_head=FILE" in skipped["aesthetic"]
     with_judge = chosen(metrics="all", judge="x")
     assert not any(name.startswith("cartoon/") for name in with_judge)  # no labels
     assert chosen() == []

@@ -292,9 +292,9 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             use_history: False hides all earlier frames and captions from every frame.
             frames: what else is there already, by its number in the story, a picture of each story:
                 it is not drawn, but seen by what comes after it.
-            history_frames: how many of the frames before it a frame sees, the last ones; None: as
-                many as the time table tells apart, which ends no story: their slots are numbered
-                anew for every frame.
+            history_frames: how many of the frames before it a frame sees, the last ones, their
+                slots numbered anew for every frame; None: one fewer than the time table has, as
+                many as training stories of its length ever show.
             keep_first_frame: the first of these is the story's first frame, however long ago.
             generator: one, or one a story (then a story does not depend on its batch).
             height, width: of the frames; the model's own if None.
@@ -464,7 +464,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 f"history_frames={history_frames}: this model's time table tells 1 to {slots} "
                 f"earlier frames apart"
             )
-        return history_frames or slots
+        return history_frames or max(1, slots - 1)
 
     def _calls(self, steps: int) -> int:
         """How often the U-Net is asked: some samplers need a few more calls than steps."""

@@ -45,7 +45,7 @@ def test_a_late_frame_sees_what_a_short_storys_last_frame_does(reach, keep, imag
         frames = draw(parts, **how).frames[0]
     given = image is not None
     assert len(frames) == K and len(recorder.calls) == K - given
-    conditioner, width = parts.conditioner, (reach or SLOTS)
+    conditioner, width = parts.conditioner, (reach or SLOTS - 1)
     pipeline = StoryPipeline.from_components(parts)
     for n in range(given, K):
         seen = [i for i in range(n) if i >= n - width]
@@ -76,10 +76,10 @@ def test_a_late_frame_sees_what_a_short_storys_last_frame_does(reach, keep, imag
 
 def test_short_stories_are_as_before():
     parts = build_parts()
-    short = draw(parts, CAPTIONS[: SLOTS + 1]).frames
-    assert torch.equal(draw(parts).frames[:, : SLOTS + 1], short)
-    assert torch.equal(draw(parts, keep_first_frame=True).frames[:, : SLOTS + 1], short)
-    assert torch.equal(draw(parts, history_frames=SLOTS).frames, draw(parts).frames)
+    short = draw(parts, CAPTIONS[:SLOTS]).frames
+    assert torch.equal(draw(parts).frames[:, :SLOTS], short)
+    assert torch.equal(draw(parts, keep_first_frame=True).frames[:, :SLOTS], short)
+    assert torch.equal(draw(parts, history_frames=SLOTS - 1).frames, draw(parts).frames)
 
 
 def test_states_out_of_sight_are_let_go():

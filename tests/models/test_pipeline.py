@@ -263,5 +263,7 @@ def test_the_longest_story_uses_the_whole_time_table():
     parts = build_parts(EPSILON, identity_vae=True)
     captions = [STORIES[0] + ("She wakes.",)]
     with ContextRecorder(parts.unet) as recorder:
-        pipeline_of(parts)(captions, num_inference_steps=1, generator=generators(1))
+        pipeline_of(parts)(
+            captions, num_inference_steps=1, generator=generators(1), history_frames=4
+        )
     assert recorder.calls[-1][0].shape[1] == 5 * 12

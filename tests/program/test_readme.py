@@ -5,24 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from building import build_parts
 from configuration import load_config
+from models.pipeline import StoryPipeline
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_snippet_draws_a_story(tmp_path, monkeypatch):
     (snippet,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    (checkpoint,) = re.findall(r'"(\S+\.ckpt)"', snippet)
+    (folder,) = re.findall(r'from_pretrained\("(\S+)"\)', snippet)
     monkeypatch.chdir(tmp_path)
     Path("assets").symlink_to(ROOT / "assets")
-    Path(checkpoint).parent.mkdir(parents=True)
-    torch.save({"state_dict": build_parts(load_config()).modules().state_dict()}, checkpoint)
+    StoryPipeline.from_components(build_parts(load_config())).save_pretrained(folder)
     names = {}
     exec(snippet.replace("num_inference_steps=10", "num_inference_steps=1"), names)
-    assert tuple(names["story"].frames.shape) == (1, 3, 3, 128, 128)
-    with Image.open("story.png") as picture:
-        assert picture.width > 3 * 128 and picture.height >= 128
+    assert [len(story) for story in names["story"].frames] == [3]
+    for n in range(3):
+        with Image.open(f"frame{n}.png") as picture:
+            assert picture.size == (128, 128)

@@ -97,6 +97,9 @@ def held(path: Path, whose: str) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # nothing is left behind, not even by a run that was refused
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
         lock.release()
 
 

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import pytest
 import raw_sets
 
@@ -90,7 +91,9 @@ KILLS = {
 @pytest.mark.parametrize("happens, status, message", KILLS.values(), ids=KILLS)
 def test_killed_builds(raw, tmp_path, happens, status, message):
     target = tmp_path / "s.h5"
-    target.write_text("an older file")
+    with h5py.File(target, "w") as older:
+        older["old"] = 1
+    before = target.read_bytes()
     program = PROGRAM.format(path=[str(ROOT)], happens=happens, raw=str(raw), target=str(target))
     (tmp_path / "program.py").write_text(program)
     # The output ends when the last process that could write to it has ended: none is left behind.
@@ -99,7 +102,7 @@ def test_killed_builds(raw, tmp_path, happens, status, message):
     )
     assert done.returncode == status, done.stderr
     assert re.search(message, done.stderr) and "Traceback" not in done.stderr
-    assert target.read_text() == "an older file"
+    assert target.read_bytes() == before
     if status == 1:
         assert sorted(p.name for p in tmp_path.iterdir()) == ["program.py", "s.h5"]
 

@@ -70,7 +70,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
     one = Encoder("linear 1", 3, Counting(48, 3), load)
     whole = paths[4].read_bytes()
     paths[4].write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="4.png cannot be read"):
+    with pytest.raises(ValueError, match="4.png cannot be used"):
         Features(FeatureCache(tmp_path / "c.sqlite"), batch_size=2)(paths, one)
     paths[4].write_bytes(whole)
     before = Counting.seen
@@ -85,7 +85,7 @@ def test_several_processes_agree_with_one(tmp_path):
     assert np.array_equal(one, two(paths, found))
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="^picture .*damaged.png cannot be read .*story again$"):
+    with pytest.raises(ValueError, match="^picture .*damaged.png cannot be used .*replace it"):
         two([*paths, damaged, paths[0]], encoder("another"))
 
 

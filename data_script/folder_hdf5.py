@@ -45,7 +45,7 @@ from common.documents import parse_json
 from common.picture_files import opened
 from common.terminal import print_any_letter
 from data_script.raw_pictures import SIZE, load_picture
-from data_script.story_builder import FRAMES, in_order, say_leftovers, setting
+from data_script.story_builder import in_order, say_leftovers, setting
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
 
 KEYS = ("story", "image", "caption")
@@ -104,11 +104,11 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
         raise ValueError(f"{found[0]} tells no story: write some, see --help")
     first = next(iter(stories.values()))
     for story in stories.values():
-        if len(story.images) != len(first.images) or not 2 <= len(story.images) <= FRAMES:
+        if len(story.images) != len(first.images) or len(story.images) < 2:
             raise ValueError(
                 f"{found[0]}: story {story.name!r} has {len(story.images)} frames and "
-                f"{first.name!r} {len(first.images)}: give every story the same number, 2 to "
-                f"{FRAMES}"
+                f"{first.name!r} {len(first.images)}: give every story the same number, 2 or "
+                f"more"
             )
     return list(stories.values())
 

@@ -73,7 +73,6 @@ class BlipConditioner(HistoryConditioner):
         )
         self.first_token_id = first_token_id
         fuse_attention(vision_encoder, multimodal_encoder)
-        self._register_sizes()
 
     def _register_sizes(self) -> None:
         parts = {"text_encoder": self.text_encoder}

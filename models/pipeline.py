@@ -530,9 +530,12 @@ def lay_out(part: torch.nn.Module, channels_last: bool) -> None:
 
     Weights mapped from a file lie anywhere in memory, where some kernels round differently.
     """
-    if channels_last:
-        part.to(memory_format=torch.channels_last)  # 1x1 convolutions get its strides, too
+    last = torch.channels_last
     for parameter in part.parameters():
+        if channels_last and parameter.ndim == 4:  # 1x1 convolutions get its strides, too
+            wanted = torch.empty(parameter.shape, device="meta", memory_format=last).stride()
+            if parameter.stride() != wanted:
+                parameter.data = parameter.data.clone(memory_format=last)
         if not parameter.is_meta and parameter.device.type == "cpu" and parameter.data_ptr() % 64:
             parameter.data = parameter.data.clone()
 

@@ -371,8 +371,7 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "no name": (jsonl(story(None)), "line 1: 'story' is missing or empty: fill it in"),
     "path name": (jsonl(story("../x")), "line 1: story '../x': use 1-100 letters"),
     "name is true": (jsonl(story(True)), "'story' is true, not a text"),
-    "one frame": (jsonl(story("x", ["a.png"])), "'x' has 1 frames .* 2 to 5"),
-    "seven frames": (jsonl(story("x", [f"{'./' * n}a.png" for n in range(7)])), "7 frames .* 5"),
+    "one frame": (jsonl(story("x", ["a.png"])), "'x' has 1 frames .* 2 or more"),
     "uneven": (
         jsonl(story("x"), story("y", ["a.png", "b.png", "c.png"])),
         "captions.jsonl: story 'y' has 3 frames and 'x' 2: give every story the same number",

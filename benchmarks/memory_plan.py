@@ -138,7 +138,7 @@ def _plan_drawing(config: DictConfig, sizes: Sizes) -> dict[str, int]:
                 for k, picture in enumerate(pictures if config.use_history else ())
             ]
             context = pipeline._context(
-                captions[:, -1], seen[:, -1], history, seen[:, : len(history)], null
+                captions[:, -1], seen[:, -1], history, seen[:, : len(history)], null, 0, None, False
             )
             with context_projected_once(parts.unet):
                 rows = torch.cat([latents] * (2 if guided else 1))

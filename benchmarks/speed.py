@@ -73,7 +73,7 @@ class Stories:
         history = list(self.states[:k, None])
         return self.pipeline._context(
             self.captions[k : k + 1], self.mask[k : k + 1], history, self.mask[None, :k],
-            self.null,
+            self.null, 0, None, False,
         )  # fmt: skip
 
     def padded(self, k: int) -> Context:

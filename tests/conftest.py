@@ -1,4 +1,4 @@
-"""Set before the libraries load: no network, and no more than two threads in any test."""
+"""Set before the libraries load: no network, two threads in all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # programs that tests start take it over
+threads = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # programs that tests start take it over
 
 import torch
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+torch.set_num_threads(min(threads, torch.get_num_threads()))

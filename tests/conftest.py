@@ -6,9 +6,9 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-threads = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
-os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # programs that tests start take it over
+THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"  # one for each process of tests
+os.environ.setdefault("OMP_NUM_THREADS", THREADS)  # programs that tests start take it over
 
-import torch
+import torch  # noqa: E402
 
-torch.set_num_threads(min(threads, torch.get_num_threads()))
+torch.set_num_threads(min(int(THREADS), torch.get_num_threads()))

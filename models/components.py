@@ -35,6 +35,7 @@ from models.caption_tokenizer import EXACT, CaptionTokenizer, read_blip, read_cl
 from models.conditioning import HISTORY_SLOTS, HistoryConditioner
 from models.frames import HistoryTransform
 from models.hub import out_of_reach
+from models.weight_layout import lay_out
 
 __all__ = [
     "BLIP_SPECIAL_TOKENS",
@@ -96,6 +97,8 @@ def load_components(
     )
     text_encoder = _load(_load_clip, diffusion_model, "diffusion_model", "text_encoder")
     vision_encoder, multimodal_encoder, transform = _load(load_blip, blip_model, "blip_model")
+    for encoder in (vision_encoder, multimodal_encoder):
+        lay_out(encoder, channels_last=False)
     _grow_tokens(text_encoder, clip_tokenizer)
     _grow_tokens(multimodal_encoder, blip_tokenizer)
     _extend_positions(text_encoder, "position_embedding", max_length)
@@ -188,7 +191,9 @@ def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
                 raise OSError("it holds no weights")  # the library would print a page
         part = load(name, **where)
         if isinstance(part, torch.nn.Module):
-            return part.float()  # may be stored in half precision
+            part = part.float()  # may be stored in half precision
+            lay_out(part, channels_last=False)
+            return part
         if isinstance(part, PreTrainedTokenizerBase) and len(part) <= len(part.all_special_ids):
             raise OSError("its tokenizer has no vocabulary")  # its files are not there
         return part

@@ -31,6 +31,7 @@ from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
 from models.sharing.code_bundle import write_code
 from models.story_batch import StoryPrompt
+from models.weight_layout import lay_out
 
 if TYPE_CHECKING:
     from models.components import Components
@@ -523,21 +524,6 @@ def _guide(outputs: Sequence[Tensor], scale: float, history_scale: float | None)
     unconditional, conditional = outputs[0], outputs[1]
     guided = unconditional + scale * (conditional - unconditional)
     return guided if len(outputs) == 2 else guided + history_scale * (outputs[2] - conditional)
-
-
-def lay_out(part: torch.nn.Module, channels_last: bool) -> None:
-    """Weights where they are fast: convolutions' channels last, all of them aligned in memory.
-
-    Weights mapped from a file lie anywhere in memory, where some kernels round differently.
-    """
-    last = torch.channels_last
-    for parameter in part.parameters():
-        if channels_last and parameter.ndim == 4:  # 1x1 convolutions get its strides, too
-            wanted = torch.empty(parameter.shape, device="meta", memory_format=last).stride()
-            if parameter.stride() != wanted:
-                parameter.data = parameter.data.clone(memory_format=last)
-        if not parameter.is_meta and parameter.device.type == "cpu" and parameter.data_ptr() % 64:
-            parameter.data = parameter.data.clone()
 
 
 def _listed(image: Picture | Sequence[Picture]) -> list[Picture]:

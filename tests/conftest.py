@@ -1,4 +1,4 @@
-"""Set before the libraries load: no network, two threads in all."""
+"""Set before the libraries load: no network, and no more than two threads in any process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"  # one for each process of tests
-os.environ.setdefault("OMP_NUM_THREADS", THREADS)  # programs that tests start take it over
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # programs that tests start take it over
 
-import torch  # noqa: E402
+import torch
 
-torch.set_num_threads(min(int(THREADS), torch.get_num_threads()))
+torch.set_num_threads(min(2, torch.get_num_threads()))

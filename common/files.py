@@ -13,8 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 __all__ = [
-    "file_hash", "held", "is_address", "remove_leftovers", "replacing", "writing",
-    "writing_folder",
+    "file_hash", "file_state", "held", "is_address", "remove_leftovers", "replacing",
+    "writing", "writing_folder",
 ]  # fmt: skip
 
 
@@ -118,6 +118,12 @@ def remove_leftovers(folder: Path, names: Iterable[str]) -> list[str]:
             else:
                 path.unlink(missing_ok=True)
     return sorted(removed)
+
+
+def file_state(path: str | os.PathLike) -> tuple[int, int, int]:
+    """What tells a file from another one that took its name."""
+    about = os.stat(path)
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
+
+from common.files import file_state
 
 __all__ = ["CUT_SHORT", "check_sums", "file_kind"]
 
@@ -74,12 +75,11 @@ def _zip(path: Path) -> str:
 
 def check_sums(path: str | Path) -> None:
     """ValueError, as above, unless all of a zip file is as it was written; read once a process."""
-    about = os.stat(path)
-    _check_sums(path, about.st_ino, about.st_size, about.st_mtime_ns)
+    _check_sums(path, file_state(path))
 
 
 @lru_cache(maxsize=64)
-def _check_sums(path: str | Path, *state: int) -> None:
+def _check_sums(path: str | Path, state: tuple[int, ...]) -> None:
     part = "the table at its end"
     try:
         with zipfile.ZipFile(path) as archive:

@@ -79,7 +79,8 @@ class StoryDataset(Dataset):
             self.stories, spec, seed, cache=cache_frames, independent_crops=independent_crops
         )
         self.seed = seed
-        self.window = min(window or np.inf, self.stories.pictures_per_story)
+        frames = self.stories.pictures_per_story
+        self.window = min(window or frames, frames)
         self.image_size = image_size
         self.history_transform = history_transform
         self.clip_tokenizer = clip_tokenizer
@@ -97,15 +98,17 @@ class StoryDataset(Dataset):
         drawn = slice(shown.start + self.given, shown.stop)
         item = self._words(index, shown, drawn)
         cached = {} if self.cached is None else dict(self.cached[index])
-        targets, history = ([], []) if "picture_states" in cached else self.frames(index, epoch)
+        targets, history = [], []
+        if "picture_states" not in cached:
+            targets, history = self.frames(index, epoch, shown)
         for key in ("latents_mean", "latents_std"):
             if key in cached:
                 item[key] = cached[key][drawn]
         if "latents_mean" not in item:
-            item["target_images"] = self._targets(targets[drawn])
+            item["target_images"] = self._targets(targets[self.given :])
         if "picture_states" in cached:
             return {**item, "picture_states": cached["picture_states"][shown]}
-        return {**item, "history_images": _batched(self.history_transform, history[shown])}
+        return {**item, "history_images": _batched(self.history_transform, history)}
 
     def _shown(self, index: int, epoch: int) -> slice:
         """Which frames of the story."""

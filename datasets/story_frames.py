@@ -44,12 +44,17 @@ class StoryFrames:
         self.independent_crops = independent_crops
         self._cache: dict[Hashable, Any] | None = {} if cache else None
 
-    def __call__(self, index: int, epoch: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """A story's frames as targets and as history show them, each (H, W, 3) uint8."""
+    def __call__(
+        self, index: int, epoch: int = 0, shown: slice = slice(None)
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """A story's frames as targets and as history show them, each (H, W, 3) uint8.
+
+        shown: only these are read.
+        """
         row = self.stories.rows[index]
         random = np.random.default_rng((self.seed, *[epoch] * self.training, row))
         picture = partial(self._strip_frame, random=random) if self.spec.strip else self._picture
-        pictures = [picture(index, k) for k in range(self.stories.pictures_per_story)]
+        pictures = [picture(index, k) for k in range(self.stories.pictures_per_story)[shown]]
         targets = [self._square(one, random) for one in pictures]
         if not self.independent_crops:
             return targets, targets

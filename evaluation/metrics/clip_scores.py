@@ -1,5 +1,5 @@
-"""CLIP scores as cosines, not times 100: of frame and caption, of frame and real frame, of
-neighbours; and how high a frame's own caption ranks among others."""
+"""CLIP scores as cosines, not times 100: of frame and caption, of frame and real frame; and how
+high a frame's own caption ranks among others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network, chunks
 
-__all__ = ["clip_i", "clip_i_adjacent", "clip_t", "clip_t_mrr", "cosines"]
+__all__ = ["clip_i", "clip_t", "clip_t_mrr", "cosines"]
 
 CANDIDATES = 100  # captions among which VinaBench ranks
 
@@ -48,12 +48,6 @@ def clip_i(material: Material, clip: Network, features: Features) -> np.ndarray:
     return material.per_frame(
         where, cosines(pictures, features(real[where], clip.encoders["picture"]))
     )
-
-
-def clip_i_adjacent(material: Material, clip: Network, features: Features) -> np.ndarray:
-    where, pictures, before = material.neighbours()
-    later = features(pictures, clip.encoders["picture"])
-    return material.per_frame(where, cosines(later, features(before, clip.encoders["picture"])))
 
 
 def cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:

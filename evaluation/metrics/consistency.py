@@ -1,8 +1,8 @@
-"""How much the frames of a story look alike: over all pairs of them, and against its first frame.
+"""How much the frames of a story look alike: neighbours, all pairs, and against its first frame.
 
-self: frames n and m < n of a story, both drawn; where labels say who is there, only pairs that
-share a character. cross: every drawn frame against the given one or, where all are drawn, against
-the first. A pair belongs to its later frame.
+adjacent: a drawn frame and the one before. self: frames n and m < n of a story, both drawn; where
+labels say who is there, only pairs that share a character. cross: every drawn frame against the
+given one or, where all are drawn, against the first. A pair belongs to its later frame.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from evaluation.metrics.clip_scores import cosines
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
 
-__all__ = ["cosine_cross", "cosine_self", "lpips_cross", "lpips_self"]
+__all__ = [
+    "cosine_adjacent", "cosine_cross", "cosine_self", "lpips_adjacent", "lpips_cross", "lpips_self",
+]  # fmt: skip
 
 Alike = Callable[[list, list, Network, Features], np.ndarray]  # of pictures (n,), (n,) -> (n,)
 
@@ -28,6 +30,12 @@ def _cosine(one: list, two: list, network: Network, features: Features) -> np.nd
 
 def _lpips(one: list, two: list, network: Network, features: Features) -> np.ndarray:
     return features(zip(one, two, strict=True), network.encoders["distance"])[:, 0]
+
+
+def _adjacent(alike: Alike, material: Material, network: Network, features: Features) -> np.ndarray:
+    """(S, K, 2)."""
+    where, pictures, before = material.neighbours()
+    return material.per_frame(where, alike(before, pictures, network, features))
 
 
 def _self(alike: Alike, material: Material, network: Network, features: Features) -> np.ndarray:
@@ -48,5 +56,6 @@ def _cross(alike: Alike, material: Material, network: Network, features: Feature
     return material.per_frame(where, alike(first, material.pictures[where], network, features))
 
 
+cosine_adjacent, lpips_adjacent = (partial(_adjacent, alike) for alike in (_cosine, _lpips))
 cosine_self, lpips_self = (partial(_self, alike) for alike in (_cosine, _lpips))
 cosine_cross, lpips_cross = (partial(_cross, alike) for alike in (_cosine, _lpips))

@@ -150,11 +150,11 @@ _RECORDS = (
     ),
     Metric(
         "clip_i_adjacent", "cosine of a frame and the one before, {network}",
-        "evaluation.metrics.clip_scores:clip_i_adjacent", needs=("neighbours",), **_CLIP,
+        "evaluation.metrics.consistency:cosine_adjacent", needs=("neighbours",), **_CLIP,
     ),
     Metric(
         "lpips_adjacent", "LPIPS ({network}) of a frame and the one before, native size",
-        "evaluation.metrics.lpips_adjacent:lpips_adjacent", needs=("neighbours",), **_LPIPS,
+        "evaluation.metrics.consistency:lpips_adjacent", needs=("neighbours",), **_LPIPS,
     ),
     *(
         Metric(f"{name}_{how}", f"{text}, {which}",

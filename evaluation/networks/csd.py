@@ -10,14 +10,13 @@ each name (CSD's checkpoint.pth). It is open_clip's vision tower with the style 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, normalize, resize
 
 from common.files import file_hash
 from evaluation.command_line import spelled
-from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.networks.features import Encoder, Network, Unit, device_of
 from evaluation.networks.weights import load_weights, require_file
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
@@ -27,15 +26,6 @@ __all__ = ["csd_network"]
 SIDE, HEAD = 224, 64
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-
-
-class _Style(nn.Module):
-    def __init__(self, tower: VisionTransformer) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.tower(x), dim=-1)
 
 
 def csd_network(options: Options, samples: Samples | None = None) -> Network:
@@ -48,7 +38,7 @@ def csd_network(options: Options, samples: Samples | None = None) -> Network:
         tower = _tower(weights)
     except (KeyError, RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(f"{key}={path} does not fit CSD's ViT ({error})") from error
-    network, sha256 = _Style(tower).eval().to(device_of(options.device)), file_hash(path)
+    network, sha256 = Unit(tower).eval().to(device_of(options.device)), file_hash(path)
     width = tower.proj.shape[1]
     picture = Encoder(f"csd {sha256}", width, network, _prepare)
     return Network(f"CSD, squashed to {SIDE}", path.name, sha256, {"picture": picture})

@@ -11,17 +11,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import timm
-import torch.nn.functional as F
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 from torchvision.transforms.functional import to_tensor as to_pixels
 
 from common.files import file_hash
 from evaluation.command_line import spelled
-from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.networks.features import Encoder, Network, Unit, device_of
 from evaluation.networks.weights import load_weights
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
@@ -30,15 +29,6 @@ __all__ = ["dino_network"]
 
 SIDE, SHORTER = 224, 256
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-
-
-class _Unit(nn.Module):
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(self.body(x), dim=-1)
 
 
 def dino_network(options: Options, samples: Samples | None = None) -> Network:
@@ -58,7 +48,7 @@ def dino_network(options: Options, samples: Samples | None = None) -> Network:
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"{key}={path} does not fit {name_key}={name} ({error})") from error
     sha256 = file_hash(path)
-    unit = _Unit(network).eval().to(device_of(options.device))
+    unit = Unit(network).eval().to(device_of(options.device))
     picture = Encoder(f"dino {name} {sha256}", network.num_features, unit, _prepare)
     return Network(f"{name}, Resize({SHORTER}) + CenterCrop({SIDE})", path.name, sha256,
                    {"picture": picture})  # fmt: skip

@@ -18,13 +18,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from evaluation.command_line import spelled
 
-__all__ = ["CHUNK", "Encoder", "FeatureCache", "Features", "Item", "Network", "chunks", "device_of"]
+__all__ = [
+    "CHUNK",
+    "Encoder",
+    "FeatureCache",
+    "Features",
+    "Item",
+    "Network",
+    "Unit",
+    "chunks",
+    "device_of",
+]
 
 Item = Path | str | tuple[Path, Path]  # a picture, a text, two pictures
 CHUNK = 512  # rows, or cache keys, held at once
@@ -84,6 +95,17 @@ class Network:
     known_error: dict[str, float] | None = None
     vocabulary: dict[str, list[str]] = field(default_factory=dict)
     one_place: bool = True
+
+
+class Unit(nn.Module):
+    """A network whose vectors are brought to length 1."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.body(x), dim=-1)
 
 
 def device_of(name: str) -> str:

@@ -20,7 +20,8 @@ from models.frames import HistoryTransform
 from models.story_batch import StoryBatch
 
 __all__ = [
-    "HISTORY_SLOTS", "Context", "HistoryConditioner", "first_visible", "history_visibility",
+    "HISTORY_SLOTS", "Context", "HistoryConditioner", "first_visible", "frames_in_sight",
+    "history_visibility",
 ]  # fmt: skip
 
 HISTORY_SLOTS = 5  # earlier frames that a frame can tell apart: the papers' time table
@@ -72,6 +73,15 @@ class Context(NamedTuple):
 def first_visible(frame: Tensor | int, window: int | None) -> Tensor | int:
     """The earliest frame that `frame` may look at, `window` frames back; None: the very first."""
     return 0 if window is None else frame - window
+
+
+def frames_in_sight(frame: int, reach: int, keep_first: bool = False) -> list[int]:
+    """The at most `reach` frames that `frame` may look at, in order: the last ones before it.
+
+    `keep_first`: the story's first frame takes the place of the earliest of them.
+    """
+    last = list(range(max(0, frame - reach), frame))
+    return [0, *last[1:]] if keep_first and last else last
 
 
 def history_visibility(targets: int, slots: int, window: int | None = None) -> Tensor:

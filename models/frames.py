@@ -1,15 +1,22 @@
-"""Pictures between their three forms: uint8, the VAE's range, the picture encoder's range."""
+"""Pictures between their forms: people's, uint8, the VAE's range, the picture encoder's range."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-__all__ = ["HistoryTransform", "decode_latents", "downscale", "encode_frames"]
+__all__ = [
+    "OUTPUT_TYPES", "HistoryTransform", "Picture", "as_tensor", "decode_latents", "downscale",
+    "encode_frames", "fitted", "listed", "refuse_black",
+]  # fmt: skip
+
+Picture = Image.Image | np.ndarray | Tensor
 
 
 class HistoryTransform:
@@ -72,3 +79,53 @@ def downscale(vae) -> int:
     if "patch_size" in vae.config:
         return vae.config.patch_size
     return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def listed(image: Picture | Sequence[Picture]) -> list[Picture]:
+    """One picture, or one a story, as a list."""
+    alone = isinstance(image, Image.Image) or getattr(image, "ndim", 0) == 3
+    return [image] if alone else list(image)
+
+
+def as_tensor(picture: Picture) -> Tensor:
+    """uint8 (3, H, W)."""
+    if isinstance(picture, Image.Image):
+        picture = np.array(picture.convert("RGB"))
+    if isinstance(picture, np.ndarray):
+        picture = torch.from_numpy(picture).permute(2, 0, 1)
+    if picture.ndim != 3 or len(picture) != 3 or picture.dtype != torch.uint8:
+        raise ValueError(
+            f"image: a picture is {tuple(picture.shape)} of {picture.dtype}; give a PIL image, "
+            f"(H, W, 3) uint8 or a tensor (3, H, W) uint8"
+        )
+    return picture
+
+
+def fitted(frames: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Frames (3, H, W) uint8 of any sizes at ours, (B, 3, height, width)."""
+    return torch.stack([F.resize(frame, list(size), antialias=True) for frame in frames])
+
+
+def _pil(frames: Tensor) -> list[list[Image.Image]]:
+    return [[Image.fromarray(frame) for frame in story] for story in _last(frames).numpy()]
+
+
+def _last(frames: Tensor) -> Tensor:
+    return frames.permute(0, 1, 3, 4, 2).cpu()
+
+
+OUTPUT_TYPES = {  # of uint8 frames (B, K, 3, H, W)
+    "pil": _pil,
+    "np": lambda frames: _last(frames).numpy().astype(np.float32) / 255,
+    "pt": lambda frames: frames.float() / 255,
+    "uint8": lambda frames: frames,
+}
+
+
+def refuse_black(story: str, drawn: np.ndarray) -> None:
+    """ValueError if one of the frames (V, H, W, 3) is what numbers that are not finite become."""
+    if not all(frame.any() for frame in drawn):
+        raise ValueError(
+            f"story {story} came out with a black picture, so it is not kept: a number was not "
+            f"finite; draw with precision=32, or another checkpoint"
+        )

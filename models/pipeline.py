@@ -3,60 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import snapshot_download
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 from transformers import BertTokenizer, CLIPTextModel, CLIPTokenizer
 
 from models.caption_tokenizer import EXACT, read_blip, read_clip
 from models.causal_story.add_ons import CausalStoryAddOns
-from models.conditioning import Context, first_visible
+from models.conditioning import Context, first_visible, frames_in_sight
 from models.cross_attention import context_projected_once
-from models.frames import decode_latents, downscale
+from models.frames import (
+    OUTPUT_TYPES,
+    Picture,
+    as_tensor,
+    decode_latents,
+    downscale,
+    fitted,
+    listed,
+)
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
-from models.sharing.code_bundle import write_code
+from models.sharing.pipeline_folder import OWN_PARTS, PipelineFolder
 from models.story_batch import StoryPrompt
 from models.weight_layout import lay_out
 
 if TYPE_CHECKING:
     from models.components import Components
 
-__all__ = ["StoryPipeline", "StoryPipelineOutput", "frames_in_sight", "story_generator"]
+__all__ = ["StoryPipeline", "StoryPipelineOutput", "story_generator"]
 
-OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
 TOKENIZATION = {"new_tokens": (), "new_tokens_match": EXACT, "max_length": 77}
-Picture = Image.Image | np.ndarray | Tensor
-
-
-def _pil(frames: Tensor) -> list[list[Image.Image]]:
-    return [[Image.fromarray(frame) for frame in story] for story in _last(frames).numpy()]
-
-
-def _last(frames: Tensor) -> Tensor:
-    return frames.permute(0, 1, 3, 4, 2).cpu()
-
-
-OUTPUT_TYPES = {  # of uint8 frames (B, K, 3, H, W)
-    "pil": _pil,
-    "np": lambda frames: _last(frames).numpy().astype(np.float32) / 255,
-    "pt": lambda frames: frames.float() / 255,
-    "uint8": lambda frames: frames,
-}
 
 
 @dataclass
@@ -77,16 +60,7 @@ def story_generator(seed: int, story_id: str) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(seed, story_id))
 
 
-def frames_in_sight(frame: int, reach: int, keep_first: bool = False) -> list[int]:
-    """The at most `reach` frames that `frame` may look at, in order: the last ones before it.
-
-    `keep_first`: the story's first frame takes the place of the earliest of them.
-    """
-    last = list(range(max(0, frame - reach), frame))
-    return [0, *last[1:]] if keep_first and last else last
-
-
-class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """Draws the frames of stories; every frame sees all captions and frames before it.
 
     Args:
@@ -175,63 +149,6 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         pipeline.history_transform = parts.history_transform
         return pipeline
 
-    def save_pretrained(self, save_directory: str | Path, **how: Any) -> None:
-        """Save as a folder in diffusers' layout, with the code to load it elsewhere.
-
-        how: `variant`, `max_shard_size` and more, as the library takes them.
-
-        Raises:
-            ValueError: a LoRA is neither merged (`fuse_lora`, `unload_lora_weights`) nor gone.
-        """
-        if getattr(self.unet, "peft_config", None):
-            raise ValueError(
-                "the U-Net has a LoRA beside its weights; merge it first with fuse_lora() and "
-                "unload_lora_weights(), or save it alone with save_lora_weights()"
-            )
-        apart = nullcontext()
-        if self.add_ons is not None:
-            apart = self.add_ons.taken_off(self.unet, self.conditioner)
-        with apart:
-            super().save_pretrained(save_directory, **how)
-        folder = Path(save_directory)
-        write_code(__name__, folder / "pipeline.py")
-        for name in OWN_PARTS:
-            if (part := getattr(self, name)) is not None:
-                write_code(type(part).__module__, folder / name / "models.py")
-
-    @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, **how: Any
-    ) -> StoryPipeline:
-        """What `save_pretrained` saved, from a folder or the hub, run by the code that is here.
-
-        how: `torch_dtype` or `dtype`, `variant`, `revision` and more, as the library takes them.
-
-        Raises:
-            OSError: a part is missing; ValueError: it is no story pipeline.
-        """
-        folder = str(pretrained_model_name_or_path)
-        if not Path(folder).is_dir():
-            where = {key: how.pop(key) for key in ("revision", "token") if key in how}
-            folder = snapshot_download(folder, ignore_patterns="*.py", **where)
-        config = cls.load_config(folder)
-        if config["_class_name"] != cls.__name__:
-            raise ValueError(
-                f"{folder} holds a {config['_class_name']}, not a {cls.__name__}; give what "
-                f"models.export wrote"
-            )
-        for name, kind in config.items():
-            wanted = isinstance(kind, list) and kind[0] is not None and name not in how
-            if wanted and not Path(folder, name).is_dir():
-                raise OSError(f"{folder} is not whole: it has no {name}/; export the model again")
-        keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage")
-        loading = {key: how[key] for key in keys if key in how}
-        for name in OWN_PARTS:
-            if name not in how and (kind := config[name][1]) is not None:
-                kind = getattr(import_module("models"), kind)
-                how[name] = kind.from_pretrained(folder, subfolder=name, **loading)
-        return super().from_pretrained(folder, **how)
-
     @property
     def text_encoder(self) -> CLIPTextModel:
         """CLIP's, where LoRA loaders look for it."""
@@ -310,9 +227,9 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """
         alone = prompt and all(isinstance(caption, str) for caption in prompt)
         captions = [prompt] if alone else prompt
-        known = {k: list(map(_as_tensor, shown)) for k, shown in (frames or {}).items()}
+        known = {k: list(map(as_tensor, shown)) for k, shown in (frames or {}).items()}
         if image is not None:
-            known[0] = list(map(_as_tensor, _listed(image)))
+            known[0] = list(map(as_tensor, listed(image)))
         size = (height or self.config.height, width or self.config.width)
         frames_per_story = self._check(captions, known, size, output_type)
         stories, device = len(captions), self._device()
@@ -350,7 +267,7 @@ class StoryPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         with self.progress_bar(total=sum(self._calls(steps[k]) for k in drawn)) as bar:
             for k in range(frames_per_story):
                 if k in known:
-                    frames.append(_fitted(known[k], size).to(device))
+                    frames.append(fitted(known[k], size).to(device))
                 else:
                     in_sight = frames_in_sight(k, reach, keep_first_frame) if use_history else []
                     for gone in history.keys() - in_sight - {0}:
@@ -524,28 +441,3 @@ def _guide(outputs: Sequence[Tensor], scale: float, history_scale: float | None)
     unconditional, conditional = outputs[0], outputs[1]
     guided = unconditional + scale * (conditional - unconditional)
     return guided if len(outputs) == 2 else guided + history_scale * (outputs[2] - conditional)
-
-
-def _listed(image: Picture | Sequence[Picture]) -> list[Picture]:
-    """One picture, or one a story, as a list."""
-    alone = isinstance(image, Image.Image) or getattr(image, "ndim", 0) == 3
-    return [image] if alone else list(image)
-
-
-def _as_tensor(picture: Picture) -> Tensor:
-    """uint8 (3, H, W)."""
-    if isinstance(picture, Image.Image):
-        picture = np.array(picture.convert("RGB"))
-    if isinstance(picture, np.ndarray):
-        picture = torch.from_numpy(picture).permute(2, 0, 1)
-    if picture.ndim != 3 or len(picture) != 3 or picture.dtype != torch.uint8:
-        raise ValueError(
-            f"image: a picture is {tuple(picture.shape)} of {picture.dtype}; give a PIL image, "
-            f"(H, W, 3) uint8 or a tensor (3, H, W) uint8"
-        )
-    return picture
-
-
-def _fitted(frames: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Frames (3, H, W) uint8 of any sizes at ours, (B, 3, height, width)."""
-    return torch.stack([F.resize(frame, list(size), antialias=True) for frame in frames])

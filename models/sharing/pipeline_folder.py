@@ -1,0 +1,77 @@
+"""A pipeline as a folder in diffusers' layout, with the code to load it elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from models.sharing.code_bundle import write_code
+
+__all__ = ["OWN_PARTS", "PipelineFolder"]
+
+OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
+
+
+class PipelineFolder:
+    """How a `DiffusionPipeline` with parts of our own is saved and loaded; comes before it."""
+
+    def save_pretrained(self, save_directory: str | Path, **how: Any) -> None:
+        """Save as a folder in diffusers' layout, with the code to load it elsewhere.
+
+        how: `variant`, `max_shard_size` and more, as the library takes them.
+
+        Raises:
+            ValueError: a LoRA is neither merged (`fuse_lora`, `unload_lora_weights`) nor gone.
+        """
+        if getattr(self.unet, "peft_config", None):
+            raise ValueError(
+                "the U-Net has a LoRA beside its weights; merge it first with fuse_lora() and "
+                "unload_lora_weights(), or save it alone with save_lora_weights()"
+            )
+        apart = nullcontext()
+        if self.add_ons is not None:
+            apart = self.add_ons.taken_off(self.unet, self.conditioner)
+        with apart:
+            super().save_pretrained(save_directory, **how)
+        folder = Path(save_directory)
+        write_code(type(self).__module__, folder / "pipeline.py")
+        for name in OWN_PARTS:
+            if (part := getattr(self, name)) is not None:
+                write_code(type(part).__module__, folder / name / "models.py")
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **how: Any
+    ) -> PipelineFolder:
+        """What `save_pretrained` saved, from a folder or the hub, run by the code that is here.
+
+        how: `torch_dtype` or `dtype`, `variant`, `revision` and more, as the library takes them.
+
+        Raises:
+            OSError: a part is missing; ValueError: it is no story pipeline.
+        """
+        folder = str(pretrained_model_name_or_path)
+        if not Path(folder).is_dir():
+            where = {key: how.pop(key) for key in ("revision", "token") if key in how}
+            folder = snapshot_download(folder, ignore_patterns="*.py", **where)
+        config = cls.load_config(folder)
+        if config["_class_name"] != cls.__name__:
+            raise ValueError(
+                f"{folder} holds a {config['_class_name']}, not a {cls.__name__}; give what "
+                f"models.export wrote"
+            )
+        for name, kind in config.items():
+            wanted = isinstance(kind, list) and kind[0] is not None and name not in how
+            if wanted and not Path(folder, name).is_dir():
+                raise OSError(f"{folder} is not whole: it has no {name}/; export the model again")
+        keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage")
+        loading = {key: how[key] for key in keys if key in how}
+        for name in OWN_PARTS:
+            if name not in how and (kind := config[name][1]) is not None:
+                kind = getattr(import_module("models"), kind)
+                how[name] = kind.from_pretrained(folder, subfolder=name, **loading)
+        return super().from_pretrained(folder, **how)

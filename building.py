@@ -6,9 +6,10 @@ What only these parts can find wrong with a configuration is said here, before l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
@@ -33,10 +34,12 @@ from models.schedulers import sampling_scheduler
 from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
-    "SAMPLER_KEYS", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
-    "check_weights_file", "open_stories", "sampler_arguments", "sampler_settings",
+    "HALF", "SAMPLER_KEYS", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
+    "check_weights_file", "drawing_precision", "open_stories", "sampler_arguments",
+    "sampler_settings",
 ]  # fmt: skip
 
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 SAMPLER_KEYS = (
     "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
     "use_history",
@@ -163,8 +166,8 @@ def _naming_section(section: str) -> Iterator[None]:
         raise FileNotFoundError(f"{section}.{error}") from error
 
 
-def build_pipeline(config: DictConfig, checkpoint: Path) -> StoryPipeline:
-    """The trained model, ready to draw: LoRAs are added to its weights."""
+def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:
+    """The trained model on `device`, ready to draw: LoRAs are added to its weights."""
     parts = build_parts(config)
     load_weights(parts, checkpoint)
     if has_lora(parts.unet):
@@ -187,7 +190,13 @@ def build_pipeline(config: DictConfig, checkpoint: Path) -> StoryPipeline:
         pipeline.set_adapters(names, [config.lora_scale] * len(names))
         pipeline.fuse_lora(adapter_names=names)
         pipeline.unload_lora_weights()
-    return pipeline
+    return pipeline.to(device)
+
+
+def drawing_precision(config: DictConfig, device: torch.device) -> AbstractContextManager:
+    """In which `device` draws as `precision` says."""
+    half = HALF.get(config.precision)
+    return torch.autocast(device.type, half) if half else nullcontext()
 
 
 def sampler_settings(config: DictConfig) -> dict:

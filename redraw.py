@@ -11,13 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
-from building import build_pipeline, check_scheduler, check_weights_file, sampler_arguments
+from building import (
+    build_pipeline,
+    check_scheduler,
+    check_weights_file,
+    drawing_precision,
+    sampler_arguments,
+)
 from common.files import file_hash, replacing
 from configuration import ConfigError, checkpoint_to_draw_with
 from evaluation.samples import MANIFEST, SampledStory, read_picture, read_samples
+from models.frames import refuse_black
 from models.pipeline import story_generator
 
 __all__ = ["redraw"]
@@ -25,7 +33,7 @@ __all__ = ["redraw"]
 GAP = 8  # pixels between candidates side by side
 
 
-def redraw(config: DictConfig) -> list[str]:
+def redraw(config: DictConfig, device: torch.device) -> list[str]:
     """Draw what `config.redraw` says in `sample_output_dir`; the ids of all its stories.
 
     Raises:
@@ -51,13 +59,14 @@ def redraw(config: DictConfig) -> list[str]:
             f"{checkpoint} has {own[:12]}…; give the one it was drawn with"
         )
     check_scheduler(config)
-    drawer = _Drawer(config, checkpoint)
-    for story in stories:
-        if wanted.candidates > 1 and wanted.choose is None:
+    drawer = _Drawer(config, checkpoint, device)
+    with drawing_precision(config, device):
+        for story in stories:
+            if wanted.candidates == 1 or wanted.choose is not None:
+                drawer.replace(story, folder)
+                continue
             path = drawer.offer(story, folder)
             print(f"{path}: choose one with redraw.frame={wanted.frame} redraw.choose=1 (or 2 …)")
-        else:
-            drawer.replace(story, folder)
     return [story.story_id for story in samples.stories]
 
 
@@ -82,8 +91,8 @@ def _candidate(folder: Path, story_id: str, frame: int, number: int) -> Path:
 class _Drawer:
     """The pipeline, and how the configuration wants it to draw."""
 
-    def __init__(self, config: DictConfig, checkpoint: Path) -> None:
-        self.pipeline = build_pipeline(config, checkpoint)
+    def __init__(self, config: DictConfig, checkpoint: Path, device: torch.device) -> None:
+        self.pipeline = build_pipeline(config, checkpoint, device)
         self.pipeline.set_progress_bar_config(desc="frames")
         self.wanted, self.seed = config.redraw, config.seed
         self.how = sampler_arguments(config)
@@ -98,7 +107,9 @@ class _Drawer:
             output_type="uint8",
             **self.how,
         ).frames[0]
-        return frames.permute(0, 2, 3, 1).cpu().numpy()
+        frames = frames.permute(0, 2, 3, 1).cpu().numpy()
+        refuse_black(story.story_id, [frames[k] for k in range(len(frames)) if k not in keep])
+        return frames
 
     def offer(self, story: SampledStory, folder: Path) -> Path:
         """Write candidates for the frame, and one picture that shows them side by side."""

@@ -21,11 +21,12 @@ from building import (
     build_pipeline,
     check_scheduler,
     check_weights_file,
+    drawing_precision,
     open_stories,
     sampler_arguments,
     sampler_settings,
 )
-from common.files import file_hash, held, remove_leftovers, writing
+from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
 from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.benchmark_prompts import read_benchmark_prompts
@@ -41,13 +42,12 @@ from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import MANIFEST, VOCABULARY, SamplesFolder
+from models.frames import refuse_black
 from models.main_process import is_main_process
 from models.pipeline import StoryPipelineOutput
 from redraw import redraw
 
 __all__ = ["draw_stories", "sample"]
-
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def sample(config: DictConfig) -> Path:
@@ -63,7 +63,7 @@ def sample(config: DictConfig) -> Path:
         options = Options(str(folder), metrics, pictures=False, **config.evaluation)
         with option_prefix("evaluation."):
             preflight(options)  # a missing file is said before hours of drawing
-    names = redraw(config) if config.redraw.frame is not None else draw_stories(config)
+    names = draw_stories(config)
     if names is None:
         return folder
     from evaluation.pictures.page import write_storyboard_html
@@ -83,7 +83,8 @@ def draw_stories(config: DictConfig) -> list[str] | None:
 
     Those that are there already stay. Every device of this machine draws its share in a process of
     its own; processes that a launcher started on several machines share likewise. Other programs
-    that would draw into the same folder at the same time are refused.
+    that would draw into the same folder at the same time are refused. Where `redraw` asks for it,
+    frames of stories that are there are drawn again instead.
     """
     _follow_slurm()
     lock = nullcontext()
@@ -91,7 +92,9 @@ def draw_stories(config: DictConfig) -> list[str] | None:
     if is_main_process():
         lock = held(folder / ".lock", f"sample_output_dir: {folder} is")
     with lock, ending_at_signals("the same command draws the rest"):
-        return _draw_stories(config)
+        if config.redraw.frame is None:
+            return _draw_stories(config)
+        return redraw(config, find_devices(config)[0]) if is_main_process() else None
 
 
 def _draw_stories(config: DictConfig) -> list[str] | None:
@@ -106,7 +109,7 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
         names = (MANIFEST, VOCABULARY, *wanted.names)
         if left := remove_leftovers(Path(config.sample_output_dir), names):
             print(f"removed {', '.join(left)}, left by a run that was killed")
-    state = _state(checkpoint)
+    as_hashed = file_state(checkpoint)
     settings = {
         "seed": config.seed,
         "given": int(config.task == "continuation"),
@@ -120,7 +123,7 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
     except ValueError as error:
         raise ValueError(f"sample_output_dir: {error}") from error
     remaining = wanted.readable(i for i, name in enumerate(wanted.names) if name not in folder.done)
-    share = (config, wanted, folder, checkpoint, state)
+    share = (config, wanted, folder, checkpoint, as_hashed)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         state = PartialState(cpu=config.accelerator == "cpu")
         state.wait_for_everyone()  # nobody adds to the folder while another still reads it
@@ -252,7 +255,7 @@ def _draw(
     wanted: Wanted,
     folder: SamplesFolder,
     checkpoint: Path,
-    state: tuple,
+    as_hashed: tuple,
     indices: list[int],
     device: torch.device,
     show_progress: bool = True,
@@ -260,8 +263,8 @@ def _draw(
     """Draw the stories of these numbers and write each as soon as it is there."""
     if not indices:
         return
-    pipeline = build_pipeline(config, checkpoint)
-    if _state(checkpoint) != state:
+    pipeline = build_pipeline(config, checkpoint, device)
+    if file_state(checkpoint) != as_hashed:
         raise ValueError(
             f"{checkpoint} was replaced while it was being read, by a training perhaps; draw again"
         )
@@ -271,18 +274,17 @@ def _draw(
     length = config[config.dataset].max_length
     if show_progress:
         where = config.story or "the test split"
-        warn_of_long_captions(where, captions, tokenizers, length, key)
-    long = long_captions(captions, tokenizers, length)
+        long = warn_of_long_captions(where, captions, tokenizers, length, key)
+    else:
+        long = long_captions(captions, tokenizers, length)
     read = {c: characters_read(c, tokenizers, length) for c in long}
-    pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
-    half = HALF.get(config.precision)
-    precision = torch.autocast(device.type, half) if half else nullcontext()
-    with tqdm(total=len(indices), unit="story", disable=not show_progress) as bar, precision:
+    progress = tqdm(total=len(indices), unit="story", disable=not show_progress)
+    with progress as bar, drawing_precision(config, device):
         for prompts in _batches(wanted.prompts(indices), config.batch_size):
             drawn = pipeline.draw(prompts, **sampler_arguments(config))
             for prompt, row in zip(prompts, _rows(drawn), strict=True):
-                _refuse_black(prompt.story_id, row["frames"][folder.settings["given"] :])
+                refuse_black(prompt.story_id, row["frames"][folder.settings["given"] :])
                 with writing(folder.path / prompt.story_id):
                     folder.add(
                         prompt.story_id,
@@ -294,21 +296,6 @@ def _draw(
                         [read.get(caption) for caption in prompt.captions] if read else None,
                     )
             bar.update(len(prompts))
-
-
-def _state(path: Path) -> tuple:
-    """What tells a file from another one that took its name."""
-    about = path.stat()
-    return about.st_ino, about.st_size, about.st_mtime_ns
-
-
-def _refuse_black(story: str, drawn: np.ndarray) -> None:
-    """ValueError if one of the frames (V, H, W, 3) is what numbers that are not finite become."""
-    if not all(frame.any() for frame in drawn):
-        raise ValueError(
-            f"story {story} came out with a black picture, so it is not kept: a number was not "
-            f"finite; draw with precision=32, or another checkpoint"
-        )
 
 
 def _batches(prompts: Iterator[StoryPrompt], size: int) -> Iterator[list[StoryPrompt]]:

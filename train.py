@@ -23,7 +23,7 @@ from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from building import build_parts, check_weights_file, open_stories, sampler_arguments
+from building import HALF, build_parts, check_weights_file, open_stories, sampler_arguments
 from common.files import held, remove_leftovers
 from configuration import (
     ConfigError,
@@ -50,9 +50,7 @@ from models.training.stopping import StopAtNonFinite, StopOnSignal
 from models.training.story_model import StoryModel
 from models.training.tuning import parameters_by_part
 
-__all__ = ["HALF", "build_model", "train"]
-
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+__all__ = ["build_model", "train"]
 
 # The library recommends its makers' services at every start.
 logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().startswith("💡 Tip:"))
@@ -104,7 +102,8 @@ def _train(config: DictConfig, folder: Path) -> Path:
         if start == folder / PREVIOUS and (folder / LAST).exists():
             os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before
         print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
-    story_bytes = 12 * stories.pictures_per_story * (parts.image_size**2 + 224**2)  # two pictures
+    frames = min(stories.pictures_per_story, HISTORY_SLOTS)
+    story_bytes = 12 * frames * (parts.image_size**2 + 224**2)  # two pictures
     workers, why = workers_that_fit(config.num_workers, config.batch_size * story_bytes)
     if why:
         say(why)

@@ -28,7 +28,7 @@ from transformers.utils import logging
 from benchmarks.gpu_autocast import GpuAutocast
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.training_step import training_step
-from building import add_add_ons
+from building import HALF, add_add_ons
 from configuration import load_config
 from configuration.rules import DATASETS
 from models.components import Components
@@ -40,7 +40,7 @@ from models.story_batch import StoryBatch
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.story_model import StoryModel
 from models.training.tuning import tuned_names
-from train import HALF, build_model
+from train import build_model
 
 __all__ = ["PeakMemory", "fitting", "gpu_optimizer", "plan", "read_config"]
 

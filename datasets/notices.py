@@ -29,8 +29,11 @@ def warn_of_left_out(files: Sequence[StoryFile]) -> None:
 
 def warn_of_long_captions(
     where: str, captions: Iterable[str], tokenizers: Sequence[Callable], max_length: int, key: str
-) -> None:
-    """Say which captions of `where` the model does not read to their end; `key` would mend it."""
+) -> Counter[str]:
+    """Say which captions of `where` the model does not read to their end; `key` would mend it.
+
+    Returns them, as `long_captions` does.
+    """
     long = long_captions(captions, tokenizers, max_length)
     if long:
         longest = max(long, key=len)
@@ -41,6 +44,7 @@ def warn_of_long_captions(
             f"with a larger {key}",
             stacklevel=2,
         )
+    return long
 
 
 def long_captions(

@@ -5,7 +5,7 @@ What only these parts can find wrong with a configuration is said here, before l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
+from datasets.cartoon.grammar import vocabulary
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from models.caption_tokenizer import LEGACY
@@ -34,7 +35,7 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
     "SAMPLER_KEYS", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
-    "check_weights_file", "open_stories", "sampler_arguments", "sampler_settings",
+    "check_weights_file", "known_words", "open_stories", "sampler_arguments", "sampler_settings",
 ]  # fmt: skip
 
 SAMPLER_KEYS = (
@@ -161,6 +162,17 @@ def _naming_section(section: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{section}.{error}") from error
+
+
+def known_words(config: Mapping) -> frozenset[str] | None:
+    """All words, in lower case, that a model of this configuration can have seen.
+
+    Only the tiny backbone's are known, and only where it was trained on the cartoon world: other
+    backbones have read the internet, other worlds say anything. None: not known.
+    """
+    if (config["backbone"], config["dataset"]) != ("tiny", "cartoon"):
+        return None
+    return vocabulary() | {word.lower() for word in config["cartoon"]["new_tokens"]}
 
 
 def build_pipeline(config: DictConfig, checkpoint: Path) -> StoryPipeline:

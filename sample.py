@@ -21,6 +21,7 @@ from building import (
     build_pipeline,
     check_scheduler,
     check_weights_file,
+    known_words,
     open_stories,
     sampler_arguments,
     sampler_settings,
@@ -35,6 +36,7 @@ from datasets.notices import (
     long_captions,
     warn_of_left_out,
     warn_of_long_captions,
+    warn_of_unknown_words,
 )
 from datasets.specs import SPECS
 from datasets.story_file import read_story_file
@@ -272,6 +274,8 @@ def _draw(
     if show_progress:
         where = config.story or "the test split"
         warn_of_long_captions(where, captions, tokenizers, length, key)
+        if config.story:
+            warn_of_unknown_words(where, captions, tokenizers, known_words(config))
     long = long_captions(captions, tokenizers, length)
     read = {c: characters_read(c, tokenizers, length) for c in long}
     pipeline.to(device)

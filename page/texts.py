@@ -24,8 +24,18 @@ CSS = """
         gap: 14px}
 .card {background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
        border-radius: 12px; padding: 10px; gap: 8px !important; min-width: 0 !important}
-.frame {border: none !important; box-shadow: none !important}
-.frame img {width: 100%; aspect-ratio: 1; object-fit: contain !important; border-radius: 8px}
+.cards {counter-reset: frame}
+.card::before {counter-increment: frame; content: "Frame " counter(frame); font-weight: 600;
+               font-size: 13px; color: var(--body-text-color-subdued)}
+.frame {border: none !important; box-shadow: none !important; position: relative}
+.frame.given::after {content: "given"; position: absolute; left: 8px; top: 8px; font-size: 12px;
+                     padding: 1px 8px; border-radius: 8px; background: #2f6fde; color: white}
+.frame .image-container, .frame .image-frame, .frame button {width: 100%}
+.frame img {width: 100% !important; height: auto !important; aspect-ratio: 1;
+            object-fit: contain !important; border-radius: 8px}
+.frame .icon-button-wrapper {opacity: 0}
+.frame:hover .icon-button-wrapper {opacity: 1}
+#candidates img {aspect-ratio: 1; height: auto !important}
 .tools {gap: 4px !important; flex-wrap: nowrap !important}
 .tools button {padding: 2px 0 !important; font-size: 14px}
 #notices {background: #fff6e5; color: #6b4300; border-radius: 10px; padding: 8px 14px}

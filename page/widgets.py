@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from page.texts import BLANK, CSS, EXAMPLE, understood
 __all__ = ["MOST_FRAMES", "build_page", "launch"]
 
 MOST_FRAMES = 12
+PAUSE = 0.3  # seconds between two reports: a browser on the same machine takes its time from us
 TOOLS = {"left": "◀", "right": "▶", "gone": "✕", "again": "↻"}
 # All that draws waits in one line, as there is one model; the rest is done at once.
 IN_LINE = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
@@ -60,7 +62,7 @@ def _told(handler: Callable) -> Callable:
     """What is wrong with somebody's input is said on the status line."""
 
     def said(page: _Page, error: Exception) -> dict:
-        return {page.status: f"⚠️ {' '.join(str(error).split())}"}
+        return {page.status: f"⚠ {' '.join(str(error).split())}"}
 
     @functools.wraps(handler)
     def steps(page: _Page, *values) -> Iterator[dict]:
@@ -106,7 +108,7 @@ class _Page:
                 BLANK,
                 interactive=False,
                 format="png",
-                label=f"Frame {k + 1}",
+                show_label=False,
                 buttons=["download", "fullscreen"],
                 elem_id=f"frame-{k + 1}",
                 elem_classes="frame",
@@ -137,7 +139,7 @@ class _Page:
             self.add = gr.Button("Add a frame", elem_id="add", min_width=120)
             self.tell = gr.Button("Tell me one", visible=self.model.is_cartoon, min_width=120)
             self.upload = gr.UploadButton(
-                "Start from a picture", elem_id="upload", file_types=["image"], min_width=160
+                "First picture", elem_id="upload", file_types=["image"], min_width=140
             )
             self.take_away = gr.Button("Remove the picture", visible=False, elem_id="take-away")
             self.keep = gr.Button("Save", elem_id="save", min_width=80)
@@ -146,7 +148,9 @@ class _Page:
             label="Candidates: click the one to take",
             visible=False,
             columns=6,
-            height=230,
+            fit_columns=False,
+            height="auto",
+            object_fit="contain",
             allow_preview=False,
             format="png",
             elem_id="candidates",
@@ -234,7 +238,7 @@ class _Page:
 
     def _notice(self, story: Story, *texts: str) -> dict:
         said = self.model.notices([text or "" for text in texts[: len(story.pictures)]])
-        return gr.update(value="<br>".join(f"💡 {one}" for one in said), visible=bool(said))
+        return gr.update(value="<br>".join(f"{one}" for one in said), visible=bool(said))
 
     @_told
     def _add(self, story: Story, *captions: str) -> dict:
@@ -369,14 +373,16 @@ class _Page:
     def _watch(
         self, drawing: Drawing, story: Story, frames: Sequence[int], settings: Settings
     ) -> Iterator[dict]:
-        """Show each frame as soon as it is drawn, and which step of which one is being done."""
+        """Show each frame as soon as it is drawn, and now and then which step is being done."""
+        said = 0.0
         with story.working():
             for event in drawing:
                 k = event.frame
                 if event.picture is not None:
                     story.pictures[k] = event.picture
                     yield {self.images[k]: _pictured(story, k)}
-                else:
+                elif time.monotonic() > said + PAUSE or event.step == 1:
+                    said = time.monotonic()
                     yield {self.status: _progress(event.step, k, frames[-1] + 1, settings)}
 
     def _read(self, story: Story, values: Sequence) -> tuple[list[str], Settings]:
@@ -415,5 +421,5 @@ def _progress(step: int, frame: int, frames: int, settings: Settings) -> str:
 
 def _pictured(story: Story, frame: int) -> dict:
     picture, given = story.pictures[frame], frame == 0 and story.first is not None
-    label = f"Frame {frame + 1}{', given' * given}"
-    return gr.update(value=BLANK if picture is None else picture, label=label)
+    classes = ["frame", *["given"] * given]
+    return gr.update(value=BLANK if picture is None else picture, elem_classes=classes)

@@ -278,9 +278,11 @@ def save(
     The folder is `out`/NAME, or NAME-2 and so on where that is taken: nothing is overwritten.
     """
     settings.check()
-    if any(picture is None for picture in story.pictures):
-        number = story.pictures.index(None) + 1
-        raise ValueError(f"Frame {number} is not drawn yet: draw it, or remove it, then save.")
+    for number, picture in enumerate(story.pictures, 1):
+        if picture is None:
+            raise ValueError(f"Frame {number} is not drawn yet: draw it, or remove it, then save.")
+    if len({picture.shape for picture in story.pictures}) > 1:  # one was given after the others
+        raise ValueError("The frames are of several sizes: draw the story again, then save.")
     folder = _new_folder(out, settings.name)
     asked: dict = {"captions": captions}
     content: dict = {"captions": captions}
@@ -297,9 +299,6 @@ def save(
         "sampler": settings.sampler,
     }
     samples = SamplesFolder(folder / "samples", of_all, asked={settings.name: asked})
-    size = story.pictures[-1].shape
-    if any(picture.shape != size for picture in story.pictures):
-        raise ValueError("The frames are of several sizes: draw the story again, then save.")
     samples.add(settings.name, captions, np.stack(story.pictures))
     written = write_story_files(StoryFiles(str(samples.path), str(folder)))
     names = {".gif": "gif", ".png": "strip.png", ".pdf": "pdf"}

@@ -36,6 +36,7 @@ CSS = """
 .frame .icon-button-wrapper {opacity: 0}
 .frame:hover .icon-button-wrapper {opacity: 1}
 #candidates img {aspect-ratio: 1; height: auto !important}
+#candidates, #candidates * {min-height: 0 !important}
 .tools {gap: 4px !important; flex-wrap: nowrap !important}
 .tools button {padding: 2px 0 !important; font-size: 14px}
 #notices {background: #fff6e5; color: #6b4300; border-radius: 10px; padding: 8px 14px}

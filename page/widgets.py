@@ -305,7 +305,7 @@ class _Page:
         story.clear(len(captions))
         yield self._show(story, values[:MOST_FRAMES], "Drawing …")
         yield from self._watch(drawing, story, range(len(captions)), settings)
-        story.drawn = settings
+        story.pictures, story.drawn = drawing.result, settings  # a given one at our size
         yield self._first(story, "Drawn. ↻ below a frame draws it again, Save keeps the story.")
 
     @_told

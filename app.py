@@ -34,7 +34,8 @@ def serve(options: App) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing about anyone leaves this machine
     from common.files import is_address
     from page.model import load_model, newest_model
-    from page.widgets import build_page, launch
+    from page.opening import launch
+    from page.widgets import build_page
 
     if is_address(options.out) or Path(options.out).is_file():
         raise ValueError(f"out: {options.out} is no folder of this machine; give another name")

@@ -17,40 +17,17 @@ from common.picture_files import read_picture
 from datasets.cartoon.grammar import make_story
 from page.model import PageModel
 from page.story import Drawing, Settings, Story, candidates, draw, draw_rest, redraw, save
-from page.texts import BLANK, CSS, EXAMPLE, understood
+from page.texts import BLANK, EXAMPLE, understood
 
-__all__ = ["MOST_FRAMES", "build_page", "launch"]
+__all__ = ["MOST_FRAMES", "build_page"]
 
 MOST_FRAMES = 12
+STOPPED = "Stopped. What is drawn stays."
 PAUSE = 0.3  # seconds between two reports: a browser on the same machine takes its time from us
 TOOLS = {"left": "◀", "right": "▶", "gone": "✕", "again": "↻"}
 # All that draws waits in one line, as there is one model; the rest is done at once.
 IN_LINE = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
 AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden"}
-
-
-def launch(page: gr.Blocks, port: int, waiting: int, out: Path) -> str:
-    """Open the page on this machine alone; returns its address.
-
-    Raises:
-        OSError: the port is taken.
-    """
-    page.queue(max_size=waiting)
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
-    _, address, _ = page.launch(
-        server_name="127.0.0.1",
-        server_port=port or None,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-        theme=gr.themes.Soft(primary_hue="orange", neutral_hue="stone", **fonts),
-        css=CSS,
-        max_file_size="30mb",
-        allowed_paths=[str(out.resolve())],
-        footer_links=[],
-    )
-    return address
 
 
 def build_page(model: PageModel, out: Path) -> gr.Blocks:
@@ -214,7 +191,7 @@ class _Page:
         choice = self.gallery.select(_number, None, self.chosen, **AT_ONCE)
         inputs = [self.chosen, self.rest, *told, *how]
         draws.append(choice.then(self._choose, inputs, outputs, **IN_LINE))
-        self.stop.click(self._stop, None, self.status, cancels=draws, **AT_ONCE)
+        self.stop.click(lambda: STOPPED, None, self.status, cancels=draws, **AT_ONCE)
         self.add.click(self._add, told, outputs, **AT_ONCE)
         self.tell.click(self._tell, told, outputs, **AT_ONCE)
         self.upload.upload(self._give, [self.story, self.upload], outputs, **AT_ONCE)
@@ -366,9 +343,6 @@ class _Page:
             self.files: gr.update(value=list(map(str, files)), visible=True),
             self.status: f"Saved in `{files[0].parent}`.",
         }
-
-    def _stop(self) -> str:
-        return "Stopped. What is drawn stays."
 
     def _watch(
         self, drawing: Drawing, story: Story, frames: Sequence[int], settings: Settings

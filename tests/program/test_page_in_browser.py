@@ -19,7 +19,8 @@ LONG = 40_000  # milliseconds
 @pytest.fixture(scope="module")
 def address(trained, tmp_path_factory):
     from page.model import load_model
-    from page.widgets import build_page, launch
+    from page.opening import launch
+    from page.widgets import build_page
 
     out = tmp_path_factory.mktemp("saved")
     page = build_page(load_model(trained, "cpu"), out)
@@ -191,5 +192,12 @@ def test_two_visitors_at_once_each_get_their_own(visit):
     assert shown(other) == alone
 
 
-def test_it_is_for_this_machine_alone(address):
+def test_it_is_for_this_machine_alone_and_a_taken_port_is_said(address, tmp_path):
+    import gradio as gr
+
+    from page.opening import launch
+
     assert address.startswith("http://127.0.0.1:")
+    port = int(address.strip("/").rpartition(":")[2])
+    with pytest.raises(OSError, match=f"port={port} is taken; give another"):
+        launch(gr.Blocks(), port, 1, tmp_path)

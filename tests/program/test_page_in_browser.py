@@ -199,5 +199,7 @@ def test_it_is_for_this_machine_alone_and_a_taken_port_is_said(address, tmp_path
 
     assert address.startswith("http://127.0.0.1:")
     port = int(address.strip("/").rpartition(":")[2])
+    with gr.Blocks() as empty:
+        gr.Markdown("nothing")
     with pytest.raises(OSError, match=f"port={port} is taken; give another"):
-        launch(gr.Blocks(), port, 1, tmp_path)
+        launch(empty, port, 1, tmp_path)

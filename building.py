@@ -5,7 +5,7 @@ What only these parts can find wrong with a configuration is said here, before l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
+from datasets.cartoon.grammar import vocabulary
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from models.caption_tokenizer import LEGACY
@@ -35,7 +36,7 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
     "HALF", "SAMPLER_KEYS", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
-    "check_weights_file", "drawing_precision", "open_stories", "sampler_arguments",
+    "check_weights_file", "drawing_precision", "known_words", "open_stories", "sampler_arguments",
     "sampler_settings",
 ]  # fmt: skip
 
@@ -166,6 +167,17 @@ def _naming_section(section: str) -> Iterator[None]:
         raise FileNotFoundError(f"{section}.{error}") from error
 
 
+def known_words(config: Mapping) -> frozenset[str] | None:
+    """All words, in lower case, that a model of this configuration can have seen.
+
+    Only the tiny backbone's are known, and only where it was trained on the cartoon world: other
+    backbones have read the internet, other worlds say anything. None: not known.
+    """
+    if (config["backbone"], config["dataset"]) != ("tiny", "cartoon"):
+        return None
+    return vocabulary() | {word.lower() for word in config["cartoon"]["new_tokens"]}
+
+
 def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:
     """The trained model on `device`, ready to draw: LoRAs are added to its weights."""
     parts = build_parts(config)
@@ -193,9 +205,9 @@ def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -
     return pipeline.to(device)
 
 
-def drawing_precision(config: DictConfig, device: torch.device) -> AbstractContextManager:
-    """In which `device` draws as `precision` says."""
-    half = HALF.get(config.precision)
+def drawing_precision(precision: str, device: torch.device) -> AbstractContextManager:
+    """In which `device` draws as the key `precision` says."""
+    half = HALF.get(precision)
     return torch.autocast(device.type, half) if half else nullcontext()
 
 

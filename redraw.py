@@ -60,7 +60,7 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
         )
     check_scheduler(config)
     drawer = _Drawer(config, checkpoint, device)
-    with drawing_precision(config, device):
+    with drawing_precision(config.precision, device):
         for story in stories:
             if wanted.candidates == 1 or wanted.choose is not None:
                 drawer.replace(story, folder)

@@ -22,6 +22,7 @@ from building import (
     check_scheduler,
     check_weights_file,
     drawing_precision,
+    known_words,
     open_stories,
     sampler_arguments,
     sampler_settings,
@@ -36,6 +37,7 @@ from datasets.notices import (
     long_captions,
     warn_of_left_out,
     warn_of_long_captions,
+    warn_of_unknown_words,
 )
 from datasets.specs import SPECS
 from datasets.story_file import read_story_file
@@ -275,12 +277,14 @@ def _draw(
     if show_progress:
         where = config.story or "the test split"
         long = warn_of_long_captions(where, captions, tokenizers, length, key)
+        if config.story:
+            warn_of_unknown_words(where, captions, tokenizers, known_words(config))
     else:
         long = long_captions(captions, tokenizers, length)
     read = {c: characters_read(c, tokenizers, length) for c in long}
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
     progress = tqdm(total=len(indices), unit="story", disable=not show_progress)
-    with progress as bar, drawing_precision(config, device):
+    with progress as bar, drawing_precision(config.precision, device):
         for prompts in _batches(wanted.prompts(indices), config.batch_size):
             drawn = pipeline.draw(prompts, **sampler_arguments(config))
             for prompt, row in zip(prompts, _rows(drawn), strict=True):

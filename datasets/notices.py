@@ -6,13 +6,16 @@ import re
 import warnings
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from shlex import quote
 
 from datasets.damage import told
 from datasets.story_hdf5 import StoryFile
 
-__all__ = ["characters_read", "long_captions", "warn_of_left_out", "warn_of_long_captions"]
+__all__ = [
+    "characters_read", "long_captions", "unknown_words", "warn_of_left_out",
+    "warn_of_long_captions", "warn_of_unknown_words",
+]  # fmt: skip
 
 
 def warn_of_left_out(files: Sequence[StoryFile]) -> None:
@@ -73,3 +76,38 @@ def characters_read(caption: str, tokenizers: Sequence[Callable], max_length: in
 
     words = bisect(ends, False, key=too_long)
     return ends[words - 1] if words else 0
+
+
+def warn_of_unknown_words(
+    where: str, captions: Iterable[str], tokenizers: Sequence[Callable], known: Set[str] | None
+) -> None:
+    """Say which words of `where` the model has never seen."""
+    if words := unknown_words(captions, tokenizers, known):
+        warnings.warn(
+            f"{where}: this model has never seen {', '.join(map(repr, words))}, so expect nothing "
+            f"of {'it' if len(words) == 1 else 'them'}; say it in other words",
+            stacklevel=2,
+        )
+
+
+def unknown_words(
+    captions: Iterable[str], tokenizers: Sequence[Callable], known: Set[str] | None = None
+) -> list[str]:
+    """Words, each once and as written, that are not in `known` or have no token of their own.
+
+    known: every word that the model was trained with, in lower case; None: that is not known.
+    """
+    found = {}
+    for word in (word for caption in captions for word in re.findall(r"[^\W_]+|[^\w\s]", caption)):
+        lower = word.lower()
+        if lower in found or lower == "s":  # of Pip's
+            continue
+        never = known is not None and word[0].isalnum() and lower not in known
+        if never or any(_is_unknown(word, tokenizer) for tokenizer in tokenizers):
+            found[lower] = word
+    return list(found.values())
+
+
+def _is_unknown(word: str, tokenizer: Callable) -> bool:
+    unknown = tokenizer.tokenizer.unk_token_id
+    return unknown in tokenizer([word], add_special_tokens=False)["input_ids"][0]

@@ -192,6 +192,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
         return_dict: bool = True,
         callback_on_step_end: Callable[[StoryPipeline, int, int, dict], dict] | None = None,
         first_frame_inference_steps: int | None = None,
+        callback_on_frame_end: Callable[[StoryPipeline, int, Tensor], None] | None = None,
     ) -> StoryPipelineOutput | tuple:
         """Sample B stories of K frames each.
 
@@ -220,6 +221,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             callback_on_step_end: called as `(pipeline, step, timestep, {"frame", "latents"})`.
             first_frame_inference_steps: denoising steps of a first frame that is drawn, which
                 decides what captions leave open; None: as many as the others.
+            callback_on_frame_end: called as `(pipeline, frame, pictures)` as soon as a frame is
+                drawn, with uint8 (B, 3, H, W).
 
         Raises:
             ValueError: stories of unequal length; more history than the time table reaches; a size
@@ -288,6 +291,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
                             guidance_interval, eta, generator, callback_on_step_end, bar,
                         )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
+                    if callback_on_frame_end is not None:
+                        callback_on_frame_end(self, k, frames[-1])
                 if k < drawn[-1] and use_history:
                     remember(k)
         self.maybe_free_model_hooks()

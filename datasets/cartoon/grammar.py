@@ -8,6 +8,7 @@ story and are never named, so they can only be known from earlier frames.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from random import Random
 
@@ -21,6 +22,7 @@ from datasets.cartoon.world import (
     SHIRTS,
     SPECIES,
     Scene,
+    all_scenes,
 )
 
 FRAMES = 5  # of a story, unless asked otherwise
@@ -69,6 +71,16 @@ class Story:
     captions: tuple[str, ...]
     scenes: tuple[Scene, ...]
     labels: tuple[dict, ...]
+
+
+def vocabulary() -> frozenset[str]:
+    """Every word of a caption that the world can tell, and of the explicit ones, in lower case."""
+    templates = (*_OPENINGS, *_STAYS, *_MOVES, *_JOINS, *_LEAVES, *_RETURNS)
+    texts = [re.sub(r"\{\w+\}", " ", template) for template in templates]
+    texts += [phrase for pair in _VERBS.values() for one_or_two in pair for phrase in one_or_two]
+    texts += ["walks walk runs run to they him her", *PRONOUNS.values()]
+    texts += [scene.explicit_caption() for scene in all_scenes()]
+    return frozenset(re.findall(r"\w+", " ".join(texts).lower()))
 
 
 def make_story(rng: Random, allow_held_out: bool, frames: int = FRAMES) -> Story:

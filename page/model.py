@@ -1,0 +1,154 @@
+"""The model that the page draws with: which one, and how it is loaded."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from building import (
+    SAMPLER_KEYS,
+    build_pipeline,
+    check_weights_file,
+    drawing_precision,
+    known_words,
+)
+from common.files import file_hash
+from configuration import load_config
+from datasets.notices import characters_read, long_captions, unknown_words
+from models.checkpoints.run_folder import last_good
+from models.components import load_scheduler_config
+from models.pipeline import StoryPipeline
+from models.schedulers import NOISE_ONLY, SCHEDULERS, sampling_scheduler
+from sample import find_devices
+
+__all__ = ["PageModel", "load_model", "newest_model"]
+
+RUNS, DEMO = Path("outputs/checkpoints"), Path("outputs/demo/checkpoints/demo")
+NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
+         "prediction_type", "rescale_betas_zero_snr", "timestep_spacing")  # fmt: skip
+
+
+@dataclass
+class PageModel:
+    """A loaded model; `lock` is held while it draws, as it can draw one story at a time.
+
+    defaults: `SAMPLER_KEYS` as it was trained to be sampled; digest: of its weights.
+    """
+
+    path: Path
+    pipeline: StoryPipeline
+    defaults: Mapping
+    digest: str
+    noise: Mapping  # the diffusion model's own scheduler configuration
+    device: torch.device
+    precision: str = "32"
+    is_cartoon: bool = False
+    known_words: frozenset[str] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.pipeline.set_progress_bar_config(disable=True)
+        # Copies: a tokenizer that is asked while it is at work refuses.
+        both = (self.pipeline.clip_tokenizer, self.pipeline.blip_tokenizer)
+        self._tokenizers, self._reading = copy.deepcopy(both), threading.Lock()
+
+    @property
+    def samplers(self) -> list[str]:
+        """Those that can draw with what this model predicts."""
+        noise_only = self.noise.get("prediction_type", "epsilon") == "sample"
+        return [name for name in SCHEDULERS if not (noise_only and name in NOISE_ONLY)]
+
+    @contextmanager
+    def drawing(self, scheduler: str) -> Iterator[StoryPipeline]:
+        """The pipeline with that sampler, for nobody else meanwhile."""
+        with self.lock, drawing_precision(self.precision, self.device):
+            self.pipeline.scheduler = sampling_scheduler(scheduler, self.noise)
+            yield self.pipeline
+
+    def notices(self, captions: list[str]) -> list[str]:
+        """What the model cannot read of `captions`, a sentence each."""
+        said, length = [], self.pipeline.config.tokenization["max_length"]
+        with self._reading:
+            for number, caption in enumerate(captions, 1):
+                if words := unknown_words([caption], self._tokenizers, self.known_words):
+                    names = ", ".join(f"“{word}”" for word in words)
+                    said.append(f"Frame {number}: this model has never seen {names}.")
+                if long_captions([caption], self._tokenizers, length):
+                    end = caption[characters_read(caption, self._tokenizers, length) :].strip()
+                    said.append(f"Frame {number}: the caption is too long, “{end}” is not read.")
+        return said
+
+
+def newest_model() -> Path:
+    """The last trained of the runs, or else the demo's.
+
+    Raises:
+        ValueError: there is none.
+    """
+    files = [path for path in RUNS.glob("*/*.ckpt") if path.name in ("last.ckpt", "previous.ckpt")]
+    folders = [path.parent for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)]
+    for folder in (*folders, DEMO):
+        if found := last_good(folder):
+            return found
+    raise ValueError(
+        f"model: there is no trained model in {RUNS} nor the demo's in {DEMO}; make one with "
+        f"make demo, or give model=FILE_OR_FOLDER"
+    )
+
+
+def load_model(path: Path, accelerator: str = "auto", words: tuple[str, ...] = ()) -> PageModel:
+    """A checkpoint, or a folder that models.export wrote; `words` are more of the configuration.
+
+    Raises:
+        ValueError, OSError: it is neither, or cannot be drawn with here.
+    """
+    if not path.exists():
+        raise ValueError(f"model: there is no {path}; give a checkpoint or an exported folder")
+    words = (f"accelerator={accelerator}", *words)
+    if path.is_dir() and (path / "model_index.json").is_file():
+        return _of_folder(path, words)
+    check_weights_file("model", path)
+    # A page needs no data set; a run's may be gone, which is looked for only without own stories.
+    own = f'story="{path}"'
+    config = load_config(["mode=sample", f'test_model_file="{path}"', own, *words])
+    (device, *_) = find_devices(config)
+    return PageModel(
+        path,
+        build_pipeline(config, path, device),
+        {key: config[key] for key in SAMPLER_KEYS},
+        file_hash(path),
+        load_scheduler_config(config[config.backbone].diffusion_model),
+        device,
+        config.precision,
+        config.dataset == "cartoon",
+        known_words(config),
+    )
+
+
+def _of_folder(path: Path, words: tuple[str, ...]) -> PageModel:
+    variant = "fp16" if any(path.glob("unet/*.fp16.*")) else None
+    pipeline = StoryPipeline.from_pretrained(path, variant=variant)
+    if any(path.glob("pytorch_lora_weights*")):
+        pipeline.load_lora_weights(path)
+    (device, *_) = find_devices(load_config(words))
+    pipeline.to(device)
+    trained = pipeline.config.trained_for
+    config = trained.get("config") or load_config()
+    weights = sorted(path.rglob("*.safetensors"))
+    return PageModel(
+        path,
+        pipeline,
+        {key: config[key] for key in SAMPLER_KEYS},
+        sha256("".join(map(file_hash, weights)).encode()).hexdigest(),
+        {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE},
+        device,
+        is_cartoon=trained.get("dataset") == "cartoon",
+        known_words=known_words(trained["config"]) if trained.get("config") else None,
+    )

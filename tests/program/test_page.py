@@ -1,0 +1,256 @@
+"""What the page does, without a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from outcomes import CAPTIONS, picture
+from PIL import Image
+
+from datasets.cartoon.grammar import make_story, vocabulary
+from evaluation.samples import read_samples
+from models.export import Export, export
+from page import model as models
+from page.model import load_model, newest_model
+from page.story import Settings, Story, candidates, draw, draw_rest, redraw, save
+
+
+@pytest.fixture(scope="session")
+def model(trained):
+    return load_model(trained, "cpu")
+
+
+@pytest.fixture
+def settings(model):
+    return Settings("my_story", 0, dict(model.defaults))
+
+
+@pytest.fixture
+def told(model, settings):
+    """A story that is drawn, and what was seen of it on the way."""
+    story = Story([None] * len(CAPTIONS))
+    drawing = draw(model, story, CAPTIONS, settings)
+    events = list(drawing)
+    story.pictures, story.drawn = drawing.result, settings
+    return story, events
+
+
+def finished(drawing):
+    list(drawing)
+    return drawing.result
+
+
+def alike(some, others):
+    return all(np.array_equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+def frames_of(folder, name="my_story"):
+    return [picture(path) for path in sorted((folder / name).glob("0*.png"))]
+
+
+def test_frames_come_one_by_one_and_are_what_mode_sample_draws(told, sampled, own_story):
+    story, events = told
+    pictures = [event.picture for event in events if event.picture is not None]
+    assert [event.frame for event in events] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [event.step for event in events] == [1, 2, 0] * 3
+    folder, _ = sampled(own_story("my_story"))
+    assert alike(pictures, frames_of(folder)) and alike(pictures, story.pictures)
+
+
+def test_an_exported_folder_draws_the_same(told, trained, settings, tmp_path):
+    folder = load_model(export(Export(str(trained), str(tmp_path / "model"))), "cpu")
+    assert (folder.defaults, folder.is_cartoon) == (settings.sampler, True)
+    assert folder.known_words == vocabulary()
+    assert alike(finished(draw(folder, Story([None] * 3), CAPTIONS, settings)), told[0].pictures)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
+def test_every_sampler_is_the_programs(model, settings, sampled, own_story, scheduler):
+    how = Settings("my_story", 3, {**settings.sampler, "scheduler": scheduler})
+    drawn = finished(draw(model, Story([None] * 3), CAPTIONS, how))
+    folder, _ = sampled(own_story("my_story"), f"scheduler={scheduler}", "seed=3")
+    assert alike(drawn, frames_of(folder))
+
+
+def test_a_frame_is_drawn_again_as_by_redraw(told, model, settings, sampled, own_story):
+    story, _ = told
+    sampled(own_story("my_story"))
+    folder, _ = sampled(own_story("my_story"), "redraw.frame=1", "seed=9")
+    again = Settings("my_story", 9, settings.sampler)
+    rest = finished(redraw(model, story, CAPTIONS, again, 1, rest=True))
+    assert alike(rest, frames_of(folder)) and not np.array_equal(rest[2], story.pictures[2])
+    alone = finished(redraw(model, story, CAPTIONS, again, 1, rest=False))
+    assert alike(alone, rest[:2])
+    story.tries[1] = 1
+    assert not alike(finished(redraw(model, story, CAPTIONS, again, 1, False))[1:], alone[1:])
+
+
+def test_candidates_are_those_of_redraw_and_go_on(told, model, settings, sampled, own_story):
+    story, _ = told
+    folder, _ = sampled(own_story("my_story"))
+    sampled(own_story("my_story"), "redraw.frame=1", "redraw.candidates=2")
+    offered = [
+        event for event in candidates(model, story, CAPTIONS, settings, 1, 2)
+        if isinstance(event, tuple)
+    ]  # fmt: skip
+    assert [number for number, _ in offered] == [1, 2]
+    for number, shown in offered:
+        path = folder / f"my_story/candidates/0001-{number}.png"
+        assert np.array_equal(picture(path), shown)
+    story.pictures[1] = offered[1][1]
+    sampled(own_story("my_story"), "redraw.frame=1", "redraw.candidates=2", "redraw.choose=2")
+    after = finished(draw_rest(model, story, CAPTIONS, settings, 1))
+    assert alike(after, frames_of(folder))
+
+
+def test_a_given_picture_stays_and_the_story_is_saved(
+    model, settings, sampled, own_story, tmp_path
+):
+    given = np.random.default_rng(0).integers(0, 255, (96, 80, 3), dtype=np.uint8)
+    Image.fromarray(given).save(tmp_path / "given.png")
+    story = Story([None] * 3)
+    story.give(given)
+    drawing = draw(model, story, CAPTIONS, settings)
+    story.pictures, story.drawn = finished(drawing), settings
+    own = own_story("my_story", first_frame="given.png")
+    folder, _ = sampled(own, "task=continuation")
+    assert alike(story.pictures, frames_of(folder))
+    story.note(settings, [2], 4)
+    files = save(model, story, CAPTIONS, settings, tmp_path / "out")
+    assert [path.name for path in files] == [
+        "my_story.gif", "my_story.strip.png", "my_story.pdf", "my_story.yaml", "samples.zip",
+    ]  # fmt: skip
+    (kept,) = read_samples(files[0].parent / "samples").stories
+    assert kept.given == 1 and kept.captions == CAPTIONS
+    assert alike([picture(path) for path in kept.frames], story.pictures)
+    manifest = (files[0].parent / "samples/manifest.jsonl").read_text()
+    assert json.loads(manifest)["redrawn"] == {
+        "2": {"seed": 0, "candidate": 4, "sampler": settings.sampler}
+    }
+    # The story file that lies beside draws it again.
+    again, _ = sampled(f"story={files[3]}", "task=continuation", to="again")
+    assert alike(frames_of(again), frames_of(folder))
+    other = save(model, story, CAPTIONS, settings, tmp_path / "out")
+    assert other[0].parent.name == "my_story-2" and files[0].exists()
+
+
+def test_two_at_once_get_what_each_gets_alone(model, settings, told):
+    others = Settings("other", 5, {**settings.sampler, "scheduler": "dpm++"})
+    alone = finished(draw(model, Story([None] * 3), CAPTIONS, others))
+    found = {}
+
+    def visit(how):
+        found[how.name] = finished(draw(model, Story([None] * 3), CAPTIONS, how))
+
+    visitors = [threading.Thread(target=visit, args=[how]) for how in (settings, others)]
+    for one in visitors:
+        one.start()
+    for one in visitors:
+        one.join()
+    assert alike(found["my_story"], told[0].pictures) and alike(found["other"], alone)
+
+
+def test_who_stops_looking_stops_the_work(model, settings):
+    drawing = iter(draw(model, Story([None] * 3), CAPTIONS, settings))
+    next(drawing)
+    assert model.lock.locked()
+    drawing.close()
+    assert not model.lock.locked()
+
+
+def given(story):
+    story.give(np.zeros((8, 8, 3), np.uint8))
+
+
+def drawn_one(story):
+    story.pictures[0] = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "work, says",
+    [
+        (lambda s, m, h: s.check(["", "  ", ""]), "There is no caption: type"),
+        (lambda s, m, h: s.check(["Pip waves.", "", "He waves."]), "Frame 2 has no caption"),
+        (lambda s, m, h: s.check(["a" * 1001]), "frame 1 has 1001 characters: shorten"),
+        (lambda s, m, h: (given(s), s.check(["Pip waves."])), "add a frame to be drawn"),
+        (lambda s, m, h: (given(s), s.move(0, 1)), "The picture that was given stays first"),
+        (lambda s, m, h: (given(s), s.remove(0)), "remove that first"),
+        (lambda s, m, h: s.move(2, 3), "Frame 3 is the last one already"),
+        (lambda s, m, h: (s.remove(0), s.remove(0), s.remove(0)), "has one frame or more"),
+        (lambda s, m, h: redraw(m, s, CAPTIONS, h, 2, False), "Frame 1 is not drawn yet"),
+        (lambda s, m, h: (given(s), redraw(m, s, CAPTIONS, h, 0, False)), "was given: remove"),
+        (lambda s, m, h: (drawn_one(s), save(m, s, CAPTIONS, h, Path("out"))), "Frame 2 is not"),
+        (lambda s, m, h: Settings("a/b", 0, h.sampler).check(), "'a/b' cannot name a folder"),
+        (lambda s, m, h: Settings("a", -1, h.sampler).check(), "The seed is -1"),
+        (lambda s, m, h: Settings("a", 0.5, h.sampler).check(), "The seed is 0.5"),
+        (
+            lambda s, m, h: Settings("a", 0, {**h.sampler, "num_inference_steps": 0}).check(),
+            "Steps are 0",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(model, settings, work, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as error:
+        work(Story([None] * 3), model, settings)
+    assert says in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_frames_move_with_their_pictures():
+    story = Story(["a", "b", "c"], tries={1: 1}, redrawn={"1": {}})
+    story.move(0, 2)
+    story.remove(1)
+    assert story.pictures == ["c", "a"] and not story.tries and not story.redrawn
+
+
+def test_words_that_the_model_never_saw_are_named(model, sampled, own_story):
+    assert model.notices(CAPTIONS) == []
+    said = model.notices(["Pip's friend Milo waves ☂.", "Milo " + "jumps " * 30])
+    assert said[0] == "Frame 1: this model has never seen “friend”, “Milo”, “☂”."
+    assert said[1] == "Frame 2: this model has never seen “Milo”."
+    assert said[2].startswith("Frame 2: the caption is too long, “jumps jumps")
+    with pytest.warns(UserWarning, match="has never seen 'Milo', so expect nothing of it"):
+        sampled(own_story(captions=["Milo waves.", "Then Milo jumps high."]))
+
+
+def test_the_world_knows_its_own_words():
+    from random import Random
+
+    from datasets.notices import unknown_words
+
+    captions = [c for n in range(300) for c in make_story(Random(n), True).captions]
+    assert unknown_words(captions, [], vocabulary()) == []
+    told = {w for caption in captions for w in caption.lower().replace(",", "").split()}
+    assert len({w.strip(".") for w in told} - {"him", "her"}) > 60
+    assert "milo" not in vocabulary() and "purple" in vocabulary()
+
+
+def test_the_newest_model_is_found(tmp_path, monkeypatch, trained):
+    monkeypatch.setattr(models, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(models, "DEMO", tmp_path / "demo")
+    with pytest.raises(ValueError, match="there is no trained model in .*; make one"):
+        newest_model()
+    for age, name in enumerate(("demo", "runs/new", "runs/old")):
+        path = tmp_path / name / "last.ckpt"
+        path.parent.mkdir(parents=True)
+        path.symlink_to(trained)
+        assert newest_model() == tmp_path / ("demo" if not age else "runs/new") / "last.ckpt" or age
+    for name, when in (("new", 2000), ("old", 1000)):
+        path = tmp_path / "runs" / name / "last.ckpt"
+        path.unlink()
+        path.write_bytes(trained.read_bytes())
+        os.utime(path, (when, when))
+    assert newest_model() == tmp_path / "runs/new/last.ckpt"
+
+
+@pytest.mark.parametrize("name", ["gone.ckpt", "text.ckpt", "folder"])
+def test_what_is_no_model_is_said(tmp_path, name):
+    (tmp_path / "text.ckpt").write_text("no weights")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=name):
+        load_model(tmp_path / name, "cpu")

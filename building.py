@@ -14,10 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
 from configuration import ConfigError, checkpoint_to_draw_with
+from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.grammar import vocabulary
 from datasets.specs import SPECS
+from datasets.story_file import read_story_file
 from datasets.story_hdf5 import StoryFile, validate_story_file
+from datasets.story_prompts import StoryPrompt
 from models.caption_tokenizer import LEGACY
 from models.causal_story.add_ons import add_causal_story, in_use
 from models.checkpoints.checkpoint import (
@@ -36,8 +39,8 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
     "HALF", "SAMPLER_KEYS", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
-    "check_weights_file", "drawing_precision", "known_words", "open_stories", "sampler_arguments",
-    "sampler_settings",
+    "check_weights_file", "drawing_precision", "known_words", "open_stories", "own_stories",
+    "sampler_arguments", "sampler_settings",
 ]  # fmt: skip
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -156,6 +159,16 @@ def check_scheduler(config: DictConfig) -> None:
     with _naming_section(config.backbone):
         settings = load_scheduler_config(config[config.backbone].diffusion_model)
     sampling_scheduler(config.scheduler, settings)
+
+
+def own_stories(config: DictConfig) -> list[StoryPrompt]:
+    """Those of the story file, or of a benchmark's folder, that `story` names."""
+    continuation = config.task == "continuation"
+    if not Path(config.story).is_dir():
+        return read_story_file(config.story, continuation)
+    if continuation:
+        raise ValueError(f"{config.story} has no first frames; set task=visualization")
+    return read_benchmark_prompts(config.story, **config.vistorybench)
 
 
 @contextmanager

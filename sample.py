@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -24,13 +25,13 @@ from building import (
     drawing_precision,
     known_words,
     open_stories,
+    own_stories,
     sampler_arguments,
     sampler_settings,
 )
 from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
 from configuration import ConfigError, checkpoint_to_draw_with
-from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.damage import unreadable
 from datasets.notices import (
     characters_read,
@@ -40,7 +41,6 @@ from datasets.notices import (
     warn_of_unknown_words,
 )
 from datasets.specs import SPECS
-from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import MANIFEST, VOCABULARY, SamplesFolder
@@ -174,7 +174,7 @@ class Wanted:
     def __init__(self, config: DictConfig) -> None:
         self.own: list[StoryPrompt] = []
         if config.story:
-            self.own = _own_stories(config)
+            self.own = own_stories(config)
             self.asked = {prompt.story_id: _key(prompt) for prompt in self.own}
             self.label_vocabulary = None
         else:
@@ -211,16 +211,6 @@ class Wanted:
         if self.own:
             return (self.own[i] for i in indices)
         return read_prompts(self.frames, indices)
-
-
-def _own_stories(config: DictConfig) -> list[StoryPrompt]:
-    """Those of a story file, or of a folder with a benchmark's."""
-    continuation = config.task == "continuation"
-    if not Path(config.story).is_dir():
-        return read_story_file(config.story, continuation)
-    if continuation:
-        raise ValueError(f"{config.story} has no first frames; set task=visualization")
-    return read_benchmark_prompts(config.story, **config.vistorybench)
 
 
 def find_devices(config: DictConfig) -> list[torch.device]:
@@ -283,12 +273,16 @@ def _draw(
         long = long_captions(captions, tokenizers, length)
     read = {c: characters_read(c, tokenizers, length) for c in long}
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
-    progress = tqdm(total=len(indices), unit="story", disable=not show_progress)
+    given = folder.settings["given"]
+    frames = sum(len(wanted.asked[wanted.names[i]]["captions"]) - given for i in indices)
+    progress = tqdm(total=frames, unit="frame", disable=not show_progress)
     with progress as bar, drawing_precision(config.precision, device):
         for prompts in _batches(wanted.prompts(indices), config.batch_size):
-            drawn = pipeline.draw(prompts, **sampler_arguments(config))
+            tell = partial(lambda count, *_: bar.update(count), len(prompts))
+            how = {**sampler_arguments(config), "callback_on_frame_end": tell}
+            drawn = pipeline.draw(prompts, **how)
             for prompt, row in zip(prompts, _rows(drawn), strict=True):
-                refuse_black(prompt.story_id, row["frames"][folder.settings["given"] :])
+                refuse_black(prompt.story_id, row["frames"][given:])
                 with writing(folder.path / prompt.story_id):
                     folder.add(
                         prompt.story_id,
@@ -299,7 +293,6 @@ def _draw(
                         row["history_weights"],
                         [read.get(caption) for caption in prompt.captions] if read else None,
                     )
-            bar.update(len(prompts))
 
 
 def _batches(prompts: Iterator[StoryPrompt], size: int) -> Iterator[list[StoryPrompt]]:

@@ -8,13 +8,13 @@ import warnings
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import (
     Callback,
-    LearningRateMonitor,
     ModelCheckpoint,
     WeightAveraging,
 )
@@ -23,7 +23,14 @@ from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from building import HALF, build_parts, check_weights_file, open_stories, sampler_arguments
+from building import (
+    HALF,
+    build_parts,
+    check_weights_file,
+    open_stories,
+    own_stories,
+    sampler_arguments,
+)
 from common.files import held, remove_leftovers
 from configuration import (
     ConfigError,
@@ -43,9 +50,10 @@ from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_s
 from models.components import Components
 from models.conditioning import HISTORY_SLOTS
 from models.main_process import is_main_process, say
-from models.training.callbacks import KeepConfiguration, ProgressBar, TimedCheckpoint
+from models.training.callbacks import KeepConfiguration, TimedCheckpoint
 from models.training.latent_cache import LatentCache
 from models.training.previews import Previews
+from models.training.report import TrainingReport
 from models.training.stopping import StopAtNonFinite, StopOnSignal
 from models.training.story_model import StoryModel
 from models.training.tuning import parameters_by_part
@@ -109,7 +117,20 @@ def _train(config: DictConfig, folder: Path) -> Path:
         say(why)
     data = build_data(config, parts, stories.path, workers)
     trainer.fit(model, data, ckpt_path=start if done else None, weights_only=True)
+    if trainer.is_global_zero:
+        print(_summary(trainer, folder, len(stories)))
     return folder / LAST
+
+
+def _summary(trainer: pl.Trainer, folder: Path, stories: int) -> str:
+    """What was trained, where it is, and how to draw with it."""
+    report = trainer.progress_bar_callback
+    lines = [f"Trained to step {trainer.global_step}, on {stories} stories: {report.summary()}"]
+    best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
+    if best is not None and best.best_model_path:
+        lines.append(f"{best.best_model_path}: the best, val_loss {best.best_model_score:.4g}")
+    draw = f"python main.py mode=sample test_model_file={quote(str(folder / LAST))}"
+    return "\n".join([*lines, f"{folder / LAST}: the last; draw with it: {draw}"])
 
 
 def build_data(
@@ -226,7 +247,6 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
             gradient_clip_val=config.gradient_clip_val,
             accumulate_grad_batches=config.accumulate_grad_batches,
             num_sanity_val_steps=0,
-            log_every_n_steps=10,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
@@ -268,10 +288,11 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
         KeepConfiguration(plain(config), plain(read_file()), write),
         StopAtNonFinite(folder, config.max_skipped_steps),
     ]
-    if config.sample_every_n_epochs is not None:
-        every, scheduler = config.sample_every_n_epochs, config.scheduler
-        sampling = sampler_arguments(config)
-        callbacks.append(Previews(folder / "previews", every, scheduler, sampling))
+    every = config.sample_every_n_epochs, config.sample_every_n_steps
+    if any(every):
+        shown = own_stories(config) if config.story else None
+        how = config.scheduler, sampler_arguments(config)
+        callbacks.append(Previews(folder / "previews", *every, *how, shown))
     if config.ema_decay is not None:
         # Not the library's EMAWeightAveraging, whose sums make frozen weights drift.
         average = get_ema_multi_avg_fn(config.ema_decay)
@@ -280,11 +301,12 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
     how = {"dirpath": folder, "enable_version_counter": False}
     if config.save_best:  # first, as last.ckpt is to say which was the best
         callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
+    if n := config.keep_every_n_epochs:
+        each = {"every_n_epochs": n, "save_top_k": -1, "auto_insert_metric_name": False}
+        callbacks.append(ModelCheckpoint(filename="epoch-{epoch:04d}", **each, **how))
     callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))
     if config.save_every_minutes is not None:  # and within epochs
         often = timedelta(minutes=config.save_every_minutes)
         callbacks.append(TimedCheckpoint(filename="last", train_time_interval=often, **how))
     callbacks.append(StopOnSignal(folder))
-    if config.logger != "none":
-        callbacks.append(LearningRateMonitor("step"))
-    return [*callbacks, ProgressBar(refresh_rate=10)]
+    return [*callbacks, TrainingReport()]

@@ -50,7 +50,7 @@ def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
 
 
 def _check_files(config: DictConfig) -> None:
-    keys = ["train_model_file"] if config.mode == "train" else ["test_model_file", "story"]
+    keys = ["train_model_file" if config.mode == "train" else "test_model_file", "story"]
     if config.mode == "train" or config.tune != "all":
         keys.append("base_model_file")
     for key in keys:

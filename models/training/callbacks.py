@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-__all__ = ["KeepConfiguration", "ProgressBar", "TimedCheckpoint"]
+__all__ = ["KeepConfiguration", "TimedCheckpoint"]
 
 
 class KeepConfiguration(Callback):
@@ -36,14 +35,3 @@ class TimedCheckpoint(ModelCheckpoint):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
-
-
-class ProgressBar(TQDMProgressBar):
-    """Batches, rate and time left, loss and learning rate."""
-
-    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict:
-        metrics = super().get_metrics(trainer, module)
-        metrics.pop("v_num", None)
-        if trainer.optimizers:
-            metrics["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.1e}"
-        return metrics

@@ -238,9 +238,7 @@ class StoryModel(pl.LightningModule):
         latents = self.latents(batch)
         noise, timesteps = self._draws(latents)
         unconditional = torch.rand(len(latents), device=latents.device) < self.classifier_free_rate
-        loss = self.noise_loss(batch, latents, noise, timesteps, unconditional)
-        self.log("loss", loss, prog_bar=True, batch_size=len(batch["story_id"]))
-        return loss
+        return self.noise_loss(batch, latents, noise, timesteps, unconditional)
 
     def validation_step(self, batch: StoryBatch, batch_idx: int) -> None:
         # The same noise every epoch, so that epochs can be compared.

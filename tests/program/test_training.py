@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import pytest
 import torch
@@ -82,18 +83,33 @@ def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained):
 def test_previews_show_validation_stories(shrunk, home):
     words = ["run_name=previews", "max_epochs=2", "sample_every_n_epochs=2", "logger=tensorboard"]
     folder = train.train(shrunk(*words)).parent
-    (preview,) = (folder / "previews").iterdir()
-    assert preview.name == "epoch-0002.png"
+    first, second = sorted((folder / "previews").iterdir())
+    assert (first.name, second.name) == ("epoch-0002.png", "step-000000.png")
     rows, columns = 2, 5  # validation stories, frames
-    assert picture(preview).shape == (rows * 66 + 2, columns * 66 + 2, 3)
-    assert picture(preview).std() > 5
+    assert picture(first).shape == (rows * 66 + 2, columns * 66 + 2, 3)
+    assert picture(first).std() > 5
     events = EventAccumulator(str(next(folder.glob("logs/*"))), {"images": 0}).Reload()
     assert events.Tags()["images"] == ["stories"]
 
 
-def test_previews_take_nothing_from_training(shrunk, trained):
-    drawn = train.train(shrunk("run_name=drawn", "sample_every_n_epochs=1"))
+def test_previews_of_own_stories_take_nothing_from_training(shrunk, trained, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("stories: [{captions: [Pip waves.]}, {captions: [Luna sleeps., She wakes.]}]")
+    words = ["sample_every_n_epochs=1", "sample_every_n_steps=1", f"story={own}"]
+    drawn = train.train(shrunk("run_name=drawn", *words))
     assert same(read(drawn)["state_dict"], read(trained)["state_dict"])
+    pictures = {path.stem: picture(path) for path in drawn.parent.glob("previews/*")}
+    assert set(pictures) == {"step-000000", "step-000001", "step-000002", "epoch-0001"}
+    assert (pictures["epoch-0001"] == pictures["step-000002"]).all()
+    assert (pictures["step-000000"] != pictures["step-000001"]).any()
+    assert (pictures["epoch-0001"][2:66, 68:132] == 255).all()  # the first story has one frame
+
+
+def test_every_so_many_epochs_are_kept(shrunk):
+    words = ["run_name=kept", "max_epochs=4", "keep_every_n_epochs=2", "save_best=true"]
+    folder = train.train(shrunk(*words)).parent
+    kept = {path.name: read(path)["epoch"] for path in folder.glob("epoch-*.ckpt")}
+    assert kept == {"epoch-0001.ckpt": 1, "epoch-0003.ckpt": 3}
 
 
 def test_cached_encoders_give_the_same_training(shrunk, trained, tmp_path):
@@ -131,8 +147,27 @@ def test_sizes_of_the_token_tables_are_checked(shrunk):
         building.build_parts(shrunk(f"cartoon.clip_embedding_tokens={size + 1}"))
 
 
-def test_the_bar_shows_loss_and_rate_and_no_advertisement(shrunk, capfd):
-    train.train(shrunk("run_name=shown"))
+def test_without_a_terminal_lines_say_how_training_goes(shrunk, capfd):
+    path = train.train(shrunk("run_name=shown", "max_epochs=9", "max_steps=3", "logger=csv"))
+    shown, errors = capfd.readouterr()
+    assert "\r" not in shown + errors
+    assert "Tip" not in shown + errors and "litlogger" not in shown + errors
+    lines = re.findall(
+        r"epoch (\d), step (\d) of (\d): loss [\d.]+, learning rate [\de.-]+, "
+        r"gradient norm [\d.]+, stories per second .*, memory gib .* left",
+        shown,
+    )
+    assert lines == [("1", "2", "3"), ("2", "3", "3")]
+    assert "Trained to step 3, on 6 stories: 3 steps in 0.0 min, loss" in shown
+    assert f"draw with it: python main.py mode=sample test_model_file={path}" in shown
+    (log,) = path.parent.glob("logs/*/metrics.csv")
+    rows = [row for row in csv.DictReader(log.open()) if row["loss"]]
+    assert [row["step"] for row in rows] == ["2", "3"]
+    assert all(float(row["gradient_norm"]) > 0 for row in rows)
+
+
+def test_a_terminals_bar_counts_to_max_steps(shrunk, monkeypatch, capfd):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    train.train(shrunk("run_name=bar", "max_epochs=9", "max_steps=3"))
     shown = "".join(capfd.readouterr())
-    assert "loss=" in shown and "lr=" in shown and "it/s" in shown
-    assert "Tip" not in shown and "litlogger" not in shown
+    assert "2/2" in shown and "1/1" in shown and "loss=" in shown and "gradient_norm=" in shown

@@ -1,0 +1,179 @@
+"""How good are the samplers with few steps? Asked of a model of the cartoon world.
+
+    python -m benchmarks.sampler_quality CHECKPOINT JUDGE          draw, judge, table and plot
+    python -m benchmarks.sampler_quality CHECKPOINT JUDGE --tables  of what is measured already
+
+Every way to draw the same test stories is measured with several seeds of the sampler: the share of
+frames where place, cast, action and shirts are all right, and the seconds of one core a story
+takes. What is measured goes into OUT/results.jsonl and is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from building import build_pipeline, open_stories, sampler_arguments
+from configuration import ConfigError, load_config
+from datasets.specs import SPECS
+from datasets.story_frames import StoryFrames
+from datasets.story_prompts import read_prompts
+from evaluation.metrics.bootstrap import ratio
+from evaluation.metrics.cartoon import ROWS, count_frames
+from evaluation.networks.judge import Judge
+from evaluation.samples import SampledStory
+from models.components import load_scheduler_config
+from models.schedulers import sampling_scheduler
+
+BATCH = 20  # stories drawn together
+STEPS = (4, 6, 8, 10, 20, 50)
+SAMPLERS = {
+    "ddim, eta 0": ["scheduler=ddim", "eta=0"],
+    "ddim, eta 1": ["scheduler=ddim", "eta=1"],
+    "dpm++": ["scheduler=dpm++"],
+    "sde-dpm++": ["scheduler=sde-dpm++"],
+    "unipc": ["scheduler=unipc"],
+    "euler": ["scheduler=euler"],
+}
+STOCHASTIC = {name: SAMPLERS[name] for name in ("ddim, eta 1", "sde-dpm++")}
+FIRST = (10, 20, 40)  # steps of a first frame that is drawn, where the others have few
+GUIDED = {
+    "guidance 2": ["guidance_scale=2"],
+    "guidance 6": ["guidance_scale=6"],
+    "guidance 2 in the middle": ["guidance_scale=2", "guidance_interval=[0.2,0.8]"],
+}
+
+
+def ways() -> dict[str, list[str]]:
+    """What is measured, the quick ones first: a name, and the overrides that draw so."""
+    found = {}
+    for steps in STEPS:
+        for name, words in SAMPLERS.items():
+            found[f"{name}, {steps}"] = [*words, f"num_inference_steps={steps}"]
+    for steps in STEPS[:4]:
+        for name, words in STOCHASTIC.items():
+            for first in (n for n in FIRST if n > steps):
+                key = f"{name}, {steps}, first frame {first}"
+                one = f"first_frame_inference_steps={first}"
+                found[key] = [*words, f"num_inference_steps={steps}", one]
+    for name, words in STOCHASTIC.items():
+        for how, more in GUIDED.items():
+            found[f"{name}, 10, {how}"] = [*words, "num_inference_steps=10", *more]
+    return found
+
+
+class Measurement:
+    """Draws `stories` test stories in different ways and judges them."""
+
+    def __init__(self, checkpoint: Path, judge: Path, stories: int) -> None:
+        self.words = ["mode=sample", f"test_model_file={checkpoint}", "num_stories=-1",
+                      "first_frame_inference_steps=null"]  # fmt: skip
+        config = load_config(self.words)
+        self.noise = load_scheduler_config(config[config.backbone].diffusion_model)
+        self.pipeline = build_pipeline(config, checkpoint, torch.device("cpu"))
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.judge = Judge.load(judge)
+        frames = StoryFrames(open_stories(config, "test"), SPECS[config.dataset], config.seed)
+        self.prompts = list(read_prompts(frames, range(stories)))
+
+    def __call__(self, words: list[str], seed: int) -> dict:
+        config = load_config([*self.words, *words, f"seed={seed}"])
+        self.pipeline.scheduler = sampling_scheduler(config.scheduler, self.noise)
+        counts, seconds = [], 0.0
+        for start in range(0, len(self.prompts), BATCH):
+            batch = self.prompts[start : start + BATCH]
+            begin = time.process_time()
+            drawn = self.pipeline.draw(batch, **sampler_arguments(config)).frames
+            seconds += time.process_time() - begin
+            for prompt, frames in zip(batch, drawn.permute(0, 1, 3, 4, 2).numpy(), strict=True):
+                names = [Path(str(k)) for k in range(len(frames))]
+                labels = {"labels": prompt.labels}
+                story = SampledStory(prompt.story_id, prompt.captions, names, **labels)
+                counts.append(count_frames(story, self.judge.read(frames)))
+        values = ratio(np.concatenate(counts).sum(0))
+        return {
+            "seconds": round(seconds / len(self.prompts), 3),
+            **{row: round(float(value), 4) for row, value in zip(ROWS, values, strict=True)},
+        }
+
+
+def print_table(results: list[dict]) -> None:
+    """Mean and, after ±, standard deviation over the seeds that are there."""
+    shown = ("all_right", "frame_accuracy", "place_accuracy", "clothes_accuracy", "seconds")
+    print(f"| | seeds | {' | '.join(shown)} |\n|" + "---|" * (len(shown) + 2))
+    for name in ways():
+        if rows := [one for one in results if one["name"] == name]:
+            cells = (_spread([row[key] for row in rows]) for key in shown)
+            print(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
+
+
+def _spread(values: list[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def plot(results: list[dict]) -> Figure:
+    """Frames all right over seconds a story, a line a sampler, its steps at the points."""
+    figure = Figure((8, 4.8), dpi=110, layout="constrained")
+    chart = figure.subplots()
+    for sampler in SAMPLERS:
+        course = []
+        for steps in STEPS:
+            rows = [one for one in results if one["name"] == f"{sampler}, {steps}"]
+            if rows:
+                values = [row["all_right"] for row in rows]
+                seconds = np.median([row["seconds"] for row in rows])
+                course.append((seconds, np.mean(values), np.std(values), steps))
+        if course:
+            x, y, spread, steps = zip(*course, strict=True)
+            (line, *_) = chart.errorbar(x, y, spread, marker="o", capsize=2, label=sampler)
+            chart.annotate(str(steps[-1]), (x[-1], y[-1]), color=line.get_color())
+    chart.set(xscale="log", ylabel="frames all right")
+    chart.set_xlabel("seconds of one core a story of five frames")
+    chart.set_title(f"steps a frame: {', '.join(map(str, STEPS))}")
+    chart.grid(alpha=0.3)
+    chart.legend()
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("judge", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("outputs/sampler_quality"))
+    parser.add_argument("--stories", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tables", action="store_true")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "results.jsonl"
+    results = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    try:
+        if not args.tables:
+            torch.set_num_threads(1)
+            measure = Measurement(args.checkpoint, args.judge, args.stories)
+            done = {(one["name"], one["seed"]) for one in results}
+            for seed in range(args.seeds):
+                for name, words in ways().items():
+                    if (name, seed) not in done:
+                        results.append({"name": name, "seed": seed, **measure(words, seed)})
+                        print(json.dumps(results[-1]), flush=True)
+                        with file.open("a") as lines:
+                            lines.write(json.dumps(results[-1]) + "\n")
+    except (ConfigError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print_table(results)
+    plot(results).savefig(args.out / "quality.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What training tells of itself: in a bar on a terminal, as lines elsewhere, and in the log."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import Tensor
+
+__all__ = ["TrainingReport"]
+
+EVERY_STEPS, EVERY_SECONDS = 10, 30.0  # between two entries of the log; between two lines
+_KIB = 1 if sys.platform == "darwin" else 1024  # of what ru_maxrss counts
+
+
+class TrainingReport(TQDMProgressBar):
+    """Mean loss since the last entry, learning rate, gradient norm, stories a second, peak memory.
+
+    Every ten optimiser steps and at the end of an epoch they go into the log; on a terminal the bar
+    shows them, elsewhere a line every half minute does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10)
+        self.shown: dict[str, float] = {}
+        self.losses: list[float] = []  # as they went into the log
+        self.terminal = sys.stderr.isatty()
+        if not self.terminal:
+            self.disable()
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Of this epoch, of which `max_steps` may leave a part."""
+        trainer, total = self.trainer, super().total_train_batches
+        if trainer.max_steps < 0:
+            return total
+        batches = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+        return min(total, trainer.fit_loop.batch_idx + 1 + batches)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, module)
+        self.terminal = self.terminal or not trainer.is_global_zero
+        self.first_step, self.began, self.said = trainer.global_step, time.monotonic(), 0.0
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._losses: list[Tensor] = []
+        self._stories, self._since = 0, time.monotonic()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self._losses.append(outputs["loss"].detach())
+        self._stories += len(batch["story_id"]) * trainer.world_size
+        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
+        if last or (whole and trainer.global_step % EVERY_STEPS == 0):
+            self.shown = self._measure(trainer)
+            self.losses.append(self.shown["loss"])
+            entry = {**self.shown, "epoch": trainer.current_epoch}
+            for logger in trainer.loggers:
+                logger.log_metrics(entry, trainer.global_step)
+            self._start_anew()
+            if not self.terminal and (last or time.monotonic() > self.said + EVERY_SECONDS):
+                self.said = time.monotonic()
+                print(self._line(trainer), flush=True)
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
+    def _measure(self, trainer: pl.Trainer) -> dict[str, float]:
+        device = trainer.strategy.root_device
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
+        norm = trainer.callback_metrics.get("gradient_norm")
+        return {
+            "loss": torch.stack(self._losses).mean().item(),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            **({} if norm is None else {"gradient_norm": float(norm)}),
+            "stories_per_second": self._stories / max(time.monotonic() - self._since, 1e-9),
+            "memory_gib": peak / 2**30,
+        }
+
+    def _line(self, trainer: pl.Trainer) -> str:
+        step, all_steps = trainer.global_step, trainer.estimated_stepping_batches
+        a_step = (time.monotonic() - self.began) / max(1, step - self.first_step)
+        left = max(0.0, (all_steps - step) * a_step)
+        values = ", ".join(f"{name.replace('_', ' ')} {v:.3g}" for name, v in self.shown.items())
+        place = f"epoch {trainer.current_epoch + 1}, step {step} of {all_steps:.0f}"
+        return f"{place}: {values}, {left / 60:.0f} min left"
+
+    def summary(self) -> str:
+        """Of what was trained since the start of this program."""
+        steps, seconds = self.trainer.global_step - self.first_step, time.monotonic() - self.began
+        return (
+            f"{steps} steps in {seconds / 60:.1f} min, loss {self.losses[0]:.3g} at first and "
+            f"{self.losses[-1]:.3g} at the end, {self.shown['memory_gib']:.2f} GiB"
+        )
+
+    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict:
+        metrics = super().get_metrics(trainer, module)
+        for name in ("v_num", "gradient_norm"):
+            metrics.pop(name, None)
+        return {**metrics, **{name: f"{value:.3g}" for name, value in self.shown.items()}}

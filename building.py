@@ -13,7 +13,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 
-from configuration import ConfigError, checkpoint_to_draw_with
+from configuration import ConfigError, checkpoint_to_draw_with, plain
+from configuration.trained import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
 from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.grammar import vocabulary
@@ -38,18 +39,12 @@ from models.schedulers import sampling_scheduler
 from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
-    "HALF", "SAMPLER_KEYS", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
+    "HALF", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
     "check_weights_file", "drawing_precision", "known_words", "open_stories", "own_stories",
-    "sampler_arguments", "sampler_settings",
+    "pipeline_arguments", "sampler_arguments", "sampler_settings",
 ]  # fmt: skip
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-SAMPLER_KEYS = (
-    "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
-    "use_history",
-)  # fmt: skip
-# Off unless asked for.
-EXTRA_KEYS = ("history_guidance_scale", "negative_prompt", "history_frames", "keep_first_frame")
 
 
 def check_weights_file(key: str, path: str | Path | None) -> None:
@@ -226,17 +221,21 @@ def drawing_precision(precision: str, device: torch.device) -> AbstractContextMa
 
 def sampler_settings(config: DictConfig) -> dict:
     """How `config` draws, as manifests say it; what is off is not said."""
-    chosen = {key: config[key] for key in SAMPLER_KEYS}
-    lists = {key: list(config[key] or ()) for key in ("guidance_interval", "lora_files")}
-    extras = {key: config[key] for key in EXTRA_KEYS} | lists
-    if lists["lora_files"]:
-        extras["lora_scale"] = config.lora_scale
+    values = plain(config)
+    extras = {key: values[key] for key in (*EXTRA_SAMPLER_KEYS, "lora_files")}
+    if extras["lora_files"]:
+        extras["lora_scale"] = values["lora_scale"]
+    chosen = {key: values[key] for key in SAMPLER_KEYS}
     return chosen | {key: value for key, value in extras.items() if value not in (None, False, [])}
+
+
+def pipeline_arguments(settings: Mapping) -> dict:
+    """Those of `sampler_settings` that `StoryPipeline` takes; the others are of the model."""
+    of_the_model = ("scheduler", "lora_files", "lora_scale")
+    return {key: value for key, value in settings.items() if key not in of_the_model}
 
 
 def sampler_arguments(config: DictConfig) -> dict:
     """What `StoryPipeline.draw` takes beside prompts."""
-    chosen = sampler_settings(config)
-    for key in ("scheduler", "lora_files", "lora_scale"):  # of the model
-        chosen.pop(key, None)
+    chosen = pipeline_arguments(sampler_settings(config))
     return {**chosen, "seed": config.seed, "continuation": config.task == "continuation"}

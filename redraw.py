@@ -20,13 +20,13 @@ from building import (
     check_scheduler,
     check_weights_file,
     drawing_precision,
-    sampler_arguments,
+    pipeline_arguments,
+    sampler_settings,
 )
 from common.files import file_hash, replacing
 from configuration import ConfigError, checkpoint_to_draw_with
 from evaluation.samples import MANIFEST, SampledStory, read_picture, read_samples
 from models.frames import refuse_black
-from models.pipeline import story_generator
 
 __all__ = ["redraw"]
 
@@ -95,18 +95,12 @@ class _Drawer:
         self.pipeline = build_pipeline(config, checkpoint, device)
         self.pipeline.set_progress_bar_config(desc="frames")
         self.wanted, self.seed = config.redraw, config.seed
-        self.how = sampler_arguments(config)
-        del self.how["seed"], self.how["continuation"]
+        self.how = pipeline_arguments(sampler_settings(config))
 
     def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> np.ndarray:
         """(K, H, W, 3) uint8; `what` names the noise."""
-        frames = self.pipeline(
-            [story.captions],
-            frames={k: [picture] for k, picture in keep.items()},
-            generator=story_generator(self.seed, f"{story.story_id}/{what}"),
-            output_type="uint8",
-            **self.how,
-        ).frames[0]
+        name = f"{story.story_id}/{what}"
+        frames = self.pipeline.redraw(story.captions, keep, self.seed, name, **self.how)
         frames = frames.permute(0, 2, 3, 1).cpu().numpy()
         refuse_black(story.story_id, [frames[k] for k in range(len(frames)) if k not in keep])
         return frames

@@ -138,8 +138,12 @@ def build_data(
 ) -> StoryDataModule:
     """Loaders over a story file."""
     data, spec = config[config.dataset], SPECS[config.dataset]
-    frozen = (parts.conditioner.vision_encoder, parts.history_transform)
-    vision = frozen if config.freeze_blip or config.tune != "all" else None
+    latents = None
+    if config.cache_latents:
+        vision = None
+        if config.freeze_blip or config.tune != "all":
+            vision = (parts.conditioner.vision_encoder, parts.history_transform)
+        latents = LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)
     return StoryDataModule(
         batch_size=config.batch_size,
         num_workers=workers,
@@ -155,9 +159,7 @@ def build_data(
         window=HISTORY_SLOTS,
         cache_frames=config.cache_frames,
         independent_crops=data.get("independent_crops", False),
-        latents=LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)
-        if config.cache_latents
-        else None,
+        latents=latents,
     )
 
 
@@ -247,6 +249,7 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
             gradient_clip_val=config.gradient_clip_val,
             accumulate_grad_batches=config.accumulate_grad_batches,
             num_sanity_val_steps=0,
+            log_every_n_steps=10,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:

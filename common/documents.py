@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-__all__ = ["check_yaml", "parse_json", "parse_yaml"]
+__all__ = ["as_word", "check_yaml", "parse_json", "parse_yaml"]
 
 MOST_NODES = 100_000  # of a YAML file with its aliases written out
+
+
+def as_word(value: object) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(str, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
 
 
 def parse_json(text: str | bytes) -> Any:

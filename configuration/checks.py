@@ -16,10 +16,10 @@ from models.checkpoints.run_folder import LAST, last_good
 __all__ = ["check", "checkpoint_folder", "checkpoint_to_draw_with"]
 
 
-def check(config: DictConfig, values: dict) -> None:
+def check(config: DictConfig, values: dict, needs_stories: bool = True) -> None:
     """ConfigError unless every key of `config`, whose plain `values` are given, can be used."""
     _check_values(values, RULES)
-    _check_files(config)
+    _check_files(config, needs_stories)
     _check_combinations(config)
 
 
@@ -49,7 +49,7 @@ def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
             raise ConfigError(f"{prefix}{key} is missing from config.yaml; put it back")
 
 
-def _check_files(config: DictConfig) -> None:
+def _check_files(config: DictConfig, needs_stories: bool) -> None:
     keys = ["train_model_file" if config.mode == "train" else "test_model_file", "story"]
     if config.mode == "train" or config.tune != "all":
         keys.append("base_model_file")
@@ -68,7 +68,7 @@ def _check_files(config: DictConfig) -> None:
         if Path(config[key]).is_file():
             raise ConfigError(f"{key}: {config[key]} is a file; give the name of a folder")
     data = config[config.dataset]
-    needs_data = config.mode == "train" or config.story is None
+    needs_data = needs_stories and (config.mode == "train" or config.story is None)
     if needs_data and data.hdf5_file is not None and not Path(data.hdf5_file).is_file():
         raise ConfigError(
             f"{config.dataset}.hdf5_file: there is no file {data.hdf5_file}; build it with "

@@ -39,12 +39,15 @@ FILE = Path(__file__).parents[1] / "config.yaml"
 READING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 
-def load_config(overrides: Sequence[str] = (), file: Path = FILE) -> DictConfig:
+def load_config(
+    overrides: Sequence[str] = (), file: Path = FILE, needs_stories: bool = True
+) -> DictConfig:
     """The checked configuration; `overrides` are the words of the command line.
 
     These are Hydra's `key=value`, and `config=FILE`, which lays a file or preset over `file`,
     beneath the other words; of several files the last is on top. To draw, what a trained model
-    brings along comes from its checkpoint.
+    brings along comes from its checkpoint. Without `needs_stories` the data set, or what is said of
+    a story, need not be there.
 
     Raises:
         ConfigError: an unknown key, an impossible value, a missing file, a bad combination.
@@ -59,7 +62,7 @@ def load_config(overrides: Sequence[str] = (), file: Path = FILE) -> DictConfig:
         inherited = inherit(shipped, settings)
         config = _compose([shipped, inherited, *layers], words)
         refuse_contradictions(config, shipped, settings, checkpoint)
-    check(config, OmegaConf.to_container(config))
+    check(config, OmegaConf.to_container(config), needs_stories)
     return config
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from common.documents import as_word
 from configuration.checks import checkpoint_folder
 from configuration.rules import ConfigError
-from configuration.trained import as_word, read_settings
+from configuration.trained import read_settings
 from models.checkpoints.run_folder import LAST, last_good
 
 __all__ = ["changed_since", "find_start"]

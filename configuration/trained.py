@@ -11,19 +11,25 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from common.documents import as_word
 from configuration.files import refuse_resolvers
 from configuration.rules import ConfigError
 
-__all__ = ["as_word", "inherit", "read_settings", "refuse_contradictions"]
+__all__ = [
+    "EXTRA_SAMPLER_KEYS", "SAMPLER_KEYS", "inherit", "read_settings", "refuse_contradictions",
+]  # fmt: skip
 
 MODEL = ("backbone", "tune", "lora_rank")
 WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
-DEFAULTS = (
-    "dataset", "task", "base_model_file", "scheduler", "num_inference_steps",
-    "first_frame_inference_steps", "guidance_scale", "guidance_interval", "eta",
-    "history_guidance_scale", "negative_prompt", "use_history", "history_frames",
+SAMPLER_KEYS = (
+    "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
+    "use_history",
+)  # fmt: skip
+EXTRA_SAMPLER_KEYS = (  # which manifests say where they are on
+    "guidance_interval", "history_guidance_scale", "negative_prompt", "history_frames",
     "keep_first_frame",
 )  # fmt: skip
+DEFAULTS = ("dataset", "task", "base_model_file", *SAMPLER_KEYS, *EXTRA_SAMPLER_KEYS)
 
 
 def read_settings(checkpoint: Path) -> dict | None:
@@ -94,10 +100,3 @@ def _compare(key: str, now: object, was: object, checkpoint: Path) -> None:
             f"{checkpoint} was trained with {key}={as_word(was)}, but the configuration has "
             f"{key}={as_word(now)}; set {key} as it was in training, or give another checkpoint"
         )
-
-
-def as_word(value: object) -> str:
-    """A value as the command line takes it."""
-    if OmegaConf.is_list(value) or isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    return "null" if value is None else str(value).lower() if value in (True, False) else str(value)

@@ -107,9 +107,6 @@ class BlipConditioner(HistoryConditioner):
             config["history_slots"],
         )
 
-    def encode_pictures(self, images: Tensor) -> Tensor:
-        return self.vision_encoder(pixel_values=images).last_hidden_state
-
     @apply_forward_hook
     def encode_history(self, images: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
         encoders = self.vision_encoder, self.multimodal_encoder

@@ -146,12 +146,9 @@ class HistoryConditioner(ModelMixin, ConfigMixin):
         self.register_buffer("null_image", history_transform.black(), persistent=False)
         self.history_transform = history_transform
 
-    def encode_pictures(self, images: Tensor) -> Tensor:
-        """(N, P, D_vit) of pictures (N, 3, h, w), before any caption is read with them."""
-        raise NotImplementedError
-
     def encode_history(self, images: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """(N, S, D) of pictures (N, 3, h, w), or of their `encode_pictures`, with captions.
+        """(N, S, D) of pictures (N, 3, h, w), or of what `cache_latents` kept of them, with
+        captions.
 
         ids: (N, S), which stay as they are; mask: (N, S), None shows all tokens.
         """

@@ -51,7 +51,7 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
-    config = load_config(["mode=sample", f'test_model_file="{source}"'])
+    config = load_config(["mode=sample", f'test_model_file="{source}"'], needs_stories=False)
     parts = build_parts(config)
     load_weights(parts, source)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}

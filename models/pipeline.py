@@ -76,7 +76,6 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
     model_cpu_offload_seq = "conditioner->unet->vae"
     _optional_components = ["add_ons"]  # noqa: RUF012 (the library's way to say it)
     _exclude_from_cpu_offload = ["add_ons"]  # noqa: RUF012
-    _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -169,6 +168,21 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
         generators = [story_generator(seed, prompt.story_id) for prompt in prompts]
         captions = [prompt.captions for prompt in prompts]
         return self(captions, image, generator=generators, output_type="uint8", **sampling)
+
+    def redraw(
+        self, captions: Sequence[str], keep: Mapping[int, Picture], seed: int, name: str, **sampling
+    ) -> Tensor:
+        """Draw the frames of a story that `keep` lacks: uint8 (K, 3, H, W).
+
+        Args:
+            keep: frames that are there already, which later ones see.
+            name: of the noise beside `seed`, such as "STORY/FRAME/NUMBER"; others are drawn anew.
+            sampling: arguments of `__call__`.
+        """
+        frames = {k: [picture] for k, picture in keep.items()}
+        noise = story_generator(seed, name)
+        how = {"frames": frames, "generator": noise, "output_type": "uint8", **sampling}
+        return self([captions], **how).frames[0]
 
     @torch.no_grad()
     def __call__(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
     from diffusers import DDPMScheduler, SchedulerMixin
 
-__all__ = ["NOISE_ONLY", "SCHEDULERS", "sampling_scheduler", "training_schedule"]
+__all__ = ["SCHEDULERS", "sampling_scheduler", "training_schedule", "usable_samplers"]
 
 # The settings upstream builds its two samplers with. The others take Karras et al.'s noise levels
 # (arXiv 2206.00364, eq. 5): with those of Stable Diffusion's configuration, 20 steps of DPM++ ended
@@ -35,6 +36,12 @@ def training_schedule(config: dict) -> DDPMScheduler:
     return DDPMScheduler.from_config(config, clip_sample=False)
 
 
+def usable_samplers(config: Mapping) -> list[str]:
+    """Those that can draw with what the model of that scheduler configuration predicts."""
+    pictures = config.get("prediction_type", "epsilon") == "sample"
+    return [name for name in SCHEDULERS if not (pictures and name in NOISE_ONLY)]
+
+
 def sampling_scheduler(name: str, config: dict) -> SchedulerMixin:
     """The sampler called `name` over the betas and prediction type of `config`.
 
@@ -43,12 +50,10 @@ def sampling_scheduler(name: str, config: dict) -> SchedulerMixin:
     """
     if name not in SCHEDULERS:
         raise ValueError(f"scheduler: {name!r} is unknown; use one of {', '.join(SCHEDULERS)}")
-    kind = config.get("prediction_type", "epsilon")
-    if name in NOISE_ONLY and kind == "sample":
-        others = ", ".join(other for other in SCHEDULERS if other not in NOISE_ONLY)
+    if name not in (usable := usable_samplers(config)):
         raise ValueError(
-            f"scheduler: {name!r} cannot draw with a model that predicts {kind!r}, as this one "
-            f"does; use one of {others}"
+            f"scheduler: {name!r} cannot draw with a model that predicts "
+            f"{config['prediction_type']!r}, as this one does; use one of {', '.join(usable)}"
         )
     import diffusers
 

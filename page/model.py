@@ -11,21 +11,22 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 from building import (
-    SAMPLER_KEYS,
     build_pipeline,
     check_weights_file,
     drawing_precision,
     known_words,
+    sampler_settings,
 )
 from common.files import file_hash
 from configuration import load_config
 from datasets.notices import characters_read, long_captions, unknown_words
-from models.checkpoints.run_folder import last_good
+from models.checkpoints.run_folder import LAST, PREVIOUS, last_good
 from models.components import load_scheduler_config
 from models.pipeline import StoryPipeline
-from models.schedulers import NOISE_ONLY, SCHEDULERS, sampling_scheduler
+from models.schedulers import sampling_scheduler, usable_samplers
 from sample import find_devices
 
 __all__ = ["PageModel", "load_model", "newest_model"]
@@ -39,7 +40,7 @@ NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trai
 class PageModel:
     """A loaded model; `lock` is held while it draws, as it can draw one story at a time.
 
-    defaults: `SAMPLER_KEYS` as it was trained to be sampled; digest: of its weights.
+    defaults: `sampler_settings` as it was trained to be sampled; digest: of its weights.
     """
 
     path: Path
@@ -61,9 +62,7 @@ class PageModel:
 
     @property
     def samplers(self) -> list[str]:
-        """Those that can draw with what this model predicts."""
-        noise_only = self.noise.get("prediction_type", "epsilon") == "sample"
-        return [name for name in SCHEDULERS if not (noise_only and name in NOISE_ONLY)]
+        return usable_samplers(self.noise)
 
     @contextmanager
     def drawing(self, scheduler: str) -> Iterator[StoryPipeline]:
@@ -92,7 +91,7 @@ def newest_model() -> Path:
     Raises:
         ValueError: there is none.
     """
-    files = [path for path in RUNS.glob("*/*.ckpt") if path.name in ("last.ckpt", "previous.ckpt")]
+    files = [path for path in RUNS.glob("*/*.ckpt") if path.name in (LAST, PREVIOUS)]
     folders = [path.parent for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)]
     for folder in (*folders, DEMO):
         if found := last_good(folder):
@@ -103,26 +102,26 @@ def newest_model() -> Path:
     )
 
 
-def load_model(path: Path, accelerator: str = "auto", words: tuple[str, ...] = ()) -> PageModel:
-    """A checkpoint, or a folder that models.export wrote; `words` are more of the configuration.
+def load_model(path: Path, accelerator: str = "auto") -> PageModel:
+    """A checkpoint, or a folder that models.export wrote.
 
     Raises:
         ValueError, OSError: it is neither, or cannot be drawn with here.
     """
     if not path.exists():
         raise ValueError(f"model: there is no {path}; give a checkpoint or an exported folder")
-    words = (f"accelerator={accelerator}", *words)
     if path.is_dir() and (path / "model_index.json").is_file():
-        return _of_folder(path, words)
+        return _of_folder(path, accelerator)
     check_weights_file("model", path)
-    # A page needs no data set; a run's may be gone, which is looked for only without own stories.
-    own = f'story="{path}"'
-    config = load_config(["mode=sample", f'test_model_file="{path}"', own, *words])
+    config = load_config(
+        ["mode=sample", f'test_model_file="{path}"', f"accelerator={accelerator}"],
+        needs_stories=False,
+    )
     (device, *_) = find_devices(config)
     return PageModel(
         path,
         build_pipeline(config, path, device),
-        {key: config[key] for key in SAMPLER_KEYS},
+        sampler_settings(config),
         file_hash(path),
         load_scheduler_config(config[config.backbone].diffusion_model),
         device,
@@ -132,20 +131,21 @@ def load_model(path: Path, accelerator: str = "auto", words: tuple[str, ...] = (
     )
 
 
-def _of_folder(path: Path, words: tuple[str, ...]) -> PageModel:
+def _of_folder(path: Path, accelerator: str) -> PageModel:
     variant = "fp16" if any(path.glob("unet/*.fp16.*")) else None
     pipeline = StoryPipeline.from_pretrained(path, variant=variant)
     if any(path.glob("pytorch_lora_weights*")):
         pipeline.load_lora_weights(path)
-    (device, *_) = find_devices(load_config(words))
+    own = load_config([f"accelerator={accelerator}"], needs_stories=False)
+    (device, *_) = find_devices(own)
     pipeline.to(device)
     trained = pipeline.config.trained_for
-    config = trained.get("config") or load_config()
+    config = OmegaConf.merge(own, trained.get("config") or {})
     weights = sorted(path.rglob("*.safetensors"))
     return PageModel(
         path,
         pipeline,
-        {key: config[key] for key in SAMPLER_KEYS},
+        sampler_settings(config),
         sha256("".join(map(file_hash, weights)).encode()).hexdigest(),
         {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE},
         device,

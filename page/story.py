@@ -17,11 +17,12 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from building import pipeline_arguments
 from datasets.story_hdf5 import is_story_id
 from datasets.story_prompts import StoryPrompt
 from evaluation.pictures.story_files import StoryFiles, write_story_files
 from evaluation.samples import SamplesFolder
-from models.pipeline import StoryPipeline, story_generator
+from models.pipeline import StoryPipeline
 from page.model import PageModel
 
 __all__ = ["Drawing", "Progress", "Settings", "Story", "candidates", "draw", "draw_rest", "redraw",
@@ -39,7 +40,7 @@ class Settings:
 
     name: str
     seed: int
-    sampler: dict  # `SAMPLER_KEYS`
+    sampler: dict  # `building.sampler_settings`
 
     def check(self) -> None:
         """ValueError, in one sentence, for what cannot be drawn."""
@@ -190,13 +191,11 @@ def draw(model: PageModel, story: Story, captions: list[str], settings: Settings
     """Draw the whole story, to the bit as mode=sample draws a story of that id alone."""
     settings.check()
     prompt = StoryPrompt(settings.name, captions, story.first)
-    sampler = dict(settings.sampler)
-    scheduler = sampler.pop("scheduler")
+    sampling, given = pipeline_arguments(settings.sampler), story.first is not None
 
     def work(hooks: dict) -> list[Picture]:
-        with model.drawing(scheduler) as pipeline:
-            given = story.first is not None
-            frames = pipeline.draw([prompt], settings.seed, given, **sampler, **hooks).frames[0]
+        with model.drawing(settings.sampler["scheduler"]) as pipeline:
+            frames = pipeline.draw([prompt], settings.seed, given, **sampling, **hooks).frames[0]
         return [_array(frame) for frame in frames]
 
     return Drawing(work)
@@ -252,19 +251,11 @@ def _draw_kept(
     model: PageModel, captions: list[str], settings: Settings, keep: dict, noise: str
 ) -> Drawing:
     settings.check()
-    sampler = dict(settings.sampler)
-    scheduler = sampler.pop("scheduler")
+    sampling, name = pipeline_arguments(settings.sampler), f"{settings.name}/{noise}"
 
     def work(hooks: dict) -> list[Picture]:
-        with model.drawing(scheduler) as pipeline:
-            frames = pipeline(
-                [captions],
-                frames={k: [picture] for k, picture in keep.items()},
-                generator=story_generator(settings.seed, f"{settings.name}/{noise}"),
-                output_type="uint8",
-                **sampler,
-                **hooks,
-            ).frames[0]
+        with model.drawing(settings.sampler["scheduler"]) as pipeline:
+            frames = pipeline.redraw(captions, keep, settings.seed, name, **sampling, **hooks)
         return [_array(frame) for frame in frames]
 
     return Drawing(work)

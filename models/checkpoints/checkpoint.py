@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from common.documents import as_word
 from models.caption_tokenizer import EXACT, LEGACY
 from models.checkpoints.finite import not_finite
 from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
@@ -113,20 +114,13 @@ def check_add_ons(theirs: dict, ours: dict, path: str | Path, more: bool = False
     """
     for key in {**theirs, **({} if more else ours)}:
         if theirs.get(key) != ours.get(key):
-            was, now = (f"{key}={_word(d, key)}" for d in (theirs, ours))
+            unsaid = "all" if key == "tune" else None
+            was, now = (f"{key}={as_word(d.get(key, unsaid))}" for d in (theirs, ours))
             base = "" if key in theirs else f", or start from it with base_model_file={path}"
             raise ValueError(
                 f"{path} was trained with {was}, but the configuration has {now}; set {key} as it "
                 f"was in training{base}, or give another checkpoint"
             )
-
-
-def _word(add_ons: dict, key: str) -> str:
-    """A value as the command line takes it."""
-    value = add_ons.get(key, "all" if key == "tune" else None)
-    if isinstance(value, list):
-        return f"[{','.join(value)}]"
-    return "null" if value is None else str(value).lower()
 
 
 def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 __all__ = ["TrainingReport"]
 
-EVERY_STEPS, EVERY_SECONDS = 10, 30.0  # between two entries of the log; between two lines
+EVERY_SECONDS = 30.0  # between two lines
 _KIB = 1 if sys.platform == "darwin" else 1024  # of what ru_maxrss counts
 
 
 class TrainingReport(TQDMProgressBar):
     """Mean loss since the last entry, learning rate, gradient norm, stories a second, peak memory.
 
-    Every ten optimiser steps and at the end of an epoch they go into the log; on a terminal the bar
+    Every `log_every_n_steps` and at the end of an epoch they go into the log; on a terminal the bar
     shows them, elsewhere a line every half minute does.
     """
 
@@ -56,7 +56,7 @@ class TrainingReport(TQDMProgressBar):
         self._stories += len(batch["story_id"]) * trainer.world_size
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
-        if last or (whole and trainer.global_step % EVERY_STEPS == 0):
+        if last or (whole and trainer.global_step % trainer.log_every_n_steps == 0):
             self.shown = self._measure(trainer)
             self.losses.append(self.shown["loss"])
             entry = {**self.shown, "epoch": trainer.current_epoch}

@@ -121,7 +121,7 @@ class StoryModel(pl.LightningModule):
 
     def _freeze_encoder(self, encoder: nn.Module) -> None:
         encoder.requires_grad_(False)
-        if hasattr(encoder.config, "vocab_size"):
+        if hasattr(getattr(encoder, "config", None), "vocab_size"):
             encoder.get_input_embeddings().requires_grad_(True)
         self.frozen_encoders.append(encoder)
 

@@ -16,7 +16,6 @@ import torch
 from accelerate import PartialState
 from omegaconf import DictConfig
 from torchvision.transforms.v2 import functional as F
-from tqdm import tqdm
 
 from building import (
     build_pipeline,
@@ -31,6 +30,7 @@ from building import (
 )
 from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
+from common.terminal import tqdm
 from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.damage import unreadable
 from datasets.notices import (

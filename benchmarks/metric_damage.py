@@ -16,10 +16,9 @@ import random
 import shutil
 from pathlib import Path
 
-from tqdm import tqdm
-
 from benchmarks.damaged_stories import STRENGTHS, write_damaged
 from benchmarks.stand_in_networks import BEHIND, prepare_networks
+from common.terminal import tqdm
 from datasets.cartoon.grammar import make_story
 from evaluation.metrics.table import named_metrics
 from evaluation.options import Options

@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models import alexnet
-from tqdm import tqdm
 
+from common.terminal import tqdm
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, all_scenes
 from demo.judge import make_judge

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
-from tqdm import tqdm
+
+from common.terminal import tqdm
 
 __all__ = ["ratio", "seconds_of", "take_turns"]
 

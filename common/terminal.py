@@ -1,11 +1,13 @@
-"""What programs print, whatever letters the terminal knows."""
+"""What programs print: letters that the terminal lacks, and lines where there is no terminal."""
 
 from __future__ import annotations
 
 import io
 import sys
 
-__all__ = ["print_any_letter"]
+from tqdm import tqdm as bar
+
+__all__ = ["print_any_letter", "tqdm"]
 
 
 def print_any_letter() -> None:
@@ -13,3 +15,23 @@ def print_any_letter() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class tqdm(bar):
+    """The library's; into a file it writes a line every half minute, not one over the other."""
+
+    def __init__(self, *arguments, **options) -> None:
+        if not sys.stderr.isatty():
+            options = {**options, "file": _Lines(), "mininterval": 30.0, "maxinterval": 30.0}
+        super().__init__(*arguments, **options)
+
+
+class _Lines:
+    """What the bar writes onto itself, as lines."""
+
+    def write(self, text: str) -> None:
+        if text := text.strip("\r\n\x1b[A "):
+            print(text, file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

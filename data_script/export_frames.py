@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our packages
 
+from common.terminal import tqdm
 from datasets.story_hdf5 import SPLITS, StoryFile
 from evaluation.samples import MANIFEST, SamplesFolder
 

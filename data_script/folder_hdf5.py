@@ -37,13 +37,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
 
 from common.documents import parse_json
 from common.picture_files import opened
-from common.terminal import print_any_letter
+from common.terminal import print_any_letter, tqdm
 from data_script.raw_pictures import SIZE, load_picture
 from data_script.story_builder import in_order, say_leftovers, setting
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id

@@ -25,9 +25,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from common.terminal import print_any_letter
+from common.terminal import print_any_letter, tqdm
 from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
 
 FRAMES = 5

@@ -30,7 +30,6 @@ from PIL import Image
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, TooManyRedirects
 from requests.utils import select_proxy
-from tqdm import tqdm
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
@@ -38,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script:
 
 from common.files import replacing
 from common.picture_files import opened
-from common.terminal import print_any_letter
+from common.terminal import print_any_letter, tqdm
 from data_script.raw_pictures import load_picture
 from data_script.story_builder import load_json
 from datasets.story_hdf5 import SPLITS, is_story_id

@@ -20,10 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
-from tqdm import tqdm
 
 from common.model_folders import refuse_code
-from common.terminal import print_any_letter
+from common.terminal import print_any_letter, tqdm
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.damage import decode_stories, leave_out, problem
 from datasets.pictures import frames_in_strip

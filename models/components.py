@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers import (
     CLIPTokenizer,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from common.model_folders import refuse_code
 from models.blip import BlipConditioner
@@ -92,6 +94,8 @@ def load_components(
     Raises:
         FileNotFoundError: a part is neither on disk nor to be had from the hub, or is broken.
     """
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # a file would hold each of its states
     clip_tokenizer, blip_tokenizer = load_tokenizers(
         diffusion_model, blip_model, new_tokens, new_tokens_match
     )

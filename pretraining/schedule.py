@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from common.terminal import tqdm
 from pretraining.muon import Muon
 
 __all__ = ["fit"]

@@ -17,8 +17,8 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from tqdm import tqdm
 
+from common.terminal import tqdm
 from datasets.cartoon.grammar import FRAMES, Story, make_story
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, Scene

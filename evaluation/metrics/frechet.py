@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from tqdm import tqdm
 
+from common.terminal import tqdm
 from evaluation.networks.features import chunks
 
 __all__ = ["FrechetAgainst", "Gaussian", "frechet_distance"]

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models.inception import InceptionOutputs
-from tqdm import tqdm
 
 from common.files import replacing
+from common.terminal import tqdm
 from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
 from evaluation.networks.weights import load_weights

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from common.terminal import tqdm
 from evaluation.command_line import spelled
 
 __all__ = [

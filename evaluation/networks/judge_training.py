@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
+from common.terminal import tqdm
 from evaluation.networks.judge import SIDE, Judge, JudgeNetwork, shrink
 from evaluation.samples import check_vocabulary
 

@@ -22,9 +22,9 @@ import h5py
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from common.files import file_hash
+from common.terminal import tqdm
 from models.checkpoints.weights_hash import weights_hash
 from models.frames import HistoryTransform
 

@@ -1,8 +1,8 @@
-"""Kills training and sampling at random moments, starts the same command again, and compares what
-comes out in the end with a run that nobody disturbed.
+"""Kills training, sampling, building and evaluation at random moments, starts the same command
+again, and compares what comes out in the end with a run that nobody disturbed.
 
-python -m tests.faults FOLDER               50 kills of training and 30 of sampling, or 20 minutes
-python -m tests.faults FOLDER --train 5 --sample 3 --minutes 5
+python -m tests.faults FOLDER               50, 30, 20 and 10 kills of these, or 20 minutes each
+python -m tests.faults FOLDER --train 5 --sample 3 --build 2 --evaluate 1 --minutes 5
 
 Each attempt is a process of its own that runs the program as the command line does. It is forked
 from this one, which has imported everything already, so that kills fall on work, not on imports.
@@ -21,13 +21,21 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
+import evaluation.__main__
+import evaluation.run  # noqa: F401  imported once, for all that are forked
 import main
-import sample  # noqa: F401  imported once, for all that are forked
+import sample  # noqa: F401
 import train  # noqa: F401
+from data_script import folder_hdf5
+from datasets.cartoon.world import LABEL_VOCABULARY
+from evaluation.networks.judge import Judge, JudgeNetwork
 from models.checkpoints.run_folder import LAST, last_good
 from tests.tiny_base import IMAGE_SIZE, save_tiny_base
 
@@ -51,8 +59,8 @@ def words(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def start(command: list[str], log: Path) -> int:
-    """Fork a process that runs the program in a group of its own; its number."""
+def start(program: Callable, command: list[str], log: Path) -> int:
+    """Fork a process that runs a program in a group of its own; its number."""
     if number := os.fork():
         return number
     code = 1
@@ -60,7 +68,7 @@ def start(command: list[str], log: Path) -> int:
         os.setsid()
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1), os.dup2(out, 2)
-        main.main(command)
+        program(command)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -85,14 +93,16 @@ def wait(number: int, seconds: float) -> int | None:
     return None
 
 
-def disturbed(command: list[str], log: Path, seconds: float, left: int, until: float) -> Counter:
+def disturbed(
+    program: Callable, command: list[str], log: Path, seconds: float, left: int, until: float
+) -> Counter:
     """Run `command` again and again, killed at random moments at most `left` times, to its end.
 
     Returns how often by which signal, and how often what was wrong.
     """
     seen: Counter = Counter()
     while True:
-        number = start(command, log)
+        number = start(program, command, log)
         kill = sum(seen.values()) < left and time.monotonic() < until
         code = wait(number, random.uniform(0, 0.6 * seconds) if kill else 600)
         if code is not None:
@@ -152,9 +162,33 @@ def drawn(folder: Path) -> str:
     return _digest([[json.loads(line) for line in lines], names, hidden, pictures])
 
 
-def campaign(name: str, base: list[str], runs: dict, kills: int, until: float, folder: Path,
-             place, result) -> Counter:  # fmt: skip
+def judged(folder: Path) -> str:
+    """A hash of what an evaluation found, less where the files lay, and of its pictures."""
+    found = json.loads((folder / "metrics.json").read_text())
+    return _digest([found["metrics"], sorted(path.name for path in folder.iterdir())])
+
+
+def write_pictures(folder: Path, stories: int = 150) -> None:
+    """A folder of drawings with captions, to build from."""
+    folder.mkdir(exist_ok=True)
+    lines, noise = ["story,image,caption"], np.random.default_rng(0)
+    for n in range(stories):
+        for k in range(3):
+            pixels = noise.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{n}-{k}.png")
+            lines.append(f"{n},{n}-{k}.png,Drawing {k} of story {n}.")
+    (folder / "captions.csv").write_text("\n".join(lines))
+
+
+def build(command: list[str]) -> None:
+    sys.argv = ["folder_hdf5.py", *command]
+    folder_hdf5.main()
+
+
+def campaign(name: str, program: Callable, base: list[str], runs: dict, kills: int,
+             minutes: float, folder: Path, place, result) -> Counter:  # fmt: skip
     """Disturb `runs` in turn until there were `kills`; what was counted."""
+    until = time.monotonic() + minutes * 60
     counts: Counter = Counter()
     whole, seconds = {}, {}
     turn = 0
@@ -166,13 +200,14 @@ def campaign(name: str, base: list[str], runs: dict, kills: int, until: float, f
         log = folder / f"{name}.log"
         if run not in whole:
             begin = time.monotonic()
-            number = start([*base, *more, *place(f"whole{len(whole)}")], log)
+            number = start(program, [*base, *more, *place(f"whole{len(whole)}")], log)
             if wait(number, 600):
                 raise SystemExit(f"the undisturbed run failed: see {log}")
             seconds[run] = time.monotonic() - begin
             whole[run] = result(f"whole{len(whole)}")
         left = kills - sum(v for k, v in counts.items() if k.startswith("SIG"))
-        seen = disturbed([*base, *more, *place("killed")], log, seconds[run], min(left, 8), until)
+        command = [*base, *more, *place("killed")]
+        seen = disturbed(program, command, log, seconds[run], min(left, 8), until)
         counts += seen
         counts["runs compared"] += 1
         try:
@@ -181,8 +216,8 @@ def campaign(name: str, base: list[str], runs: dict, kills: int, until: float, f
             counts[f"WRONG: {error!r:.100}"] += 1
         turn += 1
         print(f"{name} {turn} ({run}): {dict(counts)}", flush=True)
-        for path in (folder / "checkpoints" / "killed", folder / "killed"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in sorted(folder.rglob("*killed*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return counts
 
 
@@ -191,13 +226,14 @@ def run() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--train", type=int, default=50, help="kills of training")
     parser.add_argument("--sample", type=int, default=30, help="kills of sampling")
-    parser.add_argument("--minutes", type=float, default=20, help="after which no run is begun")
+    parser.add_argument("--build", type=int, default=20, help="kills of building a story file")
+    parser.add_argument("--evaluate", type=int, default=10, help="kills of evaluation")
+    parser.add_argument("--minutes", type=float, default=20, help="for each, then none is begun")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     random.seed(options.seed)
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + options.minutes * 60
     if not (folder / "base").exists():
         number = os.fork()
         if not number:
@@ -207,19 +243,36 @@ def run() -> None:
     base = words(folder)
     places = folder / "checkpoints"
     training = campaign(
-        "train", base, RUNS, options.train, until, folder, lambda name: [f"run_name={name}"],
-        lambda name: trained(places / name),
+        "train", main.main, base, RUNS, options.train, options.minutes, folder,
+        lambda name: [f"run_name={name}"], lambda name: trained(places / name),
     )  # fmt: skip
     checkpoint = last_good(places / "whole0")
     draw = [*base, "mode=sample", f"test_model_file={checkpoint}", "batch_size=1"]
     # Not in larger batches: what is left makes other ones, whose sums are rounded otherwise.
     ways = {"visualization": [], "continuation": ["task=continuation"]}
     sampling = campaign(
-        "sample", draw, ways, options.sample, until, folder,
+        "sample", main.main, draw, ways, options.sample, options.minutes, folder,
         lambda name: [f"sample_output_dir={folder / name}"], lambda name: drawn(folder / name),
     )  # fmt: skip
-    print(json.dumps({"training": training, "sampling": sampling}, indent=1))
-    sys.exit(any(key.startswith("WRONG") for key in (*training, *sampling)))
+    write_pictures(folder / "pictures")
+    building = campaign(
+        "build", build, ["--data_dir", str(folder / "pictures")],
+        {"as they are": [], "padded": ["--pad"]}, options.build, options.minutes, folder,
+        lambda name: ["--save_path", str(folder / f"{name}.h5")],
+        lambda name: _digest([(folder / f"{name}.h5").read_bytes()]),
+    )  # fmt: skip
+    Judge(JudgeNetwork(LABEL_VOCABULARY), LABEL_VOCABULARY).save(folder / "judge.safetensors")
+    judging = campaign(
+        "evaluate", evaluation.__main__.main,
+        [f"samples={folder / 'whole0'}", f"judge={folder / 'judge.safetensors'}"],
+        {"cartoon": ["metrics=cartoon"], "all": ["metrics=all", "pictures=false"]},
+        options.evaluate, options.minutes, folder,
+        lambda name: [f"out={folder / 'judged' / name}", f"cache={folder / name}.sqlite"],
+        lambda name: judged(folder / "judged" / name),
+    )  # fmt: skip
+    everything = {"train": training, "sample": sampling, "build": building, "evaluate": judging}
+    print(json.dumps(everything, indent=1))
+    sys.exit(any(key.startswith("WRONG") for counts in everything.values() for key in counts))
 
 
 if __name__ == "__main__":

@@ -117,6 +117,8 @@ def _train(config: DictConfig, folder: Path) -> Path:
         say(why)
     data = build_data(config, parts, stories.path, workers)
     trainer.fit(model, data, ckpt_path=start if done else None, weights_only=True)
+    if not (folder / LAST).exists():  # nothing was left to train of another run's checkpoint
+        trainer.save_checkpoint(folder / LAST)
     if trainer.is_global_zero:
         print(_summary(trainer, folder, len(stories)))
     return folder / LAST

@@ -93,10 +93,10 @@ class TrainingReport(TQDMProgressBar):
     def summary(self) -> str:
         """Of what was trained since the start of this program."""
         steps, seconds = self.trainer.global_step - self.first_step, time.monotonic() - self.began
-        return (
-            f"{steps} steps in {seconds / 60:.1f} min, loss {self.losses[0]:.3g} at first and "
-            f"{self.losses[-1]:.3g} at the end, {self.shown['memory_gib']:.2f} GiB"
-        )
+        said = f"{steps} steps in {seconds / 60:.1f} min"
+        if self.losses:
+            said += f", loss {self.losses[0]:.3g} at first and {self.losses[-1]:.3g} at the end"
+        return said
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict:
         metrics = super().get_metrics(trainer, module)

@@ -189,6 +189,8 @@ def test_a_run_killed_while_validating_goes_on_after_it(shrunk, tmp_path, four_b
             train.train(shrunk(*words))
     last = tmp_path / "cartoon" / "last.ckpt"
     assert behind(read(last)) == (0, 4)
+    at_the_end = ["max_epochs=1", "run_name=ended", f"train_model_file={last}"]
+    assert behind(read(train.train(shrunk(*four_batches, *at_the_end)))) == (1, 4)
     with pytest.MonkeyPatch.context() as patch:
         rest = noted(patch)
         resumed = read(train.train(shrunk(*words, f"train_model_file={last}")))

@@ -43,7 +43,7 @@ from datasets.notices import (
 from datasets.specs import SPECS
 from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
-from evaluation.samples import MANIFEST, VOCABULARY, SamplesFolder
+from evaluation.samples import RESERVED, SamplesFolder
 from models.frames import refuse_black
 from models.main_process import is_main_process
 from models.pipeline import StoryPipelineOutput
@@ -108,7 +108,7 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
     check_scheduler(config)
     wanted = Wanted(config)
     if is_main_process():
-        names = (MANIFEST, VOCABULARY, *wanted.names)
+        names = (*RESERVED, *wanted.names)
         if left := remove_leftovers(Path(config.sample_output_dir), names):
             print(f"removed {', '.join(left)}, left by a run that was killed")
     as_hashed = file_state(checkpoint)

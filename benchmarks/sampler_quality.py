@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/sampler_quality"))
     parser.add_argument("--stories", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="", help="measure ways with this in their name")
     parser.add_argument("--tables", action="store_true")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -164,7 +165,7 @@ def main() -> None:
             done = {(one["name"], one["seed"]) for one in results}
             for seed in range(args.seeds):
                 for name, words in ways().items():
-                    if (name, seed) not in done:
+                    if args.only in name and (name, seed) not in done:
                         results.append({"name": name, "seed": seed, **measure(words, seed)})
                         print(json.dumps(results[-1]), flush=True)
                         with file.open("a") as lines:

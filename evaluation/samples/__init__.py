@@ -32,9 +32,10 @@ from evaluation.samples.reader import (
     read_picture,
     read_samples,
 )
-from evaluation.samples.writer import SamplesFolder
+from evaluation.samples.writer import RESERVED, SamplesFolder
 
 __all__ = [
-    "MANIFEST", "PLOT", "STORYBOARD", "VOCABULARY", "SampledStory", "Samples", "SamplesFolder",
-    "check_vocabulary", "open_samples", "places_of", "read_picture", "read_samples",
+    "MANIFEST", "PLOT", "RESERVED", "STORYBOARD", "VOCABULARY", "SampledStory", "Samples",
+    "SamplesFolder", "check_vocabulary", "open_samples", "places_of", "read_picture",
+    "read_samples",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from common.files import is_address, replacing
 from evaluation.samples.plain_folders import PLOT, STORYBOARD
 from evaluation.samples.reader import MANIFEST, VOCABULARY
 
-__all__ = ["SamplesFolder"]
+__all__ = ["RESERVED", "SamplesFolder"]
 
 # What the programs write beside the stories.
 RESERVED = {MANIFEST, VOCABULARY, STORYBOARD, PLOT, "storyboard.html", "metrics.json"}

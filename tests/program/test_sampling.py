@@ -62,8 +62,9 @@ def test_a_killed_run_resumes_with_the_same_pictures(sampled):
     kept, cut = manifest.read_bytes().splitlines(keepends=True)
     manifest.write_bytes(kept + cut[: len(cut) // 2])
     os.remove(folder / "test-00001" / "0003.png")
+    (folder / ".storyboard.png.4711.tmp").touch()
     _, resumed = sampled("batch_size=1")
-    assert resumed == whole
+    assert resumed == whole and not list(folder.glob(".*"))
     after = state_of(folder)
     redrawn = {path for path in before if before[path][0] != after[path][0]}
     assert {path.parts[0] for path in redrawn} == {"test-00001"}

@@ -74,6 +74,11 @@ INTERVAL: Rule = (
     "null, or two shares of the steps, the lower first, such as [0.2, 0.8]",
 )
 _SHARE = number(0, 1)[0]
+_SIDE = number(64, 2048, whole=True)
+SIZE: Rule = (
+    lambda v: _SIDE[0](v) or (isinstance(v, list) and len(v) == 2 and all(map(_SIDE[0], v))),
+    f"{_SIDE[1]}, or two, [height, width]",
+)
 
 DATASETS = tuple(SPECS)
 BACKBONES = ("tiny", "sd15")
@@ -81,6 +86,7 @@ _COUNT = number(1, whole=True, none=True)
 WINDOW: Rule = (lambda v: v == "all" or _COUNT[0](v), f"all, or {_COUNT[1]}")
 _DATASET_RULES = {
     "hdf5_file": TEXT,
+    "crop": one_of("squash", "shorter_side"),
     "max_length": number(4, 512, whole=True),
     "new_tokens": WORDS,
     "new_tokens_match": one_of("exact", "whole_word"),
@@ -91,7 +97,7 @@ _CROPPED = {"independent_crops": BOOL}
 _BACKBONE_RULES = {
     "diffusion_model": TEXT,
     "blip_model": TEXT,
-    "image_size": number(64, 2048, whole=True),
+    "image_size": SIZE,
 }
 RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a section
     "mode": one_of("train", "sample"),

@@ -27,6 +27,7 @@ from models.frames import (
     downscale,
     fitted,
     listed,
+    sides,
 )
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
@@ -140,8 +141,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             parts.conditioner,
             CausalStoryAddOns.of(parts.unet, parts.conditioner, used),
             {**parts.tokenization, "max_length": parts.max_length},
-            height=parts.image_size,
-            width=parts.image_size,
+            height=sides(parts.image_size)[0],
+            width=sides(parts.image_size)[1],
             trained_for=trained_for,
         )
         pipeline.clip_tokenizer = parts.clip_tokenizer

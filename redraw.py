@@ -59,6 +59,8 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
             f"{checkpoint} has {own[:12]}…; give the one it was drawn with"
         )
     check_scheduler(config)
+    if config.seed == stories[0].seed and wanted.candidates == 1 and wanted.choose is None:
+        print(f"seed={config.seed} is what {folder} was drawn with: frames come as they did then")
     drawer = _Drawer(config, checkpoint, device)
     with drawing_precision(config.precision, device):
         for story in stories:
@@ -99,11 +101,12 @@ class _Drawer:
         del self.how["seed"], self.how["continuation"]
 
     def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> np.ndarray:
-        """(K, H, W, 3) uint8; `what` names the noise."""
+        """(K, H, W, 3) uint8; `what` names the noise; none: what the story was drawn with."""
         frames = self.pipeline(
             [story.captions],
             frames={k: [picture] for k, picture in keep.items()},
-            generator=story_generator(self.seed, f"{story.story_id}/{what}"),
+            noise_used_by=() if what else [k for k in keep if k >= story.given],
+            generator=story_generator(self.seed, story.story_id + what),
             output_type="uint8",
             **self.how,
         ).frames[0]
@@ -117,7 +120,7 @@ class _Drawer:
         keep = {k: there[k] for k in range(len(there)) if k != frame}
         pictures = []
         for number in range(1, self.wanted.candidates + 1):
-            pictures.append(self.draw(story, keep, f"{frame}/{number}")[frame])
+            pictures.append(self.draw(story, keep, f"/{frame}/{number}")[frame])
             path = _candidate(folder, story.story_id, frame, number)
             with replacing(path) as temporary:
                 Image.fromarray(pictures[-1]).save(temporary, "PNG")
@@ -136,7 +139,8 @@ class _Drawer:
             keep[frame] = read_picture(path)
         drawn = there
         if len(keep) < len(there):
-            drawn = self.draw(story, keep, f"{frame}/0")
+            again = self.seed == story.seed and not self.wanted.choose
+            drawn = self.draw(story, keep, "" if again else f"/{frame}/0")
         else:
             drawn[frame] = keep[frame]
         changed = [k for k in range(len(there)) if k == frame or k not in keep]

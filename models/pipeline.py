@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -184,6 +184,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
         eta: float = 0.0,
         use_history: bool = True,
         frames: Mapping[int, Sequence[Picture]] | None = None,
+        noise_used_by: Collection[int] = (),
         history_frames: int | None = None,
         keep_first_frame: bool = False,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
@@ -212,6 +213,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             use_history: False hides all earlier frames and captions from every frame.
             frames: what else is there already, by its number in the story, a picture of each story:
                 it is not drawn, but seen by what comes after it.
+            noise_used_by: which of these `generator` has drawn before: as much of its noise is
+                passed over, so that those after them come out as they did.
             history_frames: how many of the frames before it a frame sees, the last ones, their
                 slots numbered anew for every frame; None: one fewer than the time table has, as
                 many as training stories of its length ever show.
@@ -272,6 +275,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             for k in range(frames_per_story):
                 if k in known:
                     frames.append(fitted(known[k], size).to(device))
+                    if k in noise_used_by:
+                        self._pass_over(latents_shape, steps[k], eta, generator, device, dtype)
                 else:
                     in_sight = frames_in_sight(k, reach, keep_first_frame) if use_history else []
                     for gone in history.keys() - in_sight - {0}:
@@ -368,6 +373,15 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
                 latents = update.get("latents", latents)
             bar.update()
         return latents
+
+    def _pass_over(self, shape, steps: int, eta: float, generator, device, dtype) -> None:
+        """Take from the generator what drawing a frame takes."""
+        latents = randn_tensor(shape, generator, device, dtype)
+        self.scheduler.set_timesteps(steps, device=device)
+        extra = self._extra_step_arguments(generator, eta)
+        for t in self.scheduler.timesteps:
+            self.scheduler.scale_model_input(latents, t)  # some keep count
+            self.scheduler.step(torch.zeros_like(latents), t, latents, **extra)
 
     def _extra_step_arguments(self, generator, eta: float) -> dict:
         """The arguments of `scheduler.step` that only some schedulers take."""

@@ -48,6 +48,19 @@ def test_a_frame_is_drawn_again(sampled, rest):
     assert not different(once, contents(folder))
 
 
+def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled):
+    """Whatever has been drawn over it since; first frames take more steps, and so more noise."""
+    words = ["batch_size=1", "first_frame_inference_steps=3"]
+    folder, entries = sampled(*words)
+    before = contents(folder)
+    sampled(*words, "redraw.frame=2", "seed=9")
+    assert len(different(before, contents(folder))) == 3 * len(entries)
+    sampled(*words, "redraw.frame=2", "redraw.rest=false")
+    assert not any(2 in drawn(different(before, contents(folder)), name) for name in entries)
+    sampled(*words, "redraw.frame=3")
+    assert not different(before, contents(folder))
+
+
 def test_candidates_change_nothing_until_one_is_chosen(sampled):
     folder, entries = sampled()
     name = next(iter(entries))

@@ -212,6 +212,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "story": TEXT_OR_NULL,
         "rest": BOOL,
         "candidates": number(1, 100, whole=True),
+        "scorer": TEXT_OR_NULL,
         "choose": number(1, 100, whole=True, none=True),
     },
     **dict.fromkeys(BACKBONES, _BACKBONE_RULES),

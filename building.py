@@ -84,7 +84,8 @@ def build_parts(config: DictConfig) -> Components:
     data, backbone = config[config.dataset], config[config.backbone]
     tokenization = choose_tokenization(config)
     with _naming_section(config.backbone):
-        parts = load_components(**OmegaConf.to_container(backbone), **tokenization)
+        sizes = {**OmegaConf.to_container(backbone), "history_slots": config.history_slots}
+        parts = load_components(**sizes, **tokenization)
     for name in ("clip", "blip"):
         key = f"{name}_embedding_tokens"
         if data[key] is not None and data[key] != (

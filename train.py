@@ -48,7 +48,6 @@ from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
 from models.checkpoints.training_state import check_training_state
 from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_size
 from models.components import Components
-from models.conditioning import HISTORY_SLOTS
 from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.callbacks import KeepConfiguration, ProgressBar, TimedCheckpoint
@@ -110,7 +109,7 @@ def _train(config: DictConfig, folder: Path) -> Path:
         if start == folder / PREVIOUS and (folder / LAST).exists():
             os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before
         print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
-    frames = min(stories.pictures_per_story, HISTORY_SLOTS)
+    frames = min(stories.pictures_per_story, config.history_slots)
     story_bytes = 12 * frames * (math.prod(sides(parts.image_size)) + 224**2)  # two pictures
     workers, why = workers_that_fit(config.num_workers, config.batch_size * story_bytes)
     if why:
@@ -139,7 +138,7 @@ def build_data(
         clip_tokenizer=parts.clip_tokenizer,
         blip_tokenizer=parts.blip_tokenizer,
         max_length=parts.max_length,
-        window=HISTORY_SLOTS,
+        window=config.history_slots,
         cache_frames=config.cache_frames,
         independent_crops=data.get("independent_crops", False),
         latents=LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)

@@ -145,6 +145,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "freeze_clip": BOOL,
     "freeze_blip": BOOL,
     "freeze_resnet": BOOL,
+    "history_slots": number(2, 100, whole=True),
     "stochastic_depth": number(0, 0.9),
     "gradient_checkpointing": BOOL,
     "frames_per_micro_batch": number(1, whole=True, none=True),
@@ -202,7 +203,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "negative_prompt": TEXT_OR_NULL,
     "eta": number(0, 1),
     "use_history": BOOL,
-    "history_frames": number(1, 5, whole=True, none=True),  # as HISTORY_SLOTS, slow to import
+    "history_frames": number(1, 100, whole=True, none=True),
     "keep_first_frame": BOOL,
     "lora_files": WORDS,
     "lora_scale": number(-10, 10),

@@ -239,7 +239,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             known[0] = list(map(as_tensor, listed(image)))
         size = (height or self.config.height, width or self.config.width)
         frames_per_story = self._check(captions, known, size, output_type)
-        stories, device = len(captions), self._device()
+        stories, device = len(captions), self._execution_device
         # Not the U-Net's: its frozen parts may be in half precision, for autocast.
         dtype = self.conditioner.type_embeddings.weight.dtype
         ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
@@ -341,13 +341,13 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
 
     def _null_states(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The classifier-free blocks, encoded again only when weights or types have changed."""
-        parameters = self.conditioner.parameters()
+        parameters, device = self.conditioner.parameters(), self._execution_device
         made_with = (
-            self.unet.device, dtype, torch.is_autocast_enabled(self.unet.device.type),
+            device, dtype, torch.is_autocast_enabled(device.type),
             self.conditioner.training, *((id(p), p.data_ptr(), p._version) for p in parameters),
         )  # fmt: skip
         if self._kept_null_states is None or self._kept_null_states[0] != made_with:
-            self._kept_null_states = made_with, self.conditioner.null_states()
+            self._kept_null_states = made_with, self.conditioner.null_states(device)
         return self._kept_null_states[1]
 
     def _denoise(self, latents, context, k, steps, scales, interval, eta, generator, callback, bar):
@@ -389,11 +389,6 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
         extra = {"eta": eta, "generator": generator}
         return {name: value for name, value in extra.items() if name in accepted}
 
-    def _device(self) -> torch.device:
-        """Where the work is done; offloaded models lie somewhere else between their calls."""
-        hook = getattr(self.conditioner, "_hf_hook", None)
-        return getattr(hook, "execution_device", None) or self.unet.device
-
     def _reach(self, history_frames: int | None) -> int:
         """How many earlier frames are in sight at once."""
         slots = self.conditioner.slots
@@ -418,7 +413,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             truncation=True,
             return_tensors="pt",
         )
-        shape, device = (len(captions), len(captions[0])), self._device()
+        shape, device = (len(captions), len(captions[0])), self._execution_device
         mask = flat["attention_mask"].bool()
         return flat["input_ids"].unflatten(0, shape).to(device), mask.unflatten(0, shape).to(device)
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-from tiny_parts import STORIES, S, build_parts, random_frames
+from tiny_parts import STORIES, D, S, build_parts, random_frames
 
 from models import StoryPipeline
 from models.caption_tokenizer import read_blip, read_clip
@@ -170,6 +171,37 @@ def test_offloading_brings_each_model_when_it_is_called(saved):
     drawn = draw(pipeline)
     assert order == ["conditioner", "unet", "vae"] * len(STORIES[0])
     assert torch.equal(drawn, saved["plain"][1])
+
+
+def test_offloaded_models_get_their_inputs_where_they_work(saved, monkeypatch):
+    """Weights lie on the cpu between calls; `meta` stands in for the second device."""
+    monkeypatch.setattr(torch, "meta", SimpleNamespace(empty_cache=lambda: None), raising=False)
+    pipeline = StoryPipeline.from_pretrained(saved["plain"][0])
+    pipeline.enable_model_cpu_offload(device="meta")
+    seen = []
+
+    def note(ids, mask):
+        seen.append((ids.device.type, pipeline.conditioner.type_embeddings.weight.device.type))
+        return torch.zeros(*ids.shape, D, device="meta")
+
+    def stop(images, ids, mask):
+        seen.append((images.device.type, ids.device.type))
+        raise InterruptedError
+
+    pipeline.conditioner.encode_captions, pipeline.conditioner.encode_history = note, stop
+    with pytest.raises(InterruptedError):
+        draw(pipeline, guidance_scale=2.0)
+    assert seen == [("meta", "cpu"), ("meta", "meta")]
+
+
+def test_device_maps_and_slices_change_nothing(saved):
+    folder, drawn = saved["plain"]
+    for where in ("cpu", "balanced"):
+        pipeline = StoryPipeline.from_pretrained(folder, device_map=where)
+        assert torch.equal(draw(pipeline), drawn)
+    pipeline.enable_attention_slicing()
+    pipeline.vae.enable_slicing()
+    assert (draw(pipeline).int() - drawn.int()).abs().max() <= 1
 
 
 def test_outputs_and_arguments_are_the_fields(saved):

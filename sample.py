@@ -42,7 +42,7 @@ from datasets.notices import (
 )
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
-from datasets.story_prompts import StoryPrompt, read_prompts
+from datasets.story_prompts import StoryPrompt, in_parts, read_prompts
 from evaluation.samples import MANIFEST, VOCABULARY, SamplesFolder
 from models.frames import refuse_black, sides
 from models.main_process import is_main_process
@@ -218,10 +218,18 @@ def _own_stories(config: DictConfig) -> list[StoryPrompt]:
     """Those of a story file, or of a folder with a benchmark's."""
     continuation = config.task == "continuation"
     if not Path(config.story).is_dir():
-        return read_story_file(config.story, continuation)
-    if continuation:
+        stories = read_story_file(config.story, continuation)
+    elif continuation:
         raise ValueError(f"{config.story} has no first frames; set task=visualization")
-    return read_benchmark_prompts(config.story, **config.vistorybench)
+    else:
+        stories = read_benchmark_prompts(config.story, **config.vistorybench)
+    stories = list(in_parts(stories, config.frames_per_part))
+    if continuation and any(story.first_frame is None for story in stories):
+        raise ConfigError(
+            f"frames_per_part={config.frames_per_part} cuts stories of {config.story}, whose later "
+            f"parts have no first frame; set task=visualization or frames_per_part=null"
+        )
+    return stories
 
 
 def find_devices(config: DictConfig) -> list[torch.device]:

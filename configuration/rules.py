@@ -187,11 +187,11 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     },
     "sample_output_dir": TEXT,
     "story": TEXT_OR_NULL,
+    "frames_per_part": number(2, whole=True, none=True),
     "vistorybench": {
         "split": one_of(*SPLITS),
         "language": one_of(*LANGUAGES),
         "caption": TEXT,
-        "shots_per_part": number(1, whole=True, none=True),
     },
     "num_stories": COUNT_OR_ALL,
     "scheduler": one_of(*SCHEDULERS),

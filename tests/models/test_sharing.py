@@ -176,6 +176,7 @@ def test_offloading_brings_each_model_when_it_is_called(saved):
 def test_offloaded_models_get_their_inputs_where_they_work(saved, monkeypatch):
     """Weights lie on the cpu between calls; `meta` stands in for the second device."""
     monkeypatch.setattr(torch, "meta", SimpleNamespace(empty_cache=lambda: None), raising=False)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # it has none
     pipeline = StoryPipeline.from_pretrained(saved["plain"][0])
     pipeline.enable_model_cpu_offload(device="meta")
     seen = []

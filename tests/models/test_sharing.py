@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from hashlib import sha256
@@ -262,3 +263,19 @@ def test_folders_that_are_something_else(saved, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps(config))
     with pytest.raises(OSError, match="is not whole: it has no conditioner/"):
         StoryPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("file, change, says", [
+    ("model_index.json", lambda c: c.pop("tokenization"), "model_index.json has no 'tokenization'"),
+    ("model_index.json", lambda c: c.pop("conditioner"), "model_index.json has no 'conditioner'"),
+    ("model_index.json", lambda c: c.update(conditioner=["models", "Later"]), "conditioner is from"),
+    ("conditioner/config.json", lambda c: c.pop("history_slots"), "conditioner is from .*_slots"),
+    ("add_ons/config.json", lambda c: c.pop("arguments"), "add_ons is from"),
+])  # fmt: skip
+def test_another_versions_folder_is_refused(saved, tmp_path, file, change, says):
+    folder = shutil.copytree(saved["history"][0], tmp_path / "folder")
+    config = json.loads((folder / file).read_text())
+    change(config)
+    (folder / file).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{says}.*; export the model again from its checkpoint"):
+        StoryPipeline.from_pretrained(folder)

@@ -268,7 +268,7 @@ def test_folders_that_are_something_else(saved, tmp_path):
 @pytest.mark.parametrize("file, change, says", [
     ("model_index.json", lambda c: c.pop("tokenization"), "model_index.json has no 'tokenization'"),
     ("model_index.json", lambda c: c.pop("conditioner"), "model_index.json has no 'conditioner'"),
-    ("model_index.json", lambda c: c.update(conditioner=["models", "Later"]), "conditioner is from"),
+    ("model_index.json", lambda c: c.update(conditioner=["models", "Later"]), "conditioner is f"),
     ("conditioner/config.json", lambda c: c.pop("history_slots"), "conditioner is from .*_slots"),
     ("add_ons/config.json", lambda c: c.pop("arguments"), "add_ons is from"),
 ])  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,10 +19,10 @@ from configuration.trained import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
 from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.grammar import vocabulary
-from datasets.specs import SPECS
+from datasets.specs import SPECS, StorySpec
 from datasets.story_file import read_story_file
 from datasets.story_hdf5 import StoryFile, validate_story_file
-from datasets.story_prompts import StoryPrompt
+from datasets.story_prompts import StoryPrompt, in_parts
 from models.caption_tokenizer import LEGACY
 from models.causal_story.add_ons import add_causal_story, in_use
 from models.checkpoints.checkpoint import (
@@ -32,7 +33,7 @@ from models.checkpoints.checkpoint import (
 )
 from models.checkpoints.file_kinds import file_kind
 from models.components import Components, load_components, load_scheduler_config
-from models.frames import downscale
+from models.frames import downscale, sides
 from models.main_process import say
 from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler
@@ -41,7 +42,7 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 __all__ = [
     "HALF", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
     "check_weights_file", "drawing_precision", "known_words", "open_stories", "own_stories",
-    "pipeline_arguments", "sampler_arguments", "sampler_settings",
+    "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_spec",
 ]  # fmt: skip
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -71,12 +72,18 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     return stories
 
 
+def story_spec(config: DictConfig) -> StorySpec:
+    """How the configuration's data set is read."""
+    return replace(SPECS[config.dataset], crop=config[config.dataset].crop)
+
+
 def build_parts(config: DictConfig) -> Components:
     """The parts of the backbone, fitted to the data set's captions, with the add-ons asked for."""
     data, backbone = config[config.dataset], config[config.backbone]
     tokenization = choose_tokenization(config)
     with _naming_section(config.backbone):
-        parts = load_components(**backbone, **tokenization)
+        sizes = {**OmegaConf.to_container(backbone), "history_slots": config.history_slots}
+        parts = load_components(**sizes, **tokenization)
     for name in ("clip", "blip"):
         key = f"{name}_embedding_tokens"
         if data[key] is not None and data[key] != (
@@ -87,13 +94,13 @@ def build_parts(config: DictConfig) -> Components:
                 f"{config.backbone} comes to {size} with {config.dataset}.new_tokens; set it to "
                 f"null, or use the backbone it was counted for"
             )
-    size, step = backbone.image_size, downscale(parts.vae)
-    only = getattr(parts.vae, "decoder_image_size", size)  # some autoencoders have one size
-    if size % step or size != only:
-        wanted = f"{only}" if size != only else f"a multiple of {step}"
+    step, only = downscale(parts.vae), getattr(parts.vae, "decoder_image_size", None)
+    if any(side % step or side != (only or side) for side in sides(backbone.image_size)):
+        one = "a multiple" if isinstance(backbone.image_size, int) else "multiples"
+        wanted = only or f"{one} of {step}"
         raise ConfigError(
-            f"{config.backbone}.image_size is {size}, which {backbone.diffusion_model} cannot "
-            f"draw; set it to {wanted}"
+            f"{config.backbone}.image_size is {backbone.image_size}, which "
+            f"{backbone.diffusion_model} cannot draw; set it to {wanted}"
         )
     add_add_ons(parts, config)
     return parts
@@ -160,10 +167,18 @@ def own_stories(config: DictConfig) -> list[StoryPrompt]:
     """Those of the story file, or of a benchmark's folder, that `story` names."""
     continuation = config.task == "continuation"
     if not Path(config.story).is_dir():
-        return read_story_file(config.story, continuation)
-    if continuation:
+        stories = read_story_file(config.story, continuation)
+    elif continuation:
         raise ValueError(f"{config.story} has no first frames; set task=visualization")
-    return read_benchmark_prompts(config.story, **config.vistorybench)
+    else:
+        stories = read_benchmark_prompts(config.story, **config.vistorybench)
+    stories = list(in_parts(stories, config.frames_per_part))
+    if continuation and any(story.first_frame is None for story in stories):
+        raise ConfigError(
+            f"frames_per_part={config.frames_per_part} cuts stories of {config.story}, whose later "
+            f"parts have no first frame; set task=visualization or frames_per_part=null"
+        )
+    return stories
 
 
 @contextmanager

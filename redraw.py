@@ -59,14 +59,31 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
             f"{checkpoint} has {own[:12]}…; give the one it was drawn with"
         )
     check_scheduler(config)
+    scorer = None
+    if wanted.scorer and wanted.choose is None:
+        from evaluation.networks.caption_scorer import CaptionScorer  # CLIP takes long to import
+
+        try:
+            scorer = CaptionScorer(wanted.scorer, device)
+        except ValueError as error:
+            raise ConfigError(f"redraw.scorer: {error}") from error
+    if config.seed == stories[0].seed and wanted.candidates == 1 and wanted.choose is None:
+        print(f"seed={config.seed} is what {folder} was drawn with: frames come as they did then")
     drawer = _Drawer(config, checkpoint, device)
     with drawing_precision(config.precision, device):
         for story in stories:
             if wanted.candidates == 1 or wanted.choose is not None:
-                drawer.replace(story, folder)
+                drawer.replace(story, folder, wanted.choose)
                 continue
-            path = drawer.offer(story, folder)
-            print(f"{path}: choose one with redraw.frame={wanted.frame} redraw.choose=1 (or 2 …)")
+            path, pictures = drawer.offer(story, folder)
+            if scorer is None:
+                how = f"choose one with redraw.frame={wanted.frame} redraw.choose=1 (or 2 …)"
+            else:
+                scores = scorer(story.captions[wanted.frame], pictures)
+                best = 1 + int(np.argmax(scores))
+                drawer.replace(story, folder, best)
+                how = f"{best} takes its place, of scores {', '.join(f'{s:.2f}' for s in scores)}"
+            print(f"{path}: {how}")
     return [story.story_id for story in samples.stories]
 
 
@@ -98,46 +115,50 @@ class _Drawer:
         self.how = pipeline_arguments(sampler_settings(config))
 
     def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> np.ndarray:
-        """(K, H, W, 3) uint8; `what` names the noise."""
-        name = f"{story.story_id}/{what}"
-        frames = self.pipeline.redraw(story.captions, keep, self.seed, name, **self.how)
+        """(K, H, W, 3) uint8; `what` names the noise; none: what the story was drawn with."""
+        used = () if what else [k for k in keep if k >= story.given]
+        how = {**self.how, "noise_used_by": used}
+        name = story.story_id + what
+        frames = self.pipeline.redraw(story.captions, keep, self.seed, name, **how)
         frames = frames.permute(0, 2, 3, 1).cpu().numpy()
         refuse_black(story.story_id, [frames[k] for k in range(len(frames)) if k not in keep])
         return frames
 
-    def offer(self, story: SampledStory, folder: Path) -> Path:
-        """Write candidates for the frame, and one picture that shows them side by side."""
+    def offer(self, story: SampledStory, folder: Path) -> tuple[Path, list[np.ndarray]]:
+        """Write candidates for the frame, and one picture that shows them side by side; its path,
+        and they."""
         frame, there = self.wanted.frame, _read(story)
         keep = {k: there[k] for k in range(len(there)) if k != frame}
         pictures = []
         for number in range(1, self.wanted.candidates + 1):
-            pictures.append(self.draw(story, keep, f"{frame}/{number}")[frame])
+            pictures.append(self.draw(story, keep, f"/{frame}/{number}")[frame])
             path = _candidate(folder, story.story_id, frame, number)
             with replacing(path) as temporary:
                 Image.fromarray(pictures[-1]).save(temporary, "PNG")
         path = path.with_name(f"{frame:04}.png")
         with replacing(path) as temporary:
             _side_by_side([there[frame], *pictures]).save(temporary, "PNG")
-        return path
+        return path, pictures
 
-    def replace(self, story: SampledStory, folder: Path) -> None:
+    def replace(self, story: SampledStory, folder: Path, choose: int | None) -> None:
         """Draw the frame, or take the chosen one, and what comes after it unless it is kept."""
         frame, there = self.wanted.frame, _read(story)
         keep = {k: there[k] for k in range(len(there)) if k < frame or not self.wanted.rest}
         keep.pop(frame, None)
-        if self.wanted.choose:
-            path = _candidate(folder, story.story_id, frame, self.wanted.choose)
+        if choose:
+            path = _candidate(folder, story.story_id, frame, choose)
             keep[frame] = read_picture(path)
         drawn = there
         if len(keep) < len(there):
-            drawn = self.draw(story, keep, f"{frame}/0")
+            again = self.seed == story.seed and not choose
+            drawn = self.draw(story, keep, "" if again else f"/{frame}/0")
         else:
             drawn[frame] = keep[frame]
         changed = [k for k in range(len(there)) if k == frame or k not in keep]
         for k in changed:
             with replacing(story.frames[k]) as temporary:
                 Image.fromarray(drawn[k]).save(temporary, "PNG")
-        note = {"seed": self.seed, "candidate": self.wanted.choose or 0, "sampler": self.how}
+        note = {"seed": self.seed, "candidate": choose or 0, "sampler": self.how}
         _note(folder / MANIFEST, story.story_id, dict.fromkeys(map(str, changed), note))
 
 

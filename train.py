@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from datetime import timedelta
@@ -30,6 +31,7 @@ from building import (
     open_stories,
     own_stories,
     sampler_arguments,
+    story_spec,
 )
 from common.files import held, remove_leftovers
 from configuration import (
@@ -42,13 +44,12 @@ from configuration import (
 from configuration.going_on import changed_since, find_start
 from datasets.data_module import StoryDataModule
 from datasets.shared_memory import workers_that_fit
-from datasets.specs import SPECS
 from models.checkpoints.checkpoint import read_weights
 from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
 from models.checkpoints.training_state import check_training_state
 from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_size
 from models.components import Components
-from models.conditioning import HISTORY_SLOTS
+from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.callbacks import KeepConfiguration, TimedCheckpoint
 from models.training.latent_cache import LatentCache
@@ -110,8 +111,8 @@ def _train(config: DictConfig, folder: Path) -> Path:
         if start == folder / PREVIOUS and (folder / LAST).exists():
             os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before
         print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
-    frames = min(stories.pictures_per_story, HISTORY_SLOTS)
-    story_bytes = 12 * frames * (parts.image_size**2 + 224**2)  # two pictures
+    frames = min(stories.pictures_per_story, config.history_slots)
+    story_bytes = 12 * frames * (math.prod(sides(parts.image_size)) + 224**2)  # two pictures
     workers, why = workers_that_fit(config.num_workers, config.batch_size * story_bytes)
     if why:
         say(why)
@@ -139,7 +140,7 @@ def build_data(
     config: DictConfig, parts: Components, path: Path, workers: int = 0
 ) -> StoryDataModule:
     """Loaders over a story file."""
-    data, spec = config[config.dataset], SPECS[config.dataset]
+    data, spec = config[config.dataset], story_spec(config)
     latents = None
     if config.cache_latents:
         vision = None
@@ -158,7 +159,7 @@ def build_data(
         clip_tokenizer=parts.clip_tokenizer,
         blip_tokenizer=parts.blip_tokenizer,
         max_length=parts.max_length,
-        window=HISTORY_SLOTS,
+        window=config.history_slots,
         cache_frames=config.cache_frames,
         independent_crops=data.get("independent_crops", False),
         latents=latents,

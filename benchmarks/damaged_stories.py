@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from common.vistorybench import CAST
 from datasets.cartoon.grammar import Story
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import HES, LABEL_VOCABULARY, PLACES, SHES, Scene
@@ -19,6 +21,7 @@ from evaluation.samples import SamplesFolder
 STRENGTHS = {
     "blur": (1, 3, 9),
     "noise": (20, 60, 180),
+    "another style": (0.25, 0.5, 1.0),
     "characters swapped": (0.25, 0.5, 1.0),
     "wrong place": (0.25, 0.5, 1.0),
     "frames shuffled": (0.25, 0.5, 1.0),
@@ -35,6 +38,10 @@ def write_damaged(folder: Path, stories: list[Story], kind: str = "", strength: 
         "": lambda scenes: [render(one) for one in scenes],
         "blur": lambda scenes: [_blurred(render(one), strength) for one in scenes],
         "noise": lambda scenes: [_noisy(render(one), strength, noise) for one in scenes],
+        "another style": lambda scenes: [
+            np.asarray(pencil(Image.fromarray(frame))) if rng.random() < strength else frame
+            for frame in map(render, scenes)
+        ],
         "characters swapped": lambda scenes: [
             render(_recast(one) if rng.random() < strength else one) for one in scenes
         ],
@@ -52,6 +59,32 @@ def write_damaged(folder: Path, stories: list[Story], kind: str = "", strength: 
         captions = [scene.explicit_caption() for scene in story.scenes]
         real = [render(scene) for scene in story.scenes]
         samples.add(f"{number:04d}", captions, frames, real, list(story.labels))
+
+
+def write_told(root: Path, stories: list[Story]) -> None:
+    """The same stories as ViStoryBench tells them, each character with one picture."""
+    for number, story in enumerate(stories):
+        folder = root / f"{number:04d}"
+        shots = [
+            {
+                "index": index,
+                CAST: {"en": [name for name, _ in scene.cast]},
+                "Static Shot Description": {"en": scene.explicit_caption()},
+            }
+            for index, scene in enumerate(story.scenes, 1)
+        ]
+        there = dict.fromkeys(name for scene in story.scenes for name, _ in scene.cast)
+        for name in there:
+            path = folder / "image" / name / "0.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(render(Scene("meadow", ((name, "white"),), "stand"))).save(path)
+        told = {"Shots": shots, "Characters": {name: {"tag": "non_human"} for name in there}}
+        (folder / "story.json").write_text(json.dumps(told))
+
+
+def pencil(picture: Image.Image) -> Image.Image:
+    """The same picture in another style."""
+    return picture.filter(ImageFilter.CONTOUR)
 
 
 def _blurred(frame: np.ndarray, sigma: float) -> np.ndarray:

@@ -34,7 +34,7 @@ from configuration.rules import DATASETS
 from models.components import Components
 from models.conditioning import Context
 from models.cross_attention import context_projected_once
-from models.frames import decode_latents, downscale
+from models.frames import decode_latents, sides
 from models.pipeline import StoryPipeline
 from models.story_batch import StoryBatch
 from models.training.optimizer import build_optimizer, step_in_backward
@@ -124,8 +124,7 @@ def _plan_drawing(config: DictConfig, sizes: Sizes) -> dict[str, int]:
         held, stories = parts.modules().eval(), config.batch_size
         batch = random_batch(parts, config)
         ids, seen = batch["history_ids"], batch["history_mask"]
-        side = config.sd15.image_size // downscale(parts.vae)
-        latents = torch.zeros(stories, parts.unet.config.in_channels, side, side)
+        latents = torch.zeros(pipeline._latents_shape(stories, sides(config.sd15.image_size)))
         memory.track_external(held)
         with GpuAutocast(half) if half else nullcontext(), memory:
             guided = config.guidance_scale != 1

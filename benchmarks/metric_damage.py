@@ -16,7 +16,7 @@ import random
 import shutil
 from pathlib import Path
 
-from benchmarks.damaged_stories import STRENGTHS, write_damaged
+from benchmarks.damaged_stories import STRENGTHS, write_damaged, write_told
 from benchmarks.stand_in_networks import BEHIND, prepare_networks
 from common.terminal import tqdm
 from datasets.cartoon.grammar import make_story
@@ -27,11 +27,13 @@ from evaluation.run import evaluate
 HEADS = {
     "blur": "blur, sigma {} pixels",
     "noise": "noise, deviation {} of 255",
+    "another style": "another style, {} of frames",
     "characters swapped": "characters swapped, {} of frames",
     "wrong place": "wrong place, {} of frames",
     "frames shuffled": "frames shuffled, {} of stories",
 }
 UNDAMAGED = ("", 0)
+OF_A_BENCHMARK = ("csd_self", "csd_cross")  # they need its characters
 FRECHET_DRAWS, DRAWS = 1, 10  # intervals are not shown
 
 
@@ -41,26 +43,25 @@ def main() -> None:
     parser.add_argument("--stories", type=int, default=8, help="of five frames each, seed 1")
     parser.add_argument("--metrics", default="all")
     args = parser.parse_args()
-    named_metrics(args.metrics)  # a mistyped one is said before minutes of training
+    names = named_metrics(args.metrics)  # a mistyped one is said before minutes of training
     networks = prepare_networks(args.out)
     rng = random.Random(1)
     stories = [make_story(rng, True) for _ in range(args.stories)]
+    told = [name for name in OF_A_BENCHMARK if names == ["all"] or name in names]
+    plain, bench = [name for name in names if name not in told], args.out / "told"
+    write_told(bench, stories)
     found = {}
     steps = [(kind, strength) for kind, many in STRENGTHS.items() for strength in many]
     for kind, strength in tqdm([UNDAMAGED, *steps], "damage"):
         folder = args.out / "stories"
         shutil.rmtree(folder, ignore_errors=True)
         write_damaged(folder, stories, kind, strength)
-        options = Options(
-            str(folder),
-            args.metrics,
-            pictures=False,
-            frechet_draws=FRECHET_DRAWS,
-            draws=DRAWS,
-            **networks,
-        )
-        with contextlib.redirect_stdout(io.StringIO()):  # sixteen tables
-            found[kind, strength] = evaluate(options)["metrics"]
+        how = {"pictures": False, "frechet_draws": FRECHET_DRAWS, "draws": DRAWS, **networks}
+        with contextlib.redirect_stdout(io.StringIO()):  # nineteen tables
+            found[kind, strength] = (
+                evaluate(Options(str(folder), plain, **how))["metrics"]
+                | (evaluate(Options(str(folder), told, benchmark=str(bench), **how))["metrics"])
+            )
     kept = {f"{kind} {strength}".strip(): one for (kind, strength), one in found.items()}
     (args.out / "damage.json").write_text(json.dumps(kept, indent=1) + "\n")
     print(markdown(found))

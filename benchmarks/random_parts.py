@@ -19,7 +19,7 @@ from transformers import (
 from models.blip import BlipConditioner
 from models.blip_weights import TEXT, VISION
 from models.components import Components
-from models.frames import HistoryTransform, downscale
+from models.frames import HistoryTransform, downscale, sides
 from models.story_batch import StoryBatch
 
 __all__ = ["Sizes", "random_batch", "random_parts"]
@@ -106,7 +106,7 @@ def _changed(config: PretrainedConfig, **how: int) -> PretrainedConfig:
 
 def random_batch(parts: Components, config: DictConfig) -> StoryBatch:
     """A story batch of five frames a story, as full of tokens as captions may be."""
-    size, length, side = parts.image_size, parts.max_length, parts.history_transform.size
+    size, length, side = sides(parts.image_size), parts.max_length, parts.history_transform.size
     slots, targets = 5, 5 - (config.task == "continuation")
 
     def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -126,7 +126,7 @@ def random_batch(parts: Components, config: DictConfig) -> StoryBatch:
     else:
         batch["history_images"] = ones(slots, 3, side, side)
     if config.cache_latents:
-        side = size // downscale(parts.vae)
-        latents = ones(targets, parts.unet.config.in_channels, side, side)
+        latent = (pixels // downscale(parts.vae) for pixels in size)
+        latents = ones(targets, parts.unet.config.in_channels, *latent)
         return {**batch, "latents_mean": latents, "latents_std": torch.ones_like(latents)}
-    return {**batch, "target_images": ones(targets, 3, size, size)}
+    return {**batch, "target_images": ones(targets, 3, *size)}

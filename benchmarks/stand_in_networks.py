@@ -1,5 +1,7 @@
 """Small networks that stand in for the published ones, trained here on rendered frames.
 
+    python -m benchmarks.stand_in_networks [FOLDER]    prints the options of `python -m evaluation`
+
 Nothing is downloaded. Each goes through the same files, checks and code as the published one, so
 what is shown is the metric's code at work, and not the values that the published network gives.
 """
@@ -8,22 +10,30 @@ from __future__ import annotations
 
 import json
 import random
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import open_clip
+import timm
 import torch
-from PIL import Image
+import torch.nn.functional as F
+from PIL import Image, ImageFilter, ImageOps
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import alexnet
+from torchvision.transforms.functional import normalize, to_tensor
 
+from benchmarks.damaged_stories import pencil
 from common.terminal import tqdm
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, all_scenes
 from demo.judge import make_judge
 from evaluation.classifier import Training
+from evaluation.networks import csd, dino
 from evaluation.networks.classifier_training import train
+from evaluation.networks.features import Unit
 from evaluation.networks.inception import fid_inception
 from evaluation.samples import SamplesFolder
 
@@ -38,6 +48,22 @@ CLIP = {
     "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64},
 }  # fmt: skip
 CLIP_STEPS = 80
+DINO = "test_vit"  # timm's
+CSD = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 224, "layers": 2, "width": 128, "patch_size": 32,
+                   "head_width": 64},
+    "text_cfg": {"layers": 1, "width": 16, "heads": 1},
+}  # fmt: skip
+STYLES: tuple[Callable[[Image.Image], Image.Image], ...] = (
+    lambda picture: picture,
+    pencil,
+    ImageOps.grayscale,
+    ImageOps.invert,
+    lambda picture: ImageOps.posterize(picture, 1),
+    lambda picture: picture.filter(ImageFilter.EMBOSS),
+)
+TOWER_STEPS = 150
 CLASSIFIER = {"image_size": 96, "batch_size": 16, "epochs": 6}
 LABELLED = 200  # stories of five scenes that the classifier is given; every tenth is held out
 BEHIND = {  # for the table
@@ -49,6 +75,10 @@ BEHIND = {  # for the table
         + f" on {9 * LABELLED // 2} labelled scenes"
     ),
     "judge": "the demo's judge",
+    "clip…@l14": "the same CLIP",
+    "dino": f"timm's {DINO}, taught for {TOWER_STEPS} steps who is where",
+    "csd": f"a ViT of two layers, taught for {TOWER_STEPS} steps to tell {len(STYLES)} styles",
+    "inception_score": "the classifier",
 }
 
 
@@ -57,6 +87,7 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
     out.mkdir(parents=True, exist_ok=True)
     judge, clip, lpips = out / "judge.safetensors", out / "clip", out / "alexnet.safetensors"
     classifier, inception = out / "classifier.safetensors", out / "inception.safetensors"
+    own_dino, own_csd = out / "dino.safetensors", out / "csd.safetensors"
     if not judge.is_file():
         make_judge(judge)
     if not (clip / "open_clip_model.safetensors").is_file():
@@ -68,11 +99,20 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
         train(Training(str(out / "labelled"), str(classifier), device="cpu", **CLASSIFIER))
     if not inception.is_file():
         save_file(inception_from(load_file(classifier)), inception)
+    if not own_dino.is_file():
+        train_dino(own_dino)
+    if not own_csd.is_file():
+        train_csd(own_csd)
     return {
         "judge": str(judge),
         "classifier": str(classifier),
         "inception_weights": str(inception),
+        "imagenet_inception": str(classifier),
         "clip_model": f"local-dir:{clip}",
+        "clip_l14_model": f"local-dir:{clip}",
+        "dino_model": DINO,
+        "dino_weights": str(own_dino),
+        "csd_weights": str(own_csd),
         "lpips_weights": str(lpips),
         "allow_other_weights": True,
         "cache": str(out / "features.sqlite"),
@@ -135,3 +175,57 @@ def train_clip(folder: Path, steps: int = CLIP_STEPS, batch_size: int = 48) -> N
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}")
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+
+
+def train_dino(path: Path, steps: int = TOWER_STEPS) -> None:
+    """Who is there and where, each a yes or no."""
+    torch.manual_seed(0)
+    network = timm.create_model(DINO, num_classes=0, img_size=dino.SIDE)
+    scenes = random.Random(0).sample(list(all_scenes()), 1000)
+    names = [*LABEL_VOCABULARY["characters"], *LABEL_VOCABULARY["places"]]
+    there = [[name in scene.label()["cast"] or name == scene.place for name in names]
+             for scene in scenes]  # fmt: skip
+    pictures = _pixels([Image.fromarray(render(one)) for one in scenes], dino)
+    head = nn.Linear(network.num_features, len(names))
+    _teach(nn.Sequential(network, head), pictures, torch.tensor(there).float(),
+           F.binary_cross_entropy_with_logits, steps)  # fmt: skip
+    save_file(network.state_dict(), path)
+
+
+def train_csd(path: Path, steps: int = TOWER_STEPS) -> None:
+    """Which of STYLES, whoever is where."""
+    torch.manual_seed(0)
+    tower = open_clip.CLIP(**CSD, quick_gelu=True).visual
+    scenes = random.Random(0).sample(list(all_scenes()), 1000)
+    styles = [n % len(STYLES) for n in range(len(scenes))]
+    pictures = [STYLES[n](Image.fromarray(render(one))).convert("RGB")
+                for n, one in zip(styles, scenes, strict=True)]  # fmt: skip
+    heads = nn.Sequential(Unit(tower), nn.Linear(CSD["embed_dim"], len(STYLES)))
+    _teach(heads, _pixels(pictures, csd), torch.tensor(styles), F.cross_entropy, steps)
+    weights = tower.state_dict()
+    style = weights.pop("proj")
+    body = {f"backbone.{name}": value for name, value in weights.items()}
+    heads = {"last_layer_style": style, "last_layer_content": torch.zeros_like(style)}
+    save_file({name: value.contiguous() for name, value in {**body, **heads}.items()}, path)
+
+
+def _pixels(pictures: Sequence[Image.Image], network) -> Tensor:
+    """(N, 3, side, side), normalised as `network`, a module of `evaluation.networks`, does."""
+    how = (network.MEAN, network.DEVIATION)
+    sized = (picture.resize((network.SIDE,) * 2, Image.Resampling.BICUBIC) for picture in pictures)
+    return torch.stack([normalize(to_tensor(picture), *how) for picture in sized])
+
+
+def _teach(network: nn.Module, pictures: Tensor, answers: Tensor, loss_of, steps: int) -> None:
+    optimiser, rng = torch.optim.AdamW(network.parameters(), 1e-3), random.Random(0)
+    for _ in tqdm(range(steps), "tower"):
+        batch = rng.sample(range(len(pictures)), 32)
+        loss = loss_of(network(pictures[batch]), answers[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+if __name__ == "__main__":
+    made = prepare_networks(Path((*sys.argv[1:], "outputs/damage")[0]))
+    print(" ".join(f"{name}={value}" for name, value in made.items()))

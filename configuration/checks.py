@@ -102,6 +102,15 @@ def _check_combinations(config: DictConfig) -> None:
             "tune is adapter, but causal_story.adapter_width is null, so that there is none; set "
             "it, to 64 say"
         )
+    if config.redraw.scorer and config.redraw.candidates == 1:
+        raise ConfigError(
+            "redraw.scorer chooses among candidates, but redraw.candidates is 1; set it to 4 say"
+        )
+    if (config.history_frames or 1) > config.history_slots:
+        raise ConfigError(
+            f"history_frames is {config.history_frames}, but the model tells history_slots="
+            f"{config.history_slots} earlier frames apart; set history_frames to that or fewer"
+        )
     added = config.causal_story
     if added.spatial_variant != "window" and added.spatial_window is None:
         raise ConfigError(

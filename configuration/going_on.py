@@ -17,7 +17,7 @@ __all__ = ["changed_since", "find_start"]
 # What makes a run another one; the sections of its backbone and its data set as well.
 _SAME = (
     "task", "dataset", "backbone", "tune", "lora_rank", "base_model_file", "causal_story", "seed",
-    "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet",
+    "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet", "history_slots",
 )  # fmt: skip
 # What may change on the way, and from there on is as it is now.
 _MAY_CHANGE = (

@@ -74,6 +74,11 @@ INTERVAL: Rule = (
     "null, or two shares of the steps, the lower first, such as [0.2, 0.8]",
 )
 _SHARE = number(0, 1)[0]
+_SIDE = number(64, 2048, whole=True)
+SIZE: Rule = (
+    lambda v: _SIDE[0](v) or (isinstance(v, list) and len(v) == 2 and all(map(_SIDE[0], v))),
+    f"{_SIDE[1]}, or two, [height, width]",
+)
 
 DATASETS = tuple(SPECS)
 BACKBONES = ("tiny", "sd15")
@@ -81,6 +86,7 @@ _COUNT = number(1, whole=True, none=True)
 WINDOW: Rule = (lambda v: v == "all" or _COUNT[0](v), f"all, or {_COUNT[1]}")
 _DATASET_RULES = {
     "hdf5_file": TEXT,
+    "crop": one_of("squash", "shorter_side"),
     "max_length": number(4, 512, whole=True),
     "new_tokens": WORDS,
     "new_tokens_match": one_of("exact", "whole_word"),
@@ -91,7 +97,7 @@ _CROPPED = {"independent_crops": BOOL}
 _BACKBONE_RULES = {
     "diffusion_model": TEXT,
     "blip_model": TEXT,
-    "image_size": number(64, 2048, whole=True),
+    "image_size": SIZE,
 }
 RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a section
     "mode": one_of("train", "sample"),
@@ -139,6 +145,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "freeze_clip": BOOL,
     "freeze_blip": BOOL,
     "freeze_resnet": BOOL,
+    "history_slots": number(2, 100, whole=True),
     "stochastic_depth": number(0, 0.9),
     "gradient_checkpointing": BOOL,
     "frames_per_micro_batch": number(1, whole=True, none=True),
@@ -182,11 +189,11 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     },
     "sample_output_dir": TEXT,
     "story": TEXT_OR_NULL,
+    "frames_per_part": number(2, whole=True, none=True),
     "vistorybench": {
         "split": one_of(*SPLITS),
         "language": one_of(*LANGUAGES),
         "caption": TEXT,
-        "shots_per_part": number(1, whole=True, none=True),
     },
     "num_stories": COUNT_OR_ALL,
     "scheduler": one_of(*SCHEDULERS),
@@ -198,7 +205,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "negative_prompt": TEXT_OR_NULL,
     "eta": number(0, 1),
     "use_history": BOOL,
-    "history_frames": number(1, 5, whole=True, none=True),  # as HISTORY_SLOTS, slow to import
+    "history_frames": number(1, 100, whole=True, none=True),
     "keep_first_frame": BOOL,
     "lora_files": WORDS,
     "lora_scale": number(-10, 10),
@@ -208,6 +215,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "story": TEXT_OR_NULL,
         "rest": BOOL,
         "candidates": number(1, 100, whole=True),
+        "scorer": TEXT_OR_NULL,
         "choose": number(1, 100, whole=True, none=True),
     },
     **dict.fromkeys(BACKBONES, _BACKBONE_RULES),

@@ -14,12 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from common.documents import as_word
 from configuration.files import refuse_resolvers
 from configuration.rules import ConfigError
+from datasets.specs import SPECS
 
 __all__ = [
     "EXTRA_SAMPLER_KEYS", "SAMPLER_KEYS", "inherit", "read_settings", "refuse_contradictions",
 ]  # fmt: skip
 
-MODEL = ("backbone", "tune", "lora_rank")
+MODEL = ("backbone", "tune", "lora_rank", "history_slots")
 WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
 SAMPLER_KEYS = (
     "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
@@ -43,6 +44,10 @@ def read_settings(checkpoint: Path) -> dict | None:
         content = read_content(checkpoint, mmap=True)
         found = {key: content[key] for key in ("config", "config_file")}
         found = {key: OmegaConf.to_container(OmegaConf.create(v)) for key, v in found.items()}
+        for config in found.values():  # keys that there were not always, as it was then
+            config.setdefault("history_slots", 5)
+            for name in SPECS.keys() & config.keys():
+                config[name].setdefault("crop", SPECS[name].crop)
     except Exception:  # torch.load raises many kinds
         return None
     try:

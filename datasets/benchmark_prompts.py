@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from common.vistorybench import CAPTION, read_benchmark
 from datasets.story_prompts import StoryPrompt
@@ -12,30 +11,12 @@ __all__ = ["read_benchmark_prompts"]
 
 
 def read_benchmark_prompts(
-    root: str | os.PathLike,
-    split: str = "full",
-    language: str = "en",
-    caption: str = CAPTION,
-    shots_per_part: int | None = None,
+    root: str | os.PathLike, split: str = "full", language: str = "en", caption: str = CAPTION
 ) -> list[StoryPrompt]:
-    """Stories NN with a caption a shot; one of more than `shots_per_part` as NN-part1, NN-part2, …
+    """Stories NN with a caption a shot.
 
     Raises:
         ValueError: from `read_benchmark`.
     """
     stories = read_benchmark(root, split, language, caption)
-    return [
-        StoryPrompt(name, captions)
-        for story in stories
-        for name, captions in _parts(
-            story.story_id, [shot.caption for shot in story.shots], shots_per_part
-        )
-    ]
-
-
-def _parts(name: str, captions: list[str], longest: int | None) -> Iterator[tuple[str, list[str]]]:
-    if longest is None or len(captions) <= longest:
-        yield name, captions
-        return
-    for number, start in enumerate(range(0, len(captions), longest), 1):
-        yield f"{name}-part{number}", captions[start : start + longest]
+    return [StoryPrompt(one.story_id, [shot.caption for shot in one.shots]) for one in stories]

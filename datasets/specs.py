@@ -13,7 +13,7 @@ class StorySpec:
     name: str
     text_key: str = "text"  # the text data set that holds the captions
     strip: bool = False  # a picture is a column of square frames of one shot; one of them is drawn
-    crop: Literal["squash", "shorter_side"] = "squash"  # how a picture becomes square
+    crop: Literal["squash", "shorter_side"] = "squash"  # how a picture gets a frame's proportions
 
 
 SPECS = {

@@ -23,10 +23,10 @@ from datasets.story_hdf5 import StoryFile
 TASKS = ("visualization", "continuation")
 
 
-def to_target(frames: Tensor, size: int) -> Tensor:
-    """(N, 3, H, W) uint8 -> (N, 3, size, size) float in [-1, 1]; squashed if not square."""
-    if frames.shape[-2:] != (size, size):
-        frames = F.resize(frames, [size, size], antialias=True)
+def to_target(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, 3, H, W) uint8 -> (N, 3, height, width) float in [-1, 1]; squashed if need be."""
+    if frames.shape[-2:] != size:
+        frames = F.resize(frames, list(size), antialias=True)
     targets = torch.empty(frames.shape)
     for target, frame in zip(targets, frames, strict=True):  # one by one they stay in the cache
         target.copy_(frame).div_(127.5).sub_(1)  # in place: touching new memory is what costs
@@ -39,6 +39,7 @@ class StoryDataset(Dataset):
     Damaged stories are left out, see `StoryFile`. epoch * len(self) + index asks for another
     epoch's view of a story, see `StoryFrames`.
 
+    image_size: of targets, a number, or height and width.
     history_transform: (N, 3, H, W) uint8 -> (N, 3, h, w) float, what the picture encoder expects.
     clip_tokenizer, blip_tokenizer: callables like Hugging Face tokenizers; captions are cut at
         max_length = S.
@@ -57,7 +58,7 @@ class StoryDataset(Dataset):
         split: str,
         spec: StorySpec,
         task: str,
-        image_size: int,
+        image_size: int | Sequence[int],
         history_transform: Callable[[Tensor], Tensor],
         clip_tokenizer: Callable,
         blip_tokenizer: Callable,
@@ -75,13 +76,13 @@ class StoryDataset(Dataset):
         self.given = int(task == "continuation")  # leading frames that are shown, not drawn
         if self.stories.pictures_per_story <= self.given:
             raise ValueError(f"{path} has one picture a story: continuation needs two or more")
-        self.frames = StoryFrames(
-            self.stories, spec, seed, cache=cache_frames, independent_crops=independent_crops
-        )
+        square = isinstance(image_size, int)
+        self.image_size = (image_size,) * 2 if square else tuple(image_size)
+        how = {"cache": cache_frames, "independent_crops": independent_crops}
+        self.frames = StoryFrames(self.stories, spec, seed, size=self.image_size, **how)
         self.seed = seed
         frames = self.stories.pictures_per_story
         self.window = min(window or frames, frames)
-        self.image_size = image_size
         self.history_transform = history_transform
         self.clip_tokenizer = clip_tokenizer
         self.blip_tokenizer = blip_tokenizer
@@ -119,7 +120,7 @@ class StoryDataset(Dataset):
         return slice(start, start + self.window)
 
     def views(self, index: int) -> tuple[Tensor, Tensor]:
-        """All K frames as targets, (K, 3, size, size) in [-1, 1], and as history, (K, 3, h, w)."""
+        """All K frames as targets (K, 3, height, width) in [-1, 1], as history (K, 3, h, w)."""
         targets, history = self.frames(index)
         return self._targets(targets), _batched(self.history_transform, history)
 

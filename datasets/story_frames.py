@@ -26,6 +26,7 @@ class StoryFrames:
     Args:
         cache: keep decoded pictures (of strips, their bytes) in memory, once per process.
         independent_crops: crop targets and history apart in training, as the originals do.
+        size: height and width of drawn frames, whose proportions a cropped part has.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class StoryFrames:
         *,
         cache: bool = False,
         independent_crops: bool = False,
+        size: tuple[int, int] = (1, 1),
     ) -> None:
         self.stories = stories
         self.spec = spec
         self.seed = seed
         self.training = stories.split == "train"
         self.independent_crops = independent_crops
+        self.size = size
         self._cache: dict[Hashable, Any] | None = {} if cache else None
 
     def __call__(
@@ -55,10 +58,10 @@ class StoryFrames:
         random = np.random.default_rng((self.seed, *[epoch] * self.training, row))
         picture = partial(self._strip_frame, random=random) if self.spec.strip else self._picture
         pictures = [picture(index, k) for k in range(self.stories.pictures_per_story)[shown]]
-        targets = [self._square(one, random) for one in pictures]
+        targets = [self._part(one, random) for one in pictures]
         if not self.independent_crops:
             return targets, targets
-        return targets, [self._square(one, random) for one in pictures]
+        return targets, [self._part(one, random) for one in pictures]
 
     def refuse_random_views(self) -> None:
         """ValueError if a picture can be seen in more than one way: its latents are not one."""
@@ -67,7 +70,9 @@ class StoryFrames:
         frames = range(self.stories.pictures_per_story)
         for index, k in product(range(len(self.stories)), frames):
             height, width = self.stories.picture_size(index, k)
-            if height != width and (self.spec.strip or self.training):
+            one = (width, width) if self.spec.strip else (height, width)
+            cropped = self.training and self._part_size(*one) != one
+            if cropped or (self.spec.strip and height != width):
                 raise ValueError(
                     f"{self.stories.path}: image{k} of {self.stories.name(index)} is "
                     f"{width}x{height}, of which a random part is shown each time, so its latents "
@@ -92,15 +97,23 @@ class StoryFrames:
     def _picture(self, index: int, k: int) -> np.ndarray:
         return self._kept((index, k), self.stories.picture, index, k)
 
-    def _square(self, frame: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The square part of a frame that is shown if the data set is cropped, or all of it."""
+    def _part(self, frame: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The part of a frame that is shown if the data set is cropped, or all of it."""
         if self.spec.crop == "squash":
             return frame
-        height, width = frame.shape[:2]
-        side = min(height, width)
-        free = height - side + width - side  # one of the two is 0
+        height, width = self._part_size(*frame.shape[:2])
+        free = frame.shape[0] - height + frame.shape[1] - width  # one of the two is 0
         start = int(random.integers(free + 1)) if self.training else free // 2
-        return frame[start:][:side] if height > width else frame[:, start:][:, :side]
+        if height < frame.shape[0]:
+            return frame[start:][:height]
+        return frame[:, start:][:, :width]
+
+    def _part_size(self, height: int, width: int) -> tuple[int, int]:
+        """Of the largest part with the proportions of drawn frames, if the data set is cropped."""
+        if self.spec.crop == "squash":
+            return height, width
+        tall, wide = self.size
+        return min(height, round(width * tall / wide)), min(width, round(height * wide / tall))
 
     def _kept(self, key: Hashable, make: Callable, *args: int) -> Any:
         """make(*args), remembered if the data set is cached."""

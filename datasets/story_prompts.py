@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.story_frames import StoryFrames
 
-__all__ = ["StoryPrompt", "read_prompts"]
+__all__ = ["StoryPrompt", "in_parts", "read_prompts"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,19 @@ def read_prompts(frames: StoryFrames, indices: Iterable[int]) -> Iterator[StoryP
         yield StoryPrompt(
             stories.story_id(index), stories.captions(index), shown[0], shown, stories.labels(index)
         )
+
+
+def in_parts(stories: Iterable[StoryPrompt], longest: int | None) -> Iterator[StoryPrompt]:
+    """Stories of more than `longest` frames as ID-part1, ID-part2, …; all whole if None.
+
+    Only the first part has a given frame.
+    """
+    for story in stories:
+        count = len(story.captions)
+        if longest is None or count <= longest:
+            yield story
+            continue
+        for number, start in enumerate(range(0, count, longest), 1):
+            first = story.first_frame if start == 0 else None
+            captions = story.captions[start : start + longest]
+            yield StoryPrompt(f"{story.story_id}-part{number}", captions, first)

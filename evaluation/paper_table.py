@@ -1,9 +1,7 @@
 """Published FIDs to stand beside one's own, and what keeps them from being comparable.
 
 The numbers are as the papers' abstracts and public leaderboards state them; look a number up in
-its paper before citing it. Splits: PororoSV 2,208 and FlintstonesSV 2,309 test stories. Two are in
-no column: VLCStoryGAN, whose authors have corrected their values, and StoryGPT-V, whose FID takes
-ImageNet-normalised crops of 299 pixels against random real frames.
+its paper before citing it. Splits: PororoSV 2,208 and FlintstonesSV 2,309 test stories.
 """
 
 from __future__ import annotations
@@ -26,6 +24,10 @@ PROTOCOLS = {
     "ACM-VSG": "?",
     "ContextualStory": "trained on train and val, frames filtered",
 }
+IN_NO_COLUMN = (
+    "in no column: VLCStoryGAN, whose authors have corrected their values; StoryGPT-V, whose FID "
+    "takes ImageNet-normalised crops of 299 pixels, against random real frames"
+)
 # Column: (test frames that were scored, or None if not known; {system: FID}).
 PUBLISHED = {
     "pororo-visualization": (
@@ -62,6 +64,8 @@ def paper_table(column: str, result: dict) -> tuple[str, list[str]]:
     own = {k: entry for k, entry in measured.items() if entry and entry["value"] is not None}
     rows += [(f"yours, {k}", one["value"], one["n"], one["protocol"]) for k, one in own.items()]
     lines += [f"{name:18}{fid:8.2f}{n:>8}  {source}" for name, fid, n, source in rows]
+    if not column.startswith("vist"):
+        lines.append(IN_NO_COLUMN)
     return "\n".join(lines), _differences(column, frames, own, protocol)
 
 

@@ -54,6 +54,7 @@ BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC
 class Components:
     """Everything a story model is made of.
 
+    image_size: of drawn frames, in pixels: a number, or height and width;
     add_ons: configuration key -> value of what goes beyond AR-LDM; base: the hash of the weights
     that tuning started from, if it keeps them; tokenization: how captions become tokens, as
     checkpoints say it (`new_tokens`, `new_tokens_match`, `max_length`).
@@ -67,7 +68,7 @@ class Components:
     blip_tokenizer: CaptionTokenizer
     history_transform: HistoryTransform
     max_length: int
-    image_size: int
+    image_size: int | Sequence[int]
     add_ons: dict = field(default_factory=dict)
     base: str | None = None
     tokenization: dict = field(default_factory=dict)
@@ -81,7 +82,7 @@ class Components:
 def load_components(
     diffusion_model: str,
     blip_model: str,
-    image_size: int,
+    image_size: int | Sequence[int],
     max_length: int,
     new_tokens: Sequence[str] = (),
     new_tokens_match: str = EXACT,

@@ -175,11 +175,15 @@ class HistoryConditioner(ModelMixin, ConfigMixin):
         mask = None if mask is None else mask.long()
         return self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
 
-    def null_states(self) -> tuple[Tensor, Tensor]:
-        """The classifier-free blocks, (1, S, D) each: an empty caption, a black frame."""
-        like = self.type_embeddings.weight  # in its precision, and where offloading put it
-        caption = self.encode_captions(self.null_caption_ids.to(like.device), None)
-        image, ids = self.null_image.to(like), self.null_history_ids.to(like.device)
+    def null_states(self, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        """The classifier-free blocks, (1, S, D) each: an empty caption, a black frame.
+
+        device: where to compute, if the weights lie elsewhere now, being offloaded.
+        """
+        like = self.type_embeddings.weight  # in its precision
+        device = like.device if device is None else device
+        caption = self.encode_captions(self.null_caption_ids.to(device), None)
+        image, ids = self.null_image.to(device, like.dtype), self.null_history_ids.to(device)
         return caption, self.encode_history(image, ids, None)
 
     @apply_forward_hook

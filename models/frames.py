@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 
 __all__ = [
     "OUTPUT_TYPES", "HistoryTransform", "Picture", "as_tensor", "decode_latents", "downscale",
-    "encode_frames", "fitted", "listed", "refuse_black",
+    "encode_frames", "fitted", "listed", "refuse_black", "sides",
 ]  # fmt: skip
 
 Picture = Image.Image | np.ndarray | Tensor
@@ -72,6 +72,11 @@ def decode_latents(vae, latents: Tensor) -> Tensor:
     """Scaled latents (N, c, h, w) to uint8 frames (N, 3, H, W)."""
     decoded = vae.decode(latents / vae.config.scaling_factor).sample
     return ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width; a number is both."""
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def downscale(vae) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from models.frames import (
     downscale,
     fitted,
     listed,
+    sides,
 )
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
@@ -139,8 +140,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             parts.conditioner,
             CausalStoryAddOns.of(parts.unet, parts.conditioner, used),
             {**parts.tokenization, "max_length": parts.max_length},
-            height=parts.image_size,
-            width=parts.image_size,
+            height=sides(parts.image_size)[0],
+            width=sides(parts.image_size)[1],
             trained_for=trained_for,
         )
         pipeline.clip_tokenizer = parts.clip_tokenizer
@@ -197,6 +198,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
         eta: float = 0.0,
         use_history: bool = True,
         frames: Mapping[int, Sequence[Picture]] | None = None,
+        noise_used_by: Collection[int] = (),
         history_frames: int | None = None,
         keep_first_frame: bool = False,
         generator: Sequence[torch.Generator] | torch.Generator | None = None,
@@ -225,6 +227,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             use_history: False hides all earlier frames and captions from every frame.
             frames: what else is there already, by its number in the story, a picture of each story:
                 it is not drawn, but seen by what comes after it.
+            noise_used_by: which of these `generator` has drawn before: as much of its noise is
+                passed over, so that those after them come out as they did.
             history_frames: how many of the frames before it a frame sees, the last ones, their
                 slots numbered anew for every frame; None: one fewer than the time table has, as
                 many as training stories of its length ever show.
@@ -249,7 +253,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             known[0] = list(map(as_tensor, listed(image)))
         size = (height or self.config.height, width or self.config.width)
         frames_per_story = self._check(captions, known, size, output_type)
-        stories, device = len(captions), self._device()
+        stories, device = len(captions), self._execution_device
         # Not the U-Net's: its frozen parts may be in half precision, for autocast.
         dtype = self.conditioner.type_embeddings.weight.dtype
         ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
@@ -285,6 +289,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             for k in range(frames_per_story):
                 if k in known:
                     frames.append(fitted(known[k], size).to(device))
+                    if k in noise_used_by:
+                        self._pass_over(latents_shape, steps[k], eta, generator, device, dtype)
                 else:
                     in_sight = frames_in_sight(k, reach, keep_first_frame) if use_history else []
                     for gone in history.keys() - in_sight - {0}:
@@ -349,13 +355,13 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
 
     def _null_states(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The classifier-free blocks, encoded again only when weights or types have changed."""
-        parameters = self.conditioner.parameters()
+        parameters, device = self.conditioner.parameters(), self._execution_device
         made_with = (
-            self.unet.device, dtype, torch.is_autocast_enabled(self.unet.device.type),
+            device, dtype, torch.is_autocast_enabled(device.type),
             self.conditioner.training, *((id(p), p.data_ptr(), p._version) for p in parameters),
         )  # fmt: skip
         if self._kept_null_states is None or self._kept_null_states[0] != made_with:
-            self._kept_null_states = made_with, self.conditioner.null_states()
+            self._kept_null_states = made_with, self.conditioner.null_states(device)
         return self._kept_null_states[1]
 
     def _denoise(self, latents, context, k, steps, scales, interval, eta, generator, callback, bar):
@@ -382,16 +388,20 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             bar.update()
         return latents
 
+    def _pass_over(self, shape, steps: int, eta: float, generator, device, dtype) -> None:
+        """Take from the generator what drawing a frame takes."""
+        latents = randn_tensor(shape, generator, device, dtype)
+        self.scheduler.set_timesteps(steps, device=device)
+        extra = self._extra_step_arguments(generator, eta)
+        for t in self.scheduler.timesteps:
+            self.scheduler.scale_model_input(latents, t)  # some keep count
+            self.scheduler.step(torch.zeros_like(latents), t, latents, **extra)
+
     def _extra_step_arguments(self, generator, eta: float) -> dict:
         """The arguments of `scheduler.step` that only some schedulers take."""
         accepted = signature(self.scheduler.step).parameters
         extra = {"eta": eta, "generator": generator}
         return {name: value for name, value in extra.items() if name in accepted}
-
-    def _device(self) -> torch.device:
-        """Where the work is done; offloaded models lie somewhere else between their calls."""
-        hook = getattr(self.conditioner, "_hf_hook", None)
-        return getattr(hook, "execution_device", None) or self.unet.device
 
     def _reach(self, history_frames: int | None) -> int:
         """How many earlier frames are in sight at once."""
@@ -417,7 +427,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             truncation=True,
             return_tensors="pt",
         )
-        shape, device = (len(captions), len(captions[0])), self._device()
+        shape, device = (len(captions), len(captions[0])), self._execution_device
         mask = flat["attention_mask"].bool()
         return flat["input_ids"].unflatten(0, shape).to(device), mask.unflatten(0, shape).to(device)
 

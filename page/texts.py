@@ -35,7 +35,7 @@ CSS = """
             object-fit: contain !important; border-radius: 8px}
 .frame .icon-button-wrapper {opacity: 0}
 .frame:hover .icon-button-wrapper {opacity: 1}
-#candidates img {aspect-ratio: 1; height: auto !important}
+#candidates img {aspect-ratio: 1; object-fit: contain; height: auto !important}
 #candidates, #candidates * {min-height: 0 !important}
 .tools {gap: 4px !important; flex-wrap: nowrap !important}
 .tools button {padding: 2px 0 !important; font-size: 14px}

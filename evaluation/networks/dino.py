@@ -56,7 +56,7 @@ def dino_network(options: Options, samples: Samples | None = None) -> Network:
 
 def _size(name: str) -> dict[str, int]:
     """The size, for networks whose own is another."""
-    return {"img_size": SIDE} if name.startswith("vit_") else {}
+    return {"img_size": SIDE} if name.startswith(("vit_", "test_vit")) else {}
 
 
 def _find(given: str | None, published: dict, key: str) -> Path:

@@ -21,6 +21,7 @@ __all__ = ["adapt", "from_upstream", "is_upstream", "to_upstream", "without_text
 _DROPPED = re.compile(r".*position_ids|(clip_text|blip_text|blip_image)_null_token|inception\..*")
 # A level of CLIP's names that came and went with transformers' versions.
 _TEXT_MODEL = re.compile(r"^((?:conditioner\.)?text_encoder\.)(?:text_model\.)?")
+_TIMES = "conditioner.time_embeddings.weight"
 _POSITIONS = "conditioner.text_encoder.embeddings.position_embedding.weight"
 # Our prefix, theirs.
 _PARTS = (
@@ -75,7 +76,8 @@ def adapt(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """Make `model` and `state`, in our names, fit where checkpoints differ among themselves.
 
     Some forks' tables go through a LayerNorm. Upstream cuts CLIP's positions to the length of the
-    data set's captions; ours keep the rest, which nothing reads. A LoRA that the model has no place
+    data set's captions; ours keep the rest, which nothing reads. A time table for fewer frames
+    grows. A LoRA that the model has no place
     for is left out. The autoencoder is never trained: the model's own takes a missing one's place.
 
     Returns:
@@ -94,6 +96,12 @@ def adapt(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
         state.update(vae)
         said.append("it has no VAE; the backbone's is taken")
     adopt_stable_embeddings(model, state)
+    times = state.get(_TIMES)
+    if times is not None and _TIMES in own and 1 < len(times) < len(own[_TIMES]):
+        # Rows for more earlier frames; the last that was ever trained is the one before their last.
+        more = len(own[_TIMES]) - len(times) + 1
+        state[_TIMES] = torch.cat([times[:-1], times[-2:-1].expand(more, -1)])
+        said.append(f"its time table grows from {len(times)} rows to {len(own[_TIMES])}")
     theirs = state.get(_POSITIONS)
     if theirs is not None and _POSITIONS in own and len(theirs) < len(own[_POSITIONS]):
         state[_POSITIONS] = torch.cat([theirs, own[_POSITIONS][len(theirs) :].to(theirs)])

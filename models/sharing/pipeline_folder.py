@@ -15,6 +15,8 @@ __all__ = ["OWN_PARTS", "PipelineFolder"]
 
 OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
 
+KNOWN = ("tokenization", "height", "width")  # without which it would draw, but otherwise
+
 
 class PipelineFolder:
     """How a `DiffusionPipeline` with parts of our own is saved and loaded; comes before it."""
@@ -52,7 +54,7 @@ class PipelineFolder:
         how: `torch_dtype` or `dtype`, `variant`, `revision` and more, as the library takes them.
 
         Raises:
-            OSError: a part is missing; ValueError: it is no story pipeline.
+            OSError: a part is missing; ValueError: it is no story pipeline, or another version's.
         """
         folder = str(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
@@ -64,6 +66,12 @@ class PipelineFolder:
                 f"{folder} holds a {config['_class_name']}, not a {cls.__name__}; give what "
                 f"models.export wrote"
             )
+        other = "is from another version of this code"
+        if lacks := [key for key in (*OWN_PARTS, *KNOWN) if key not in config]:
+            raise ValueError(
+                f"{folder} {other}: its model_index.json has no {lacks[0]!r}; export the model "
+                f"again from its checkpoint"
+            )
         for name, kind in config.items():
             wanted = isinstance(kind, list) and kind[0] is not None and name not in how
             if wanted and not Path(folder, name).is_dir():
@@ -72,6 +80,12 @@ class PipelineFolder:
         loading = {key: how[key] for key in keys if key in how}
         for name in OWN_PARTS:
             if name not in how and (kind := config[name][1]) is not None:
-                kind = getattr(import_module("models"), kind)
-                how[name] = kind.from_pretrained(folder, subfolder=name, **loading)
+                try:
+                    part = getattr(import_module("models"), kind)
+                    how[name] = part.from_pretrained(folder, subfolder=name, **loading)
+                except (KeyError, AttributeError, TypeError) as error:
+                    raise ValueError(
+                        f"{folder}/{name} {other} ({error}); export the model again from its "
+                        f"checkpoint"
+                    ) from error
         return super().from_pretrained(folder, **how)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from common.files import file_hash
 from common.terminal import tqdm
 from models.checkpoints.weights_hash import weights_hash
-from models.frames import HistoryTransform
+from models.frames import HistoryTransform, sides
 
 __all__ = ["LatentCache", "Latents"]
 
@@ -40,7 +40,7 @@ class LatentCache:
         vae: the autoencoder, its weights already the ones to train with. Its mean and std are kept
             in float32.
         story_file: where the pictures come from.
-        image_size: pixels a side, as the autoencoder is shown them.
+        image_size: of pictures as the autoencoder is shown them, a number, or height and width.
         vision: BLIP's picture encoder and what pictures go through before, if it is frozen: the
             states (P, D_vit) are kept as well, in float16.
         text_key: which captions are read; it decides which stories are whole, and so are numbered.
@@ -50,7 +50,7 @@ class LatentCache:
         self,
         vae: nn.Module,
         story_file: str | os.PathLike,
-        image_size: int,
+        image_size: int | Sequence[int],
         vision: tuple[nn.Module, HistoryTransform] | None = None,
         text_key: str = "text",
     ) -> None:
@@ -58,7 +58,8 @@ class LatentCache:
         self.vision_encoder = vision[0].eval() if vision else None
         self.history_transform = vision[1] if vision else None
         self.story_file = Path(story_file)
-        self.image_size = image_size
+        height, width = sides(image_size)
+        self.image_size = height if height == width else f"{height}x{width}"
         self.text_key = text_key
         self.path = self.story_file.with_suffix(".latents.h5")
 

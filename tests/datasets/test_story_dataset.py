@@ -192,11 +192,11 @@ def test_over_long_captions_are_reported_once(squares):
 
 def test_targets_are_resized_and_frames_of_the_right_size_left_alone():
     frames = torch.from_numpy(noise(16, 16)).permute(2, 0, 1)[None]
-    assert torch.equal(to_target(frames, 16), frames / 127.5 - 1)
-    half = to_target(frames, 8)
+    assert torch.equal(to_target(frames, (16, 16)), frames / 127.5 - 1)
+    half = to_target(frames, (8, 8))
     assert half.shape == (1, 3, 8, 8) and -1 <= half.min() < -0.1 and 0.1 < half.max() <= 1
     ramp = torch.arange(0, 240, 10, dtype=torch.uint8).expand(1, 3, 4, 24)  # wide: squashed
-    squashed = to_target(ramp, 4)
+    squashed = to_target(ramp, (4, 4))
     assert squashed.shape == (1, 3, 4, 4) and (squashed[0, 0, 0].diff() > 0.2).all()
 
 
@@ -248,6 +248,14 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
     shapes = [frame.shape for frame in prompt.reference_frames]
     assert shapes == [(8, 8, 3), (8, 8, 3), (16, 16, 3)]
     np.testing.assert_array_equal(prompt.first_frame, wide[:, 8:16])
+    portrait = dataset(path, "val", "vistdii", image_size=(8, 4))
+    (prompt,) = read_prompts(portrait.frames, [0])
+    np.testing.assert_array_equal(prompt.reference_frames[0], wide[:, 10:14])
+    np.testing.assert_array_equal(prompt.reference_frames[1], tall[4:20])
+    assert portrait[0]["target_images"].shape == (3, 3, 8, 4)
+    with pytest.raises(ValueError, match="image2 of story 0 of 'train' is 16x16, of which a rand"):
+        dataset(build(tmp_path / "t.h5", [[noise(8, 4), noise(16, 8), noise(16, 16)]], key="dii"),
+                "train", "vistdii", image_size=(8, 4)).frames.refuse_random_views()  # fmt: skip
 
 
 @pytest.mark.parametrize("apart", [False, True])

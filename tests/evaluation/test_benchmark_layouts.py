@@ -13,6 +13,7 @@ from PIL import Image
 from common.vistorybench import read_benchmark
 from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.story_hdf5 import is_story_id
+from datasets.story_prompts import StoryPrompt, in_parts
 from evaluation.export import main
 from evaluation.samples import SamplesFolder, open_samples
 
@@ -34,7 +35,7 @@ def draw(prompts, folder, size=(24, 24)):
 
 
 def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
-    prompts = read_benchmark_prompts(root, shots_per_part=5)
+    prompts = list(in_parts(read_benchmark_prompts(root), 5))
     assert [prompt.story_id for prompt in prompts] == ["01-part1", "01-part2", "02", "80"]
     assert all(is_story_id(prompt.story_id) for prompt in prompts)
     assert prompts[1].captions == ["Shot 9 of 01."]
@@ -67,6 +68,17 @@ def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
             [2, 0] if story.story_id == "02" else [2, 2]
         )
     assert theirs.stories[0].labels[-1] == {"cast": []} != theirs.stories[0].labels[0]
+
+
+def test_only_longer_stories_are_cut():
+    first = np.zeros((4, 4, 3), np.uint8)
+    long = StoryPrompt("a", list("123456"), first)
+    assert list(in_parts([long], None)) == list(in_parts([long], 6)) == [long]
+    parts = list(in_parts([long], 4))
+    assert [(one.story_id, "".join(one.captions)) for one in parts] == [
+        ("a-part1", "1234"), ("a-part2", "56"),
+    ]  # fmt: skip
+    assert parts[0].first_frame is first and parts[1].first_frame is None
 
 
 def test_splits_languages_and_the_captions_template(root):
@@ -115,7 +127,7 @@ def test_what_is_wrong_with_a_story_is_said(root):
 
 
 def test_what_is_wrong_with_drawn_folders_is_said(root, tmp_path):
-    prompts = read_benchmark_prompts(root, shots_per_part=5)
+    prompts = list(in_parts(read_benchmark_prompts(root), 5))
     draw([prompts[0], *prompts[2:]], tmp_path / "drawn")
     with pytest.raises(ValueError, match="story '01' has 5 frames for the 6 shots"):
         open_samples(tmp_path / "drawn", benchmark=root)
@@ -150,7 +162,7 @@ def test_what_is_wrong_with_drawn_folders_is_said(root, tmp_path):
 
 
 def test_vinabench_gets_every_frame_of_a_story_under_one_number(root, tmp_path):
-    draw(read_benchmark_prompts(root, shots_per_part=5), tmp_path / "drawn", size=(64, 64))
+    draw(list(in_parts(read_benchmark_prompts(root), 5)), tmp_path / "drawn", size=(64, 64))
     main([f"samples={tmp_path / 'drawn'}", "layout=vinabench", f"out={tmp_path / 'o'}",
           "method=ours", "subset=salon_short", "setting=pred"])  # fmt: skip
     paths = list((tmp_path / "o" / "salon_short_inf" / "ours" / "pred").iterdir())

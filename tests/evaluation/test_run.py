@@ -310,3 +310,24 @@ def test_material_needs_references_for_all_or_none(tmp_path):
     write_manifest(tmp_path, entries)
     with pytest.raises(ValueError, match="only one has reference frames"):
         Material.of("s", read_samples(tmp_path).stories)
+
+
+def test_published_values_say_their_protocol_and_what_differs():
+    found = {"value": 20.0, "n": 100, "protocol": "as told", "weights": {"sha256": "0" * 64}}
+    text, warnings = paper_table("pororo-continuation", {"metrics": {"fid@64": found}})
+    lines = {line[:18].strip(): line for line in text.splitlines()}
+    for name, protocol in (
+        ("ContextualStory", "trained on train and val, frames filtered"),
+        ("Causal-Story", "fid@64, random real frames"), ("ACM-VSG", "; ?"),
+        ("StoryDALL-E", "; fid@64"), ("yours, fid@64", "20.00     100  as told"),
+    ):  # fmt: skip
+        assert lines[name].endswith(protocol)
+    assert "VLCStoryGAN, whose authors have corrected" in text
+    for said in (
+        "did not use the TensorFlow-2015", "over 100 frames, the published over 8832",
+        "ACM-VSG: ?; ContextualStory: trained on train and val", "one real frame of each shot at r",
+    ):  # fmt: skip
+        assert any(said in warning for warning in warnings), said
+    _, warnings = paper_table("vist-sis", {"metrics": {"fid": found}})
+    assert any("fid@64 was not measured" in one for one in warnings)
+    assert any("at native size, the published values at 64x64" in one for one in warnings)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-from tiny_parts import STORIES, S, build_parts, random_frames
+from tiny_parts import STORIES, D, S, build_parts, random_frames
 
 from models import StoryPipeline
 from models.caption_tokenizer import read_blip, read_clip
@@ -172,6 +174,38 @@ def test_offloading_brings_each_model_when_it_is_called(saved):
     assert torch.equal(drawn, saved["plain"][1])
 
 
+def test_offloaded_models_get_their_inputs_where_they_work(saved, monkeypatch):
+    """Weights lie on the cpu between calls; `meta` stands in for the second device."""
+    monkeypatch.setattr(torch, "meta", SimpleNamespace(empty_cache=lambda: None), raising=False)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # it has none
+    pipeline = StoryPipeline.from_pretrained(saved["plain"][0])
+    pipeline.enable_model_cpu_offload(device="meta")
+    seen = []
+
+    def note(ids, mask):
+        seen.append((ids.device.type, pipeline.conditioner.type_embeddings.weight.device.type))
+        return torch.zeros(*ids.shape, D, device="meta")
+
+    def stop(images, ids, mask):
+        seen.append((images.device.type, ids.device.type))
+        raise InterruptedError
+
+    pipeline.conditioner.encode_captions, pipeline.conditioner.encode_history = note, stop
+    with pytest.raises(InterruptedError):
+        draw(pipeline, guidance_scale=2.0)
+    assert seen == [("meta", "cpu"), ("meta", "meta")]
+
+
+def test_device_maps_and_slices_change_nothing(saved):
+    folder, drawn = saved["plain"]
+    for where in ("cpu", "balanced"):
+        pipeline = StoryPipeline.from_pretrained(folder, device_map=where)
+        assert torch.equal(draw(pipeline), drawn)
+    pipeline.enable_attention_slicing()
+    pipeline.vae.enable_slicing()
+    assert (draw(pipeline).int() - drawn.int()).abs().max() <= 1
+
+
 def test_outputs_and_arguments_are_the_fields(saved):
     folder, drawn = saved["plain"]
     pipeline = StoryPipeline.from_pretrained(folder)
@@ -229,3 +263,19 @@ def test_folders_that_are_something_else(saved, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps(config))
     with pytest.raises(OSError, match="is not whole: it has no conditioner/"):
         StoryPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("file, change, says", [
+    ("model_index.json", lambda c: c.pop("tokenization"), "model_index.json has no 'tokenization'"),
+    ("model_index.json", lambda c: c.pop("conditioner"), "model_index.json has no 'conditioner'"),
+    ("model_index.json", lambda c: c.update(conditioner=["models", "Later"]), "conditioner is f"),
+    ("conditioner/config.json", lambda c: c.pop("history_slots"), "conditioner is from .*_slots"),
+    ("add_ons/config.json", lambda c: c.pop("arguments"), "add_ons is from"),
+])  # fmt: skip
+def test_another_versions_folder_is_refused(saved, tmp_path, file, change, says):
+    folder = shutil.copytree(saved["history"][0], tmp_path / "folder")
+    config = json.loads((folder / file).read_text())
+    change(config)
+    (folder / file).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{says}.*; export the model again from its checkpoint"):
+        StoryPipeline.from_pretrained(folder)

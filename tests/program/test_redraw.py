@@ -6,7 +6,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from outcomes import picture
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from configuration import ConfigError
 
@@ -48,6 +52,19 @@ def test_a_frame_is_drawn_again(sampled, rest):
     assert not different(once, contents(folder))
 
 
+def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled):
+    """Whatever has been drawn over it since; first frames take more steps, and so more noise."""
+    words = ["batch_size=1", "first_frame_inference_steps=3"]
+    folder, entries = sampled(*words)
+    before = contents(folder)
+    sampled(*words, "redraw.frame=2", "seed=9")
+    assert len(different(before, contents(folder))) == 3 * len(entries)
+    sampled(*words, "redraw.frame=2", "redraw.rest=false")
+    assert not any(2 in drawn(different(before, contents(folder)), name) for name in entries)
+    sampled(*words, "redraw.frame=3")
+    assert not different(before, contents(folder))
+
+
 def test_candidates_change_nothing_until_one_is_chosen(sampled):
     folder, entries = sampled()
     name = next(iter(entries))
@@ -68,6 +85,51 @@ def test_candidates_change_nothing_until_one_is_chosen(sampled):
     sampled(*words, "redraw.choose=1")
     assert np.array_equal(picture(folder / f"{name}/0001.png"), shown[0])
     assert drawn(different(before, contents(folder)), name) == {1, 2, 3, 4}
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A small one of random weights, with the tokenizer of the base."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2}  # fmt: skip
+    config = CLIPConfig(
+        text_config={**small, "vocab_size": 49408, "eos_token_id": 49407},
+        vision_config={**small, "image_size": 32, "patch_size": 8}, projection_dim=8,
+    )  # fmt: skip
+    folder = tmp_path / "clip"
+    CLIPModel(config).save_pretrained(folder)
+    CLIPTokenizer.from_pretrained("assets/cartoon-base/tokenizer").save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
+    return folder
+
+
+def test_a_clip_may_choose(sampled, clip, capsys):
+    folder, entries = sampled()
+    words = ["redraw.frame=1", "redraw.candidates=3", "redraw.rest=false"]
+    _, after = sampled(*words, f"redraw.scorer={clip}")
+    said = capsys.readouterr().out
+    model = CLIPModel.from_pretrained(clip).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(clip)
+    for name, entry in entries.items():
+        shown = [picture(folder / f"{name}/candidates/0001-{n}.png") for n in (1, 2, 3)]
+        scores = []
+        for one in shown:
+            small = Image.fromarray(one.astype(np.uint8)).resize((32, 32), Image.BICUBIC)
+            pixels = (np.asarray(small) / 255 - OPENAI_CLIP_MEAN) / OPENAI_CLIP_STD
+            pixels = torch.tensor(pixels).permute(2, 0, 1)[None].float()
+            words = tokenizer(entry["captions"][1], return_tensors="pt")
+            with torch.inference_mode():
+                scores.append(model(pixel_values=pixels, **words).logits_per_image.item())
+        best = int(np.argmax(scores))
+        assert after[name]["redrawn"]["1"]["candidate"] == best + 1
+        assert np.array_equal(picture(folder / f"{name}/0001.png"), shown[best])
+        assert f"{best + 1} takes its place, of scores {scores[0]:.1f}" in said
+    (clip / "config.json").unlink()
+    for many, says in ((3, "redraw.scorer: .* is no folder of a CLIP"),
+                       (1, "chooses among candidates")):  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            sampled("redraw.frame=1", f"redraw.candidates={many}", f"redraw.scorer={clip}")
 
 
 def test_a_continuation_is_redrawn_after_its_given_frame(sampled):

@@ -43,6 +43,7 @@ from configuration import (
 from configuration.going_on import changed_since, find_start
 from datasets.data_module import StoryDataModule
 from datasets.shared_memory import workers_that_fit
+from datasets.specs import SPECS
 from models.checkpoints.checkpoint import read_weights
 from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
 from models.checkpoints.training_state import check_training_state
@@ -141,7 +142,14 @@ def build_data(
         window=config.history_slots,
         cache_frames=config.cache_frames,
         independent_crops=data.get("independent_crops", False),
-        latents=LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)
+        latents=LatentCache(
+            parts.vae,
+            path,
+            parts.image_size,
+            vision,
+            spec.text_key,
+            None if spec == SPECS[config.dataset] else spec.crop,
+        )
         if config.cache_latents
         else None,
     )

@@ -44,6 +44,7 @@ from configuration import (
 from configuration.going_on import changed_since, find_start
 from datasets.data_module import StoryDataModule
 from datasets.shared_memory import workers_that_fit
+from datasets.specs import SPECS
 from models.checkpoints.checkpoint import read_weights
 from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
 from models.checkpoints.training_state import check_training_state
@@ -146,7 +147,8 @@ def build_data(
         vision = None
         if config.freeze_blip or config.tune != "all":
             vision = (parts.conditioner.vision_encoder, parts.history_transform)
-        latents = LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key)
+        crop = None if spec == SPECS[config.dataset] else spec.crop
+        latents = LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key, crop)
     return StoryDataModule(
         batch_size=config.batch_size,
         num_workers=workers,

@@ -44,6 +44,7 @@ class LatentCache:
         vision: BLIP's picture encoder and what pictures go through before, if it is frozen: the
             states (P, D_vit) are kept as well, in float16.
         text_key: which captions are read; it decides which stories are whole, and so are numbered.
+        crop: how pictures get the frames' proportions, where it is not the data set's own way.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LatentCache:
         image_size: int | Sequence[int],
         vision: tuple[nn.Module, HistoryTransform] | None = None,
         text_key: str = "text",
+        crop: str | None = None,
     ) -> None:
         self.vae = vae.eval()
         self.vision_encoder = vision[0].eval() if vision else None
@@ -61,6 +63,7 @@ class LatentCache:
         height, width = sides(image_size)
         self.image_size = height if height == width else f"{height}x{width}"
         self.text_key = text_key
+        self.crop = crop
         self.path = self.story_file.with_suffix(".latents.h5")
 
     @cached_property
@@ -73,6 +76,8 @@ class LatentCache:
         }
         if self.text_key != "text":  # only VIST's file has several
             key["kind of captions"] = self.text_key
+        if self.crop:
+            key["crop"] = self.crop
         if self.vision_encoder is not None:
             how = self.history_transform
             key["picture encoder"] = _module_hash(self.vision_encoder)
@@ -173,7 +178,8 @@ class LatentCache:
         """ValueError if the file is not the cache of these stories and these weights."""
         try:
             with h5py.File(self.path) as file:
-                stale = [name for name, value in self._key.items() if file.attrs.get(name) != value]
+                wanted = {"kind of captions": None, "crop": None, **self._key}
+                stale = [name for name, value in wanted.items() if file.attrs.get(name) != value]
                 missing = [split for split in splits if split not in file]
         except OSError as error:
             problem = f"cannot be read ({str(error).splitlines()[0]})"

@@ -225,13 +225,21 @@ def test_stale_caches_are_refused_and_left_alone(story_file, change, size, messa
     assert path.read_bytes() == content
 
 
-def test_a_cache_of_other_captions_is_refused(story_file):
+@pytest.mark.parametrize("how, what", [
+    ({"text_key": "dii"}, "kind of captions"), ({"crop": "shorter_side"}, "crop"),
+])  # fmt: skip
+def test_a_cache_of_other_captions_or_crops_is_refused(story_file, how, what):
     """Under other captions other stories of one file may be damaged, and the numbers shift."""
     vae = autoencoder().eval()
-    prepared(vae, story_file)
-    other = LatentCache(vae, story_file, IMAGE_SIZE, text_key="dii")
-    with pytest.raises(ValueError, match="was made with another kind of captions; delete it"):
+    cache = prepared(vae, story_file)
+    other = LatentCache(vae, story_file, IMAGE_SIZE, **how)
+    with pytest.raises(ValueError, match=f"was made with another {what}; delete it"):
         other.split("train")
+    with h5py.File(cache.path, "a") as file:
+        file.attrs.update(other._key)
+    other.split("train")
+    with pytest.raises(ValueError, match=f"was made with another {what}; delete it"):
+        cache.split("train")
 
 
 def test_what_is_no_cache_is_refused(story_file):

@@ -45,7 +45,9 @@ from common.picture_files import opened
 from common.terminal import print_any_letter, tqdm
 from data_script.raw_pictures import SIZE, load_picture
 from data_script.story_builder import in_order, say_leftovers, setting
-from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
+from datasets.pictures import encode_picture
+from datasets.story_hdf5 import SPLITS, is_story_id
+from datasets.story_writer import StoryWriter
 
 KEYS = ("story", "image", "caption")
 OPEN_QUOTE = "a quote that opens here is not closed on its line: close it, or double quotes inside"

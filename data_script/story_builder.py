@@ -27,7 +27,9 @@ from pathlib import Path
 import numpy as np
 
 from common.terminal import print_any_letter, tqdm
-from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
+from datasets.pictures import encode_picture
+from datasets.story_hdf5 import SPLITS, is_story_id
+from datasets.story_writer import StoryWriter
 
 FRAMES = 5
 MEND = "mend it, or leave such stories out with --skip_broken"
@@ -244,7 +246,7 @@ def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
 
 def say_leftovers(path: Path) -> None:
     """Name what builds of the file `path` that were killed have left beside it."""
-    for part in sorted(path.parent.glob(f".{path.name}.*.part")):
+    for part in sorted(path.parent.glob(f".{path.name}.*.tmp")):
         print(f"{part} is left of an interrupted build: delete it if no other build is running")
 
 

@@ -22,7 +22,9 @@ from common.terminal import tqdm
 from datasets.cartoon.grammar import FRAMES, Story, make_story
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, Scene
-from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture
+from datasets.pictures import encode_picture
+from datasets.story_hdf5 import SPLITS
+from datasets.story_writer import StoryWriter
 
 WORLD_SEED = 0  # one world for all runs: what is drawn must not be what was trained on
 _CHUNK = 64  # scenes handed to a process at a time
@@ -41,7 +43,7 @@ def ensure_cartoon_file(
     """
     _check(sizes)
     here = Path(__file__).parent
-    writers = [here.parent / name for name in ("pictures.py", "story_hdf5.py")]
+    writers = [here.parent / name for name in ("pictures.py", "story_writer.py")]
     sources = [*sorted(here.glob("*.py")), *writers]
     digest = hashlib.sha256(json.dumps([sorted(sizes.items()), seed, frames]).encode())
     for source in sources:

@@ -44,11 +44,11 @@ def test_the_script_in_two_processes_says_what_it_does(raw, tmp_path):
     assert "next: python main.py config=presets/arldm-pororo-visualization.yaml " in done.stdout
     assert "building: 100%" in done.stderr
 
-    (tmp_path / ".two.h5.7.part").write_text("")
+    (tmp_path / ".two.h5.7.tmp").write_text("")
     (raw / "gone.txt").write_text("")
     again = script(raw / "gone.txt", tmp_path / "two.h5")
     assert again.returncode == 1 and "replaces the file that is there when whole" in again.stdout
-    assert ".two.h5.7.part is left of an interrupted build: delete it" in again.stdout
+    assert ".two.h5.7.tmp is left of an interrupted build: delete it" in again.stdout
     assert again.stderr.startswith("error: ") and "Traceback" not in again.stderr
 
 

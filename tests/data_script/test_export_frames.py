@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_script.export_frames import export
-from datasets.story_hdf5 import StoryWriter
+from datasets.story_writer import StoryWriter
 from evaluation.samples import read_samples
 
 LABEL = {"place": "beach", "cast": ["luna"], "clothes": {"luna": "red"}, "action": "wave"}

@@ -16,7 +16,8 @@ from datasets import check
 from datasets.check import check_story_file, summary, token_counter
 from datasets.contact_sheet import CELL, GAP, draw_contact_sheet
 from datasets.damage import leave_out
-from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
+from datasets.story_hdf5 import SPLITS, StoryFile
+from datasets.story_writer import StoryWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = [(250, 30, 0), (0, 200, 90)]

@@ -15,8 +15,9 @@ from datasets.data_module import StoryDataModule
 from datasets.notices import characters_read, long_captions
 from datasets.specs import SPECS, StorySpec
 from datasets.story_dataset import StoryDataset, collate, to_target
-from datasets.story_hdf5 import SPLITS, StoryWriter
+from datasets.story_hdf5 import SPLITS
 from datasets.story_prompts import read_prompts
+from datasets.story_writer import StoryWriter
 from models.story_batch import StoryBatch
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 

@@ -16,15 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.story_hdf5 import (
-    BLOCK,
-    SPLITS,
-    StoryFile,
-    StoryWriter,
-    encode_picture,
-    is_story_id,
-    validate_story_file,
-)
+from datasets.pictures import encode_picture
+from datasets.story_hdf5 import SPLITS, StoryFile, is_story_id, validate_story_file
+from datasets.story_writer import BLOCK, StoryWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(0)
@@ -215,7 +209,7 @@ def test_bad_stories_are_refused_and_nothing_is_left(tmp_path, change, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_build_keeps_the_file_that_was_there(tmp_path):
+def test_a_failed_build_keeps_the_file_that_was_there(tmp_path, monkeypatch):
     path = write(tmp_path / "s.h5")
     before = path.read_bytes()
     with pytest.raises(KeyboardInterrupt):
@@ -225,21 +219,33 @@ def test_a_failed_build_keeps_the_file_that_was_there(tmp_path):
     with pytest.raises(ValueError, match="s.h5 was not written: add at least one story"):
         with StoryWriter(path, 2):
             pass
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for place in ("datasets.story_writer.StoryWriter._append", "os.replace"):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="MB left; free some sp"):
+            patch.setattr(place, full)
+            write(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_places_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write .*file/s.h5: free some space or choose"):
-        StoryWriter(tmp_path / "file" / "s.h5").__enter__()
-    with pytest.raises(ValueError, match="is a folder: give the name of a file"):
-        StoryWriter(tmp_path).__enter__()
+@pytest.mark.parametrize("place, error, message", [
+    ("file/s.h5", OSError, "cannot write .*file/s.h5: File exists; make .* writable, or choose"),
+    ("/proc/s.h5", OSError, "cannot write /proc/s.h5: .*; make /proc writable, or choose another"),
+    ("", ValueError, "is a folder: give the name of a file"),
+])  # fmt: skip
+def test_places_that_cannot_be_written(tmp_path, place, error, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(error, match=message) as caught:
+        write(tmp_path / place)
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_full_disk_leaves_nothing(tmp_path):
     code = f"""
 import resource, numpy as np
-from datasets.story_hdf5 import StoryWriter
+from datasets.story_writer import StoryWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 try:
@@ -250,7 +256,8 @@ except OSError as error:
     print("refused", error)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith(f"refused cannot write {tmp_path / 's.h5'}: free some space")
+    assert done.stdout.startswith(f"refused cannot write {tmp_path / 's.h5'}: {tmp_path} has ")
+    assert done.stdout.endswith("MB left; free some space, or choose another place\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -340,23 +340,15 @@ def test_every_rule_refuses_something(composed_once):
 
 TOGETHER = {
     "no learning": (["init_lr=0"], "init_lr is 0", "above 0"),
-    "guidance untrained": (
-        ["classifier_free_rate=0", "guidance_scale=2"], "guidance_scale is 2 but",
-        "set guidance_scale=1 or a rate such as 0.1",
-    ),
-    "half precision on a CPU": (
-        ["precision=16-mixed", "accelerator=cpu"], "precision is 16-mixed",
-        "use bf16-mixed or 32",
-    ),
-    "halves nobody computes in": (
-        ["half_frozen_weights=true"], "half_frozen_weights is true",
-        "set half_frozen_weights=false or precision=bf16-mixed",
-    ),
-    "a clipped step within the backward pass": (
-        ["optimizer_in_backward=true"],
+    "guidance untrained": (["classifier_free_rate=0", "guidance_scale=2"],
+                           "guidance_scale is 2 but", "set guidance_scale=1 or a rate such as 0.1"),
+    "half precision on a CPU": (["precision=16-mixed", "accelerator=cpu"], "precision is 16-mixed",
+                                "use bf16-mixed or 32"),
+    "halves nobody computes in": (["half_frozen_weights=true"], "half_frozen_weights is true",
+                                  "set half_frozen_weights=false or precision=bf16-mixed"),
+    "a clipped step within the backward pass": (["optimizer_in_backward=true"],
         "gradient_clip_val is 1.0, which needs the norm of all gradients",
-        "set gradient_clip_val=null, or optimizer_in_backward=false",
-    ),
+        "set gradient_clip_val=null, or optimizer_in_backward=false"),
     "a step within one backward pass of several": (
         ["optimizer_in_backward=true", "gradient_clip_val=null", "accumulate_grad_batches=2"],
         "accumulate_grad_batches is 2", "set accumulate_grad_batches=1, or "
@@ -366,10 +358,8 @@ TOGETHER = {
         ["optimizer_in_backward=true", "gradient_clip_val=null", "precision=16-mixed"],
         "precision is 16-mixed", "set precision=bf16-mixed, or optimizer_in_backward=false",
     ),
-    "endless warm-up": (
-        ["warmup_epochs=2", "max_epochs=2"], "warmup_epochs is 2 and max_epochs 2",
-        "lower warmup_epochs",
-    ),
+    "endless warm-up": (["warmup_epochs=2", "max_epochs=2"], "warmup_epochs is 2 and max_epochs 2",
+                        "lower warmup_epochs"),
 }  # fmt: skip
 
 

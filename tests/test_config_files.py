@@ -389,14 +389,10 @@ EDITS = {  # what of the file is changed, into what, and what the sentence says
     "number as key": ("seed: 0", "seed: 0\n1: 2", "'1' is not a key of the configuration"),
     "nested missing": ("  image_size: 128 ", "  #", "tiny.image_size is missing from config.yaml"),
     "nested unknown": ("hdf5_file: data/pororo.h5", "file: a", "'pororo.file' is not a key"),
-    "section empty": (
-        "  stories: {train: 4000, val: 100, test: 200}", "  stories:",
-        "cartoon.stories is null; it must be a section of train, val, test",
-    ),
-    "split missing": (
-        "{train: 4000, val: 100, test: 200}", "{train: 4000, test: 200}",
-        "cartoon.stories.val is missing from config.yaml",
-    ),
+    "section empty": ("  stories: {train: 4000, val: 100, test: 200}", "  stories:",
+                      "cartoon.stories is null; it must be a section of train, val, test"),
+    "split missing": ("{train: 4000, val: 100, test: 200}", "{train: 4000, test: 200}",
+                      "cartoon.stories.val is missing from config.yaml"),
     "wrong type": ("max_epochs: 1 ", "max_epochs: one ", 'max_epochs is "one"; it must be a whole'),
     "key twice": ("seed: 0 ", "seed: 0\nseed: 1 ", "cannot be read"),
     "no YAML": ("seed: 0 ", "seed: [0 ", "cannot be read"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from common.vistorybench import CAPTION, read_benchmark
 from datasets.story_prompts import StoryPrompt
@@ -23,19 +22,11 @@ def read_benchmark_prompts(
     Raises:
         ValueError: from `read_benchmark`.
     """
-    stories = read_benchmark(root, split, language, caption)
-    return [
-        StoryPrompt(name, captions)
-        for story in stories
-        for name, captions in _parts(
-            story.story_id, [shot.caption for shot in story.shots], shots_per_part
-        )
-    ]
-
-
-def _parts(name: str, captions: list[str], longest: int | None) -> Iterator[tuple[str, list[str]]]:
-    if longest is None or len(captions) <= longest:
-        yield name, captions
-        return
-    for number, start in enumerate(range(0, len(captions), longest), 1):
-        yield f"{name}-part{number}", captions[start : start + longest]
+    prompts = []
+    for story in read_benchmark(root, split, language, caption):
+        captions = [shot.caption for shot in story.shots]
+        starts = range(0, len(captions), shots_per_part or len(captions))
+        for number, start in enumerate(starts, 1):
+            name = story.story_id + f"-part{number}" * (len(starts) > 1)
+            prompts.append(StoryPrompt(name, captions[start:][: starts.step]))
+    return prompts

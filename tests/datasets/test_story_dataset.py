@@ -341,23 +341,12 @@ def test_the_data_module_has_latents_made_before_training_and_uses_them(squares)
     np.testing.assert_allclose(states, stories[1][0].mean((0, 1)), rtol=1e-5)
 
 
-BAD = {
-    "task": ({"task": "imagination"}, "task 'imagination' is unknown: use one of visualization"),
-    "text key": ({"spec": "vistsis"}, "s.h5 has no data set 'sis' in 'val' .* choose the data set"),
-    "split": ({"split": "dev"}, "s.h5 has no group 'dev'"),
-}
-
-
-@pytest.mark.parametrize("change, message", BAD.values(), ids=BAD)
-def test_bad_data_sets(squares, change, message):
-    with pytest.raises(ValueError, match=message):
-        dataset(squares[0], **change)
-
-
-def test_bad_pictures(tmp_path):
+def test_what_does_not_fit_is_refused(tmp_path):
     path = build(tmp_path / "s.h5", [[noise(9, 8), noise(8, 8)]])
     with pytest.raises(ValueError, match="s.h5: image0 of story 0 of 'val' is 8x9, not a column"):
         dataset(path, spec="pororo")[0]
+    with pytest.raises(ValueError, match="task 'imagination' is unknown: use one of visualization"):
+        dataset(path, task="imagination")
     path = build(tmp_path / "one.h5", [[noise(8, 8)]])
     with pytest.raises(ValueError, match="one.h5 has one picture a story: continuation needs two"):
         dataset(path, task="continuation")

@@ -31,21 +31,6 @@ def test_line_separators_inside_captions_do_not_end_a_manifest_line(tmp_path):
     assert read_samples(tmp_path).stories[0].captions[0] == "one\u2028two"
 
 
-def test_folders_without_stories_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
-        read_samples(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="has no manifest.jsonl"):
-        read_samples(tmp_path)
-    write_samples(tmp_path, stories=1)
-    with open(tmp_path / "manifest.jsonl", "a") as file:
-        file.write('{"story_id": "half')
-    with pytest.raises(ValueError, match="line 2 is not JSON"):
-        read_samples(tmp_path)
-    (tmp_path / "manifest.jsonl").write_text("\n")
-    with pytest.raises(ValueError, match="lists no story"):
-        read_samples(tmp_path)
-
-
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     (tmp_path / "out.txt").write_text("old")
     with pytest.raises(RuntimeError), replacing(tmp_path / "out.txt") as temporary:

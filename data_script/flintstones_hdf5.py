@@ -34,7 +34,7 @@ from data_script.story_builder import (
     caption,
     load_json,
     run,
-)
+)  # fmt: skip
 from datasets.story_hdf5 import SPLITS, is_story_id
 
 CHARACTERS = ("wilma", "fred", "betty", "barney", "dino", "pebbles", "mr slate")

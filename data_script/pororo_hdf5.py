@@ -41,7 +41,7 @@ from data_script.story_builder import (
     build_stories,
     caption,
     run,
-)
+)  # fmt: skip
 from datasets.story_hdf5 import SPLITS
 
 CHARACTERS = ("pororo", "loopy", "eddy", "harry", "poby", "tongtong", "crong", "rody", "petty")

@@ -29,7 +29,7 @@ from data_script.story_builder import (
     caption,
     load_json,
     run,
-)
+)  # fmt: skip
 from datasets.story_hdf5 import SPLITS, is_story_id
 
 

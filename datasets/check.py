@@ -32,7 +32,7 @@ from datasets.story_hdf5 import (
     naming_damage,
     open_story_file,
     validate_story_file,
-)
+)  # fmt: skip
 
 LISTED = 20  # problems that are printed, and stories that are left out
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -64,10 +64,8 @@ def build_cartoon_file(
     stories = tell_stories(sizes, seed, frames)
     scenes = dict.fromkeys(scene for told in stories.values() for s in told for scene in s.scenes)
     pictures = dict(zip(scenes, _draw(list(scenes), processes), strict=True))
-    attributes = {
-        "description": f"cartoon world, seed {seed}",
-        "label_vocabulary": LABEL_VOCABULARY,
-    }
+    about = f"cartoon world, seed {seed}"
+    attributes = {"description": about, "label_vocabulary": LABEL_VOCABULARY}
     with StoryWriter(path, pictures=frames, attributes=attributes) as writer:
         for split, told in stories.items():
             for story in tqdm(told, f"writing {split} stories", leave=False):
@@ -101,19 +99,16 @@ def tell_stories(
 
 def _draw(scenes: list[Scene], processes: int) -> list[np.ndarray]:
     """The encoded picture of every scene, in order."""
+    how = {"desc": "drawing cartoon scenes", "total": len(scenes), "leave": False}
     if processes < 2 or len(scenes) < 4 * _CHUNK:  # starting processes would take longer
-        return list(_progress(map(_picture, scenes), len(scenes)))
+        return list(tqdm(map(_picture, scenes), **how))
     # "spawn" imports the whole program anew in every process; only Linux can fork safely instead.
     with get_context("fork" if sys.platform == "linux" else "spawn").Pool(processes) as pool:
-        return list(_progress(pool.imap(_picture, scenes, _CHUNK), len(scenes)))
+        return list(tqdm(pool.imap(_picture, scenes, _CHUNK), **how))
 
 
 def _picture(scene: Scene) -> np.ndarray:
     return encode_picture(render(scene))
-
-
-def _progress(pictures: Iterable[np.ndarray], total: int) -> Iterable[np.ndarray]:
-    return tqdm(pictures, "drawing cartoon scenes", total, leave=False)
 
 
 def _check(sizes: Mapping[str, int]) -> None:

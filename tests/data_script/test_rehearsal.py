@@ -12,7 +12,7 @@ import pytest
 import raw_sets
 import torch
 from PIL import Image
-from tiny_inception import write_inception
+from tiny_networks import write_inception
 
 import main
 from data_script import pororo_hdf5

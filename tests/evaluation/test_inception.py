@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tiny_inception import write_inception
+from tiny_networks import write_inception
 
 from common.files import file_hash
 from evaluation.networks import weights

@@ -55,28 +55,10 @@ def test_frechet_equals_scipy_and_torchmetrics():
     assert value == pytest.approx(theirs.compute().item(), rel=1e-6)
 
 
-def test_frechet_of_gaussians_with_a_closed_form():
-    random = np.random.default_rng(0)
-    white = np.linalg.qr(random.normal(size=(400, 6)) - 0.0)[0]
-    white -= white.mean(0)
-    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
-    one, two = np.array([1, 2, 3, 1, 1, 0.5]), np.array([2, 2, 1, 4, 1, 0.1])
-    shift = np.array([0, 1, 0, 0, -2, 0])
-    value = once(FrechetAgainst, white * one, white * two + shift)
-    assert value == pytest.approx(np.sum(shift**2) + np.sum((one - two) ** 2), rel=1e-9)
-
-
 def test_identical_sets_are_at_zero_even_with_fewer_pictures_than_features():
     few = features(40, 200, 2)
     assert abs(once(FrechetAgainst, few, few)) < 1e-6 * np.cov(few, rowvar=False).trace()
     assert once(FrechetAgainst, few, few[::-1]) == pytest.approx(0, abs=1e-4)
-
-
-@pytest.mark.parametrize("kind", [FrechetAgainst, KernelAgainst])
-def test_order_of_pictures_does_not_matter(kind):
-    real, drawn = features(90, 20, 3), features(80, 20, 4)
-    shuffled = np.random.default_rng(0).permutation(drawn)
-    assert once(kind, real[::-1], shuffled) == pytest.approx(once(kind, real, drawn), rel=1e-9)
 
 
 def test_rows_are_added_chunk_by_chunk():

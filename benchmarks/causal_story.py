@@ -30,7 +30,8 @@ from building import open_stories
 from common.files import replacing
 from configuration import load_config
 from datasets.cartoon.world import LABEL_VOCABULARY
-from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
+from datasets.story_hdf5 import SPLITS, StoryFile
+from datasets.story_writer import StoryWriter
 from demo.judge import make_judge
 from evaluation.metrics.table import GROUPS
 from evaluation.options import Options

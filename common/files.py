@@ -57,23 +57,30 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: str | os.PathLike, size: int = 0) -> Iterator[None]:
-    """Errors in writing `path`, of `size` bytes if known, say what is missing and what to do."""
+def writing(
+    path: str | os.PathLike, size: int = 0, otherwise: str = "choose another place"
+) -> Iterator[None]:
+    """Errors in writing `path`, of `size` bytes if known, say what is missing and what to do.
+
+    RuntimeError, too: what the HDF5 library raises on a full disk, when it closes a file.
+    """
     try:
         yield
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {_why(Path(path), size, error)}") from error
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"cannot write {path}: {_why(Path(path), size, error)}, or {otherwise}"
+        ) from error
 
 
-def _why(path: Path, size: int, error: OSError) -> str:
-    reason = error.strerror or str(error).splitlines()[0]
+def _why(path: Path, size: int, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     there = next(folder for folder in path.absolute().parents if folder.exists())
     with suppress(OSError):
         free = shutil.disk_usage(there).free
-        if size > free or "space" in reason.lower():
+        if size > free or re.search("No space left|too large|quota exceeded", str(error)):
             needs = f" and {size / 1e6:,.0f} MB are needed" if size else ""
             return f"{there} has {free / 1e6:,.0f} MB left{needs}; free some space"
-    return f"{reason}; make {there} writable, or choose another place"
+    return f"{reason}; make {there} writable"
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm as bar
 
-__all__ = ["print_any_letter", "tqdm"]
+__all__ = ["error_in_one_line", "print_any_letter", "script_parser", "tqdm"]
 
 
 def print_any_letter() -> None:
@@ -15,6 +18,22 @@ def print_any_letter() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def script_parser(doc: str, example: str) -> argparse.ArgumentParser:
+    """A parser whose --help shows a script's docstring as it stands, and ends in an example."""
+    print_any_letter()
+    how = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    return argparse.ArgumentParser(description=doc, epilog=f"example: {example}", **how)
+
+
+@contextmanager
+def error_in_one_line() -> Iterator[None]:
+    """What ends a script is one line on standard error and status 1, not a traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
 
 
 class tqdm(bar):

@@ -1,14 +1,11 @@
 """Writes a split of a story file as a samples folder: its real frames, captions and labels.
 
-    python data_script/export_frames.py --hdf5_file stories.h5 --split train --save_path DIR
-
 `python -m evaluation.classifier train data=DIR …` learns from it. Of a tall strip of frames the
 first is taken.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our packages
 
-from common.terminal import tqdm
+from common.terminal import error_in_one_line, script_parser, tqdm
 from datasets.story_hdf5 import SPLITS, StoryFile
 from evaluation.samples import MANIFEST, SamplesFolder
 
@@ -40,13 +37,12 @@ def _first_frame(picture: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    example = "--hdf5_file stories.h5 --split train --save_path DIR"
+    parser = script_parser(__doc__, f"python data_script/export_frames.py {example}")
     parser.add_argument("--hdf5_file", type=Path, required=True)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--save_path", type=Path, required=True)
     parser.add_argument("--text_key", default="text", help="sis or dii for VIST")
     args = parser.parse_args()
-    try:
+    with error_in_one_line():
         print(export(args.hdf5_file, args.split, args.save_path, args.text_key))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")

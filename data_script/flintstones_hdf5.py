@@ -33,9 +33,8 @@ from data_script.story_builder import (
     build_stories,
     caption,
     load_json,
-    preset_command,
     run,
-)
+)  # fmt: skip
 from datasets.story_hdf5 import SPLITS, is_story_id
 
 CHARACTERS = ("wilma", "fred", "betty", "barney", "dino", "pebbles", "mr slate")
@@ -101,15 +100,15 @@ def _captions(path: Path) -> dict[str, str]:
 def _labels(data_dir: Path) -> tuple[Marks | None, Marks | None]:
     """Who is there, and where, as far as the folder has labels."""
     cast, place = data_dir / "labels.pkl", data_dir / "labels_bg.pkl"
-    found: list[Marks | None] = [None, None]
+    who = where = None
     if cast.is_file():
-        found[0] = Marks(cast, CHARACTERS, read_marks(cast, load_pickle(cast)))
+        who = read_marks(cast, CHARACTERS, load_pickle(cast))
     if place.is_file():
         content = load_pickle(place)
         if not isinstance(content, dict) or "label" not in content:
             raise ValueError(f"{place} is not a dict with labels under 'label': {REMEDY}")
-        found[1] = Marks(place, BACKGROUNDS, read_marks(place, content["label"]))
-    return found[0], found[1]
+        where = read_marks(place, BACKGROUNDS, content["label"])
+    return who, where
 
 
 def build_flintstones_file(
@@ -136,21 +135,10 @@ def build_flintstones_file(
 
 
 def main() -> None:
-    parser = argument_parser(
-        __doc__,
-        "python data_script/flintstones_hdf5.py --data_dir data/flintstones "
-        "--save_path data/flintstones.h5",
-    )
-    parser.add_argument("--data_dir", required=True, help="folder of the raw download")
-    parser.add_argument(
-        "--skip_broken", action="store_true", help="leave out and count stories that are not whole"
-    )
-    args = parser.parse_args()
-    run(
-        build_flintstones_file,
-        args,
-        preset_command("arldm-flintstones-continuation", "flintstones.hdf5_file", args.save_path),
-    )
+    example = "--data_dir data/flintstones --save_path data/flintstones.h5"
+    parser = argument_parser(__doc__, f"python data_script/flintstones_hdf5.py {example}")
+    then = "arldm-flintstones-continuation", "flintstones.hdf5_file"
+    run(build_flintstones_file, parser.parse_args(), *then)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ white square: right for cut-outs and drawings on white, where photographs would 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import io
@@ -42,10 +41,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script:
 
 from common.documents import parse_json
 from common.picture_files import opened
-from common.terminal import print_any_letter, tqdm
+from common.terminal import error_in_one_line, script_parser, tqdm
 from data_script.raw_pictures import SIZE, load_picture
 from data_script.story_builder import in_order, say_leftovers, setting
-from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
+from datasets.pictures import encode_picture
+from datasets.story_hdf5 import SPLITS, is_story_id
+from datasets.story_writer import StoryWriter
 
 KEYS = ("story", "image", "caption")
 OPEN_QUOTE = "a quote that opens here is not closed on its line: close it, or double quotes inside"
@@ -246,12 +247,8 @@ def build_folder_file(
 
 
 def main() -> None:
-    print_any_letter()
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="example: python data_script/folder_hdf5.py --data_dir photos --save_path photos.h5",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    example = "python data_script/folder_hdf5.py --data_dir photos --save_path photos.h5"
+    parser = script_parser(__doc__, example)
     parser.add_argument("--data_dir", required=True, help="folder of pictures and captions file")
     parser.add_argument("--save_path", required=True, help="story file to write, such as photos.h5")
     parser.add_argument("--captions", help="its name, if not captions.jsonl or captions.csv")
@@ -266,10 +263,8 @@ def main() -> None:
     state = "replaces" if os.path.exists(args.save_path) else "writes"
     print(f"{args.data_dir} -> {args.save_path} ({state} it when whole)")
     say_leftovers(Path(args.save_path))
-    try:
+    with error_in_one_line():
         counts = build_folder_file(**vars(args))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     megabytes = os.path.getsize(args.save_path) / 1e6
     print(", ".join(f"{n} {s}" for s, n in counts.items()), f"stories, {megabytes:.1f} MB")
     print(f"next: {next_command(args.save_path, args.size, counts['train'])}")

@@ -35,26 +35,22 @@ class Marks:
         shown = self.pictures[picture]
         return [name for name, there in zip(self.names, shown, strict=True) if there]
 
-    def __post_init__(self) -> None:
-        width = len(self.names)
-        for picture, shown in self.pictures.items():
-            if shown.shape != (width,):
-                raise ValueError(
-                    f"{self.path} has {shown.size} labels for {picture!r}, not {width}: {REMEDY}"
-                )
 
-
-def read_marks(path: Path, content: object) -> dict[str, np.ndarray]:
+def read_marks(path: Path, names: Sequence[str], content: object) -> Marks:
     """A dict of picture -> zeros and ones; ValueError, naming the file, if it is something else."""
     try:
         rows = {text(key): np.asarray(value, float) for key, value in content.items()}
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f"{path} is not a dict of lists of zeros and ones: {REMEDY}") from None
     for picture, row in rows.items():
+        if row.shape != (len(names),):
+            raise ValueError(
+                f"{path} has {row.size} labels for {picture!r}, not {len(names)}: {REMEDY}"
+            )
         if not np.isin(row, (0, 1)).all():
             strange = row[~np.isin(row, (0, 1))][0]
             raise ValueError(f"{path} has {strange:g} for {picture!r}, not 0 or 1: {REMEDY}")
-    return {picture: row.astype(bool) for picture, row in rows.items()}
+    return Marks(path, names, {picture: row.astype(bool) for picture, row in rows.items()})
 
 
 def add_labels(

@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -39,9 +40,8 @@ from data_script.story_builder import (
     argument_parser,
     build_stories,
     caption,
-    preset_command,
     run,
-)
+)  # fmt: skip
 from datasets.story_hdf5 import SPLITS
 
 CHARACTERS = ("pororo", "loopy", "eddy", "harry", "poby", "tongtong", "crong", "rody", "petty")
@@ -104,17 +104,17 @@ def _ids(path: Path, count: int) -> list[list[int]]:
 def compare_labels(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     """Who is shown, (N, 9) bool, in the N pictures that have both a caption and labels; how far the
     nine columns agree with the mention of CHARACTERS, (9, 9)."""
-    shown = _labels(data_dir / "labels.npy")
+    shown = _labels(data_dir / "labels.npy").pictures
     captions = _captions(data_dir / "descriptions.npy")
     both = [picture for picture in shown if captions.get(picture)]
     columns = np.array([shown[picture] for picture in both]).reshape(-1, len(CHARACTERS))
     return columns, agreement(columns, [captions[picture] for picture in both], CHARACTERS)
 
 
-def _labels(path: Path) -> dict[str, np.ndarray]:
+def _labels(path: Path) -> Marks:
     content = load_npy(path)
     content = content.item() if content.size == 1 else content
-    return Marks(path, CHARACTERS, read_marks(path, content)).pictures
+    return read_marks(path, CHARACTERS, content)
 
 
 def _marks(data_dir: Path, characters: Sequence[str] | None) -> tuple[Marks | None, list[str]]:
@@ -129,13 +129,13 @@ def _marks(data_dir: Path, characters: Sequence[str] | None) -> tuple[Marks | No
             raise FileNotFoundError(f"{path}, which --characters names, does not exist: add it")
         return None, []
     if characters is not None:
-        return Marks(path, characters, _labels(path)), []
+        return replace(_labels(path), names=characters), []
     names = name_columns(compare_labels(data_dir)[1], CHARACTERS)
     note = (
         f"columns of labels.npy: {' '.join(names)}, as captions tell; "
         f"python data_script/pororo_labels.py --data_dir {data_dir} shows why"
     )
-    return Marks(path, names, _labels(path)), [note]
+    return replace(_labels(path), names=names), [note]
 
 
 def _picture_name(value: object, data_dir: Path) -> str:
@@ -169,13 +169,7 @@ def build_pororo_file(
         notes, vocabulary = notes + missing, {"characters": list(cast.names)}
     description = f"PororoSV, built by pororo_hdf5.py from {folder.name}"
     report = build_stories(
-        save_path,
-        stories,
-        load_strip,
-        description,
-        skip_broken=skip_broken,
-        num_process=num_process,
-        label_vocabulary=vocabulary,
+        save_path, stories, load_strip, description, None, skip_broken, num_process, vocabulary
     )
     report.notes += notes
     return report
@@ -190,22 +184,10 @@ def main() -> None:
         __doc__,
         "python data_script/pororo_hdf5.py --data_dir data/pororo_png --save_path data/pororo.h5",
     )
-    parser.add_argument("--data_dir", required=True, help="folder of the raw download")
-    parser.add_argument(
-        "--skip_broken", action="store_true", help="leave out and count stories that are not whole"
-    )
-    parser.add_argument(
-        "--characters",
-        nargs=len(CHARACTERS),
-        metavar="NAME",
-        help="columns of labels.npy, in order",
-    )
-    args = parser.parse_args()
-    run(
-        build_pororo_file,
-        args,
-        preset_command("arldm-pororo-visualization", "pororo.hdf5_file", args.save_path),
-    )
+    how = {"nargs": len(CHARACTERS), "metavar": "NAME"}
+    parser.add_argument("--characters", **how, help="columns of labels.npy, in order")
+    then = "arldm-pororo-visualization", "pororo.hdf5_file"
+    run(build_pororo_file, parser.parse_args(), *then)
 
 
 if __name__ == "__main__":

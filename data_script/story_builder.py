@@ -26,8 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.terminal import print_any_letter, tqdm
-from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture, is_story_id
+from common.terminal import error_in_one_line, script_parser, tqdm
+from datasets.pictures import encode_picture
+from datasets.story_hdf5 import SPLITS, is_story_id
+from datasets.story_writer import StoryWriter
 
 FRAMES = 5
 MEND = "mend it, or leave such stories out with --skip_broken"
@@ -211,18 +213,20 @@ def _start_worker() -> None:
     threading.Thread(target=follow_parent, daemon=True).start()
 
 
-def argument_parser(doc: str, example: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that all builders have, for a script to add its own."""
-    print_any_letter()
-    parser = argparse.ArgumentParser(
-        description=doc,
-        epilog=f"example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def argument_parser(doc: str, example: str, raw_folder: bool = True) -> argparse.ArgumentParser:
+    """A parser with the arguments that all builders have, for a script to add its own.
+
+    raw_folder: the set is one folder, and whole, unless --skip_broken is given.
+    """
+    parser = script_parser(doc, example)
     parser.add_argument("--save_path", required=True, help="story file to write, such as x.h5")
     parser.add_argument(
         "--num_process", type=int, help="processes that encode pictures (one a processor core)"
     )
+    if raw_folder:
+        parser.add_argument("--data_dir", required=True, help="folder of the raw download")
+        skip = "leave out and count stories that are not whole"
+        parser.add_argument("--skip_broken", action="store_true", help=skip)
     return parser
 
 
@@ -244,12 +248,15 @@ def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
 
 def say_leftovers(path: Path) -> None:
     """Name what builds of the file `path` that were killed have left beside it."""
-    for part in sorted(path.parent.glob(f".{path.name}.*.part")):
+    for part in sorted(path.parent.glob(f".{path.name}.*.tmp")):
         print(f"{part} is left of an interrupted build: delete it if no other build is running")
 
 
-def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) -> None:
-    """Say what will happen, build, report; errors are one line on standard error."""
+def run(build: Callable[..., Report], args: argparse.Namespace, *then: str) -> None:
+    """Say what will happen, build, report; errors are one line on standard error.
+
+    then: the preset to train with, and its key for the file.
+    """
     path = Path(args.save_path)
     if args.num_process is not None and args.num_process < 1:
         sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
@@ -258,9 +265,9 @@ def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) 
     say_leftovers(path)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended from outside; nothing written"))
     try:
-        report = build(**vars(args))
+        with error_in_one_line():
+            report = build(**vars(args))
     except KeyboardInterrupt:
         sys.exit("error: interrupted; nothing written")
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{report}\n{path}: {path.stat().st_size / 1e6:,.1f} MB\nnext: {next_step}")
+    print(f"{report}\n{path}: {path.stat().st_size / 1e6:,.1f} MB")
+    print(f"next: {preset_command(*then, path)}")

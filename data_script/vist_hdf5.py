@@ -28,9 +28,8 @@ from data_script.story_builder import (
     build_stories,
     caption,
     load_json,
-    preset_command,
     run,
-)
+)  # fmt: skip
 from datasets.story_hdf5 import SPLITS, is_story_id
 
 
@@ -104,19 +103,15 @@ def main() -> None:
         __doc__,
         "python data_script/vist_hdf5.py --sis_json_dir data/vist/sis --dii_json_dir data/vist/dii "
         "--img_dir data/vist/images --save_path data/vist.h5",
+        raw_folder=False,
     )
     parser.add_argument("--sis_json_dir", required=True, help="folder of story-in-sequence.json")
     parser.add_argument(
         "--dii_json_dir", required=True, help="folder of description-in-isolation.json"
     )
     parser.add_argument("--img_dir", required=True, help="folder of the pictures, ID.jpg")
-    args = parser.parse_args()
-    run(
-        build_vist_file,
-        args,
-        preset_command("arldm-vistsis-continuation", "vistsis.hdf5_file", args.save_path)
-        + "\n(or, by the other captions, arldm-vistdii-continuation.yaml with vistdii.hdf5_file)",
-    )
+    run(build_vist_file, parser.parse_args(), "arldm-vistsis-continuation", "vistsis.hdf5_file")
+    print("(or, by the other captions, arldm-vistdii-continuation.yaml with vistdii.hdf5_file)")
 
 
 if __name__ == "__main__":

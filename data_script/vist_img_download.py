@@ -8,7 +8,6 @@ stopped and started again at any time; a picture appears under its name when it 
 
 from __future__ import annotations
 
-import argparse
 import io
 import ipaddress
 import json
@@ -37,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script:
 
 from common.files import replacing
 from common.picture_files import opened
-from common.terminal import print_any_letter, tqdm
+from common.terminal import error_in_one_line, script_parser, tqdm
 from data_script.raw_pictures import load_picture
 from data_script.story_builder import load_json
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -89,14 +88,9 @@ class Limits:
 
     def session(self, connections: int) -> requests.Session:
         """Connections that are kept, with the waits between retries that servers ask for."""
-        retry = Retry(
-            self.retries,
-            status_forcelist=FOR_NOW,
-            backoff_factor=self.backoff,
-            backoff_jitter=self.backoff,
-            retry_after_max=60,
-            raise_on_status=False,
-        )
+        waits = {"backoff_factor": self.backoff, "backoff_jitter": self.backoff}
+        waits |= {"retry_after_max": 60, "raise_on_status": False}
+        retry = Retry(self.retries, status_forcelist=FOR_NOW, **waits)
         session = requests.Session()
         for scheme in ("http://", "https://"):  # and no other
             adapter = HTTPAdapter if self.allow_local else _PublicOnly
@@ -255,13 +249,8 @@ def _end_line(log: io.BufferedRandom) -> None:
 
 
 def main(words: Iterable[str] | None = None) -> None:
-    print_any_letter()
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="example: python data_script/vist_img_download.py --json_dir vist/dii "
-        "--img_dir vist/images --num_process 16",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    example = "--json_dir vist/dii --img_dir vist/images --num_process 16"
+    parser = script_parser(__doc__, f"python data_script/vist_img_download.py {example}")
     parser.add_argument("--json_dir", type=Path, required=True, help="folder of the annotations")
     parser.add_argument("--img_dir", type=Path, required=True, help="folder to save pictures in")
     parser.add_argument("--num_process", type=int, default=16, help="downloads at a time (16)")
@@ -281,13 +270,12 @@ def main(words: Iterable[str] | None = None) -> None:
         args.timeout, args.retries, args.backoff, round(args.max_mb * 1e6), args.allow_local
     )
     try:
-        links = read_links(args.json_dir)
-        print(f"{len(links)} pictures -> {args.img_dir} (those that are there are left alone)")
-        counts = download(links, args.img_dir, args.num_process, limits, args.retry_gone)
+        with error_in_one_line():
+            links = read_links(args.json_dir)
+            print(f"{len(links)} pictures -> {args.img_dir} (those that are there are left alone)")
+            counts = download(links, args.img_dir, args.num_process, limits, args.retry_gone)
     except KeyboardInterrupt:
         sys.exit("error: interrupted; run again to go on")
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     print(", ".join(f"{counts[what]} {what}" for what in ("saved", "there", "gone")), end=", ")
     print(f"{counts['known to be gone']} known to be gone, {counts['failed']} failed for now")
     if counts["gone"] or counts["failed"]:

@@ -11,7 +11,6 @@ stories in the file, and from then on they are left out too.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections import Counter
@@ -22,7 +21,7 @@ from pathlib import Path
 import h5py
 
 from common.model_folders import refuse_code
-from common.terminal import print_any_letter, tqdm
+from common.terminal import error_in_one_line, script_parser, tqdm
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.damage import decode_stories, leave_out, problem
 from datasets.pictures import frames_in_strip
@@ -33,7 +32,7 @@ from datasets.story_hdf5 import (
     naming_damage,
     open_story_file,
     validate_story_file,
-)
+)  # fmt: skip
 
 LISTED = 20  # problems that are printed, and stories that are left out
 
@@ -150,7 +149,7 @@ def _read_pictures(
 def token_counter(folder: str | None = None) -> tuple[Callable[[str], int], str]:
     """A function that counts a caption's tokens, and its name: a tokenizer's, or CLIP's own.
 
-    Words are counted where open_clip is not installed. ValueError if the folder has no tokenizer.
+    ValueError if the folder has no tokenizer.
     """
     if folder:
         from transformers import AutoTokenizer
@@ -166,10 +165,8 @@ def token_counter(folder: str | None = None) -> tuple[Callable[[str], int], str]
                 f"--tokenizer {folder} cannot be read: give a folder with a tokenizer ({reason})"
             ) from None
         return lambda text: len(tokenizer(text)["input_ids"]), f"tokens of {folder}"
-    try:
-        from open_clip.tokenizer import SimpleTokenizer
-    except ImportError:
-        return lambda text: len(text.split()) + 2, "words"
+    from open_clip.tokenizer import SimpleTokenizer
+
     encode = SimpleTokenizer().encode
     return lambda text: len(encode(text)) + 2, "CLIP tokens"  # 2: the start and the end
 
@@ -211,13 +208,9 @@ def _sizes(sizes: Counter[tuple[int, int]]) -> str:
 
 
 def main() -> None:
-    print_any_letter()
-    parser = argparse.ArgumentParser(
-        prog="python -m datasets.check",
-        description=__doc__,
-        epilog="example: python -m datasets.check data/pororo.h5 --max_length 85 --sheet x.png",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    example = "python -m datasets.check data/pororo.h5 --max_length 85 --sheet x.png"
+    parser = script_parser(__doc__, example)
+    parser.prog = "python -m datasets.check"
     parser.add_argument("file", help="story file (HDF5)")
     parser.add_argument("--max_length", type=int, help="count captions of more tokens than this")
     parser.add_argument("--tokenizer", help="folder of a tokenizer to count with (CLIP's own)")
@@ -234,7 +227,7 @@ def main() -> None:
         parser.error("--quick decodes no pictures, so there is nothing to --leave_out: give one")
     if args.stories < 1 or (args.max_length or 1) < 1:
         parser.error("--stories and --max_length must be 1 or more")
-    try:
+    with error_in_one_line():
         count_tokens, unit = token_counter(args.tokenizer)
         found = check_story_file(args.file, count_tokens, args.quick)
         print(summary(found, unit, args.max_length))
@@ -248,8 +241,6 @@ def main() -> None:
         if args.sheet and not found.problems:
             draw_contact_sheet(args.file, args.sheet, found.keys, args.stories)
             print(f"stories drawn: {args.sheet}")
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     sys.exit(1 if found.problems else 0)
 
 

@@ -60,11 +60,3 @@ def leave_out(path: str | os.PathLike, rows: Mapping[str, Sequence[int]]) -> Non
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise OSError(f"cannot write {path}: make it writable, or copy it ({reason})") from None
-
-
-def told(stories: StoryFile) -> str:
-    """How many stories of a split are left out, and why the first of them is."""
-    row, why = next(iter(sorted(stories.left_out.items())))
-    count = len(stories.left_out)
-    total = count + len(stories)
-    return f"{count} of {total} stories of {stories.split!r} (story {row}: {why})"

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from shlex import quote
 
-from datasets.damage import told
 from datasets.story_hdf5 import StoryFile
 
 __all__ = [
@@ -20,7 +19,13 @@ __all__ = [
 
 def warn_of_left_out(files: Sequence[StoryFile]) -> None:
     """Say how many stories of these splits of one file are damaged, if any are."""
-    damaged = [told(stories) for stories in files if stories.left_out]
+    damaged = []
+    for stories in files:
+        if left := sorted(stories.left_out.items()):
+            (row, why), total = left[0], len(left) + len(stories)
+            damaged.append(
+                f"{len(left)} of {total} stories of {stories.split!r} (story {row}: {why})"
+            )
     if damaged:
         path = files[0].path
         warnings.warn(

@@ -10,12 +10,10 @@ How pictures become bytes, and which colours are swapped in them, is `datasets.p
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
@@ -23,14 +21,9 @@ import h5py
 import numpy as np
 
 from common.documents import parse_json
-from common.files import is_address
-from datasets.pictures import decode_picture, encode_picture, is_png, picture_size
+from datasets.pictures import decode_picture, picture_size
 
 SPLITS = ("train", "val", "test")
-CHUNK = 256  # rows of 16-byte references that lie together on disk
-BLOCK = 32  # stories written at once: six times faster than one by one
-_BYTES = h5py.vlen_dtype(np.uint8)
-_TEXT = h5py.string_dtype("utf-8")
 EXTRAS = {"story_id": "text", "labels/frames": "text", "left_out": "numbers"}
 _KINDS = {  # of a column -> whether a type of data is it
     "text": lambda dtype: h5py.check_string_dtype(dtype) is not None,
@@ -44,156 +37,6 @@ DAMAGE = (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeEr
 def is_story_id(text: str) -> bool:
     """Whether `text` may name a story: it also names a folder of samples, so no path parts."""
     return re.fullmatch(r"\w([\w.\- ]{0,98}[\w\-])?", text) is not None
-
-
-class StoryWriter:
-    """Writes a story file under a temporary name; the final name appears on a clean exit only.
-
-    `pictures` is K; `attributes` become file attributes (anything but a string as JSON). Without
-    a `content_hash` among them, a hash of everything added is stored.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        pictures: int = 5,
-        text_keys: Sequence[str] = ("text",),
-        attributes: Mapping[str, object] | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.pictures = pictures
-        self.text_keys = tuple(text_keys)
-        self.attributes = dict(attributes or {})
-        self.counts = dict.fromkeys(SPLITS, 0)
-        self._waiting: dict[str, list[dict]] = {split: [] for split in SPLITS}
-        self._ids: set[str] = set()
-        self._labelled: bool | None = None
-        self._hash = hashlib.sha256()
-
-    def __enter__(self) -> StoryWriter:
-        if self.path.is_dir() or is_address(self.path):
-            what = "a folder" if self.path.is_dir() else "an address on the net"
-            raise ValueError(f"{self.path} is {what}: give the name of a file, such as x.h5")
-        self.path = Path(os.path.realpath(self.path))  # a link stays, its target is replaced
-        if self.path.exists() and not h5py.is_hdf5(self.path):
-            raise ValueError(
-                f"{self.path} is there and is no story file, so it is not replaced: choose another "
-                "name, or delete it"
-            )
-        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        with self._writing():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = h5py.File(self._part, "w")
-        for split in SPLITS:
-            for k in range(self.pictures):
-                self._create(f"{split}/image{k}", _BYTES)
-            for key in (*self.text_keys, "story_id"):
-                self._create(f"{split}/{key}", _TEXT)
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            with suppress(OSError, RuntimeError):  # on a full disk closing fails as well
-                self._file.close()
-            self._part.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        if not self._ids:
-            raise ValueError(f"{self.path} was not written: add at least one story")
-        for split in SPLITS:
-            self._flush(split)
-        self.attributes.setdefault("content_hash", self._hash.hexdigest())
-        with self._writing():
-            for key, value in self.attributes.items():
-                self._file.attrs[key] = value if isinstance(value, str) else json.dumps(value)
-            self._file.close()
-            os.replace(self._part, self.path)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError) as error:  # the HDF5 library raises either
-            reason = str(error).splitlines()[0]
-            raise OSError(
-                f"cannot write {self.path}: free some space or choose another place ({reason})"
-            ) from None
-
-    def add(
-        self,
-        split: str,
-        pictures: Sequence[np.ndarray],
-        texts: Mapping[str, Sequence[str]],
-        story_id: str | None = None,
-        labels: Sequence[Mapping] | None = None,
-    ) -> None:
-        """Add one story: K pictures (RGB arrays, or bytes from `encode_picture`), K captions per
-        text key and, if the file is labelled, K label dicts. ValueError if anything is amiss."""
-        if split not in SPLITS:
-            raise ValueError(f"split {split!r} is unknown: use one of {', '.join(SPLITS)}")
-        story_id = f"{split}-{self.counts[split]:05d}" if story_id is None else story_id
-        name = f"story {story_id!r}"
-        if not is_story_id(story_id):
-            raise ValueError(f"{name}: use 1-100 letters, digits, '-', '_', '.' or ' ' for an id")
-        if story_id in self._ids:
-            raise ValueError(f"{name} was added twice: give every story its own id")
-        if set(texts) != set(self.text_keys):
-            raise ValueError(f"{name} has texts {sorted(texts)}, expected {sorted(self.text_keys)}")
-        if self._labelled not in (None, labels is not None):
-            raise ValueError(f"{name}: label every story of a file, or none")
-        counted = {"pictures": pictures, **texts, **({} if labels is None else {"labels": labels})}
-        for what, values in counted.items():
-            if len(values) != self.pictures:
-                raise ValueError(f"{name} has {len(values)} {what}: give {self.pictures}")
-        row: dict[str, str | np.ndarray] = {"story_id": story_id}
-        for k, picture in enumerate(pictures):
-            try:
-                row[f"image{k}"] = picture if is_png(picture) else encode_picture(picture)
-            except ValueError as error:
-                raise ValueError(f"{name}, picture {k}: {error}") from None
-        for key, captions in texts.items():
-            for caption in captions:
-                bad = next((c for c in "|\n\r\0" if c in caption), None)
-                if bad is not None:
-                    raise ValueError(f"{name}: remove {bad!r} from the caption {caption!r}")
-            row[key] = "|".join(captions)
-        if labels is not None:
-            row["labels/frames"] = json.dumps(list(labels))
-        for key, value in row.items():
-            self._hash.update(f"{split}/{key}/{len(value)}\n".encode())
-            self._hash.update(value.encode() if isinstance(value, str) else value.tobytes())
-        self._labelled = labels is not None
-        self._ids.add(story_id)
-        self.counts[split] += 1
-        self._waiting[split].append(row)
-        if len(self._waiting[split]) == BLOCK:
-            self._flush(split)
-
-    def _flush(self, split: str) -> None:
-        rows, self._waiting[split] = self._waiting[split], []
-        for key in rows[0] if rows else ():
-            if f"{split}/{key}" not in self._file:
-                self._create(f"{split}/{key}", _TEXT)
-            values = np.empty(len(rows), self._file[f"{split}/{key}"].dtype)
-            for i, row in enumerate(rows):
-                values[i] = row[key]
-            with self._writing():
-                self._append(self._file[f"{split}/{key}"], values)
-
-    @staticmethod
-    def _append(column: h5py.Dataset, values: np.ndarray) -> None:
-        start = len(column)
-        column.resize((start + len(values),))
-        # The low-level call, as column[start:] = values takes arrays of one length for a matrix.
-        place = column.id.get_space()
-        place.select_hyperslab((start,), values.shape)
-        column.id.write(h5py.h5s.create_simple(values.shape), place, values)
-
-    def _create(self, name: str, dtype: np.dtype) -> None:
-        self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,))
 
 
 class StoryFile:

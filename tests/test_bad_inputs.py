@@ -29,7 +29,8 @@ import main
 from configuration import load_config
 from data_script import folder_hdf5
 from datasets import check
-from datasets.story_hdf5 import SPLITS, StoryWriter
+from datasets.story_hdf5 import SPLITS
+from datasets.story_writer import StoryWriter
 
 ROOT = Path(__file__).parents[1]
 CAPTIONS = ["Pip is in the meadow.", "He waves.", "He falls asleep."]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from known_keys import leaves
 from omegaconf import OmegaConf
 
 from configuration import ConfigError, load_config
@@ -154,18 +155,8 @@ def test_a_preset_is_found_by_its_name_from_anywhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_layers_change_what_they_name_and_fit_every_preset(layer):
-    def leaves(config, prefix=""):
-        found = {}
-        for key, value in config.items():
-            below = isinstance(value, dict)
-            found |= leaves(value, f"{prefix}{key}.") if below else {f"{prefix}{key}": value}
-        return found
-
-    def resolved(*words):
-        return leaves(OmegaConf.to_container(load(*words), resolve=True))
-
     preset = "config=presets/arldm-paper-pororo-visualization.yaml"
-    before, after = resolved(preset), resolved(preset, f"config=presets/{layer}.yaml")
+    before, after = leaves(load(preset)), leaves(load(preset, f"config=presets/{layer}.yaml"))
     named, below = leaves(yaml.safe_load(text_of(layer))), {}
     if "defaults" in named:
         below = leaves(yaml.safe_load(text_of(named.pop("defaults")[0])))
@@ -185,17 +176,10 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line.partition("#")[0])[2:] for line in found]
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "data_script/README.md",
-        "docs/causal_story.md",
-        "docs/data.md",
-        "docs/usage.md",
-        "presets/README.md",
-    ],
-)
+@pytest.mark.parametrize("document", [
+    "README.md", "data_script/README.md", "docs/causal_story.md", "docs/data.md", "docs/usage.md",
+    "presets/README.md",
+])  # fmt: skip
 def test_commands_of_the_documents_are_understood(document, tmp_path, monkeypatch):
     """All keys exist and go together; the files they name are not looked for."""
     monkeypatch.setattr("configuration.checks._check_files", lambda config: None)

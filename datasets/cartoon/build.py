@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +22,9 @@ from common.terminal import tqdm
 from datasets.cartoon.grammar import FRAMES, Story, make_story
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, Scene
-from datasets.story_hdf5 import SPLITS, StoryWriter, encode_picture
+from datasets.pictures import encode_picture
+from datasets.story_hdf5 import SPLITS
+from datasets.story_writer import StoryWriter
 
 WORLD_SEED = 0  # one world for all runs: what is drawn must not be what was trained on
 _CHUNK = 64  # scenes handed to a process at a time
@@ -41,7 +43,7 @@ def ensure_cartoon_file(
     """
     _check(sizes)
     here = Path(__file__).parent
-    writers = [here.parent / name for name in ("pictures.py", "story_hdf5.py")]
+    writers = [here.parent / name for name in ("pictures.py", "story_writer.py")]
     sources = [*sorted(here.glob("*.py")), *writers]
     digest = hashlib.sha256(json.dumps([sorted(sizes.items()), seed, frames]).encode())
     for source in sources:
@@ -62,10 +64,8 @@ def build_cartoon_file(
     stories = tell_stories(sizes, seed, frames)
     scenes = dict.fromkeys(scene for told in stories.values() for s in told for scene in s.scenes)
     pictures = dict(zip(scenes, _draw(list(scenes), processes), strict=True))
-    attributes = {
-        "description": f"cartoon world, seed {seed}",
-        "label_vocabulary": LABEL_VOCABULARY,
-    }
+    about = f"cartoon world, seed {seed}"
+    attributes = {"description": about, "label_vocabulary": LABEL_VOCABULARY}
     with StoryWriter(path, pictures=frames, attributes=attributes) as writer:
         for split, told in stories.items():
             for story in tqdm(told, f"writing {split} stories", leave=False):
@@ -99,19 +99,16 @@ def tell_stories(
 
 def _draw(scenes: list[Scene], processes: int) -> list[np.ndarray]:
     """The encoded picture of every scene, in order."""
+    how = {"desc": "drawing cartoon scenes", "total": len(scenes), "leave": False}
     if processes < 2 or len(scenes) < 4 * _CHUNK:  # starting processes would take longer
-        return list(_progress(map(_picture, scenes), len(scenes)))
+        return list(tqdm(map(_picture, scenes), **how))
     # "spawn" imports the whole program anew in every process; only Linux can fork safely instead.
     with get_context("fork" if sys.platform == "linux" else "spawn").Pool(processes) as pool:
-        return list(_progress(pool.imap(_picture, scenes, _CHUNK), len(scenes)))
+        return list(tqdm(pool.imap(_picture, scenes, _CHUNK), **how))
 
 
 def _picture(scene: Scene) -> np.ndarray:
     return encode_picture(render(scene))
-
-
-def _progress(pictures: Iterable[np.ndarray], total: int) -> Iterable[np.ndarray]:
-    return tqdm(pictures, "drawing cartoon scenes", total, leave=False)
 
 
 def _check(sizes: Mapping[str, int]) -> None:

@@ -28,38 +28,26 @@ from datasets.cartoon.world import (
 FRAMES = 5  # of a story, unless asked otherwise
 # Per action: (one does it, two do it).
 _VERBS = {
-    "stand": (
-        ("stands still", "stand still"),
-        ("waits quietly", "wait quietly"),
-        ("looks around", "look around"),
-    ),
+    "stand": (("stands still", "stand still"), ("waits quietly", "wait quietly"),
+              ("looks around", "look around")),
     "wave": (("waves", "wave"), ("waves hello", "wave hello"), ("waves happily", "wave happily")),
-    "jump": (
-        ("jumps high", "jump high"),
-        ("jumps for joy", "jump for joy"),
-        ("hops up and down", "hop up and down"),
-    ),
+    "jump": (("jumps high", "jump high"), ("jumps for joy", "jump for joy"),
+             ("hops up and down", "hop up and down")),
     "sleep": (("sleeps", "sleep"), ("falls asleep", "fall asleep"), ("takes a nap", "take a nap")),
-}
+}  # fmt: skip
 _OPENINGS = ("{who} {does} {place}.", "One day, {who} {does} {place}.", "{place}, {who} {does}.")
 _STAYS = (
-    "{who} {does}.",
-    "Then {who} {does}.",
-    "Now {who} {does}.",
-    "After a while, {who} {does}.",
-    "{who} {does}, still in the same place.",
-    "In the same place, {who} {does}.",
-)
+    "{who} {does}.", "Then {who} {does}.", "Now {who} {does}.", "After a while, {who} {does}.",
+    "{who} {does}, still in the same place.", "In the same place, {who} {does}.",
+)  # fmt: skip
 _MOVES = (
-    "{who} {walk} {to} and {does}.",
-    "Then {who} {run} {to} and {does}.",
+    "{who} {walk} {to} and {does}.", "Then {who} {run} {to} and {does}.",
     "Later, {who} {does} {place}.",
-)
+)  # fmt: skip
 _JOINS = (
-    "{new} joins {whom} and they {does}.",
-    "{new} comes along and they {does}.",
+    "{new} joins {whom} and they {does}.", "{new} comes along and they {does}.",
     "Then {new} arrives and they {does}.",
-)
+)  # fmt: skip
 _LEAVES = ("{gone} goes home. Now {who} {does}.",)
 _RETURNS = ("{back} comes back and they {does}.", "Soon {back} is back and they {does}.")
 
@@ -185,14 +173,8 @@ class _Teller:
         )
         self.captions.append(caption[0].upper() + caption[1:])
         self.scenes.append(scene)
-        self.labels.append(
-            {
-                **scene.label(),
-                "pronoun_only": not named,
-                "place_named": place_named,
-                "held_out": scene.held_out,
-            }
-        )
+        told = {"pronoun_only": not named, "place_named": place_named, "held_out": scene.held_out}
+        self.labels.append({**scene.label(), **told})
 
     @staticmethod
     def _pronoun(cast: list[str]) -> str:

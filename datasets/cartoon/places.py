@@ -92,10 +92,5 @@ def _house(canvas: Canvas) -> None:
         canvas.rectangle(114, top, 134, top + 18, colour)
 
 
-_PLACES = {
-    "meadow": _meadow,
-    "beach": _beach,
-    "mountain": _mountain,
-    "city": _city,
-    "house": _house,
-}
+_PLACES = {"meadow": _meadow, "beach": _beach, "mountain": _mountain, "city": _city,
+           "house": _house}  # fmt: skip

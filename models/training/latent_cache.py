@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.files import file_hash
+from common.files import file_hash, writing
+from common.hdf5 import replacing_hdf5
 from common.terminal import tqdm
 from models.checkpoints.weights_hash import weights_hash
 from models.frames import HistoryTransform, sides
@@ -103,17 +104,17 @@ class LatentCache:
             return
         batches = {split: batches_of(split) for split in splits}  # all, before the long work
         print(f"Encoding the pictures of {self.story_file} once, into {self.path}")
-        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
+        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):
             if time.time() - left.stat().st_mtime > 86400:  # another run may be writing a new one
                 print(f"removed {left}, left by a run that was killed")
                 left.unlink(missing_ok=True)
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         encoders = [self.vae] if self.vision_encoder is None else [self.vae, self.vision_encoder]
         home = next((p.device for p in self.vae.parameters()), device)
-        with self._writing():
-            file = h5py.File(part, "w")
-        try:
+        with ExitStack() as open_file:
+            with self._writing():
+                file = open_file.enter_context(replacing_hdf5(self.path))
             for encoder in encoders:
+                open_file.callback(encoder.to, home)
                 encoder.to(device)
             rows: dict[bytes, int] = {}  # of every distinct picture
             for split in splits:
@@ -123,14 +124,7 @@ class LatentCache:
                     file[split] = np.concatenate(stories or [np.zeros((0, 0), int)])  # (N, K)
             with self._writing():
                 file.attrs.update(self._key)
-                file.close()
-                os.replace(part, self.path)
-        finally:
-            with suppress(OSError, RuntimeError):  # on a full disk closing fails as well
-                file.close()
-            part.unlink(missing_ok=True)
-            for encoder in encoders:
-                encoder.to(home)
+                open_file.close()
 
     def _add(
         self,
@@ -163,16 +157,8 @@ class LatentCache:
             if self.vision_encoder is not None:
                 yield STATES, self.vision_encoder(pixel_values=history).last_hidden_state.half()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError) as error:  # the HDF5 library raises either
-            reason = str(error).splitlines()[0]
-            raise OSError(
-                f"cannot write {self.path}: free some space, or train without this cache, "
-                f"cache_latents=false ({reason})"
-            ) from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self.path, otherwise="train without this cache, cache_latents=false")
 
     def check(self, splits: Iterable[str]) -> None:
         """ValueError if the file is not the cache of these stories and these weights."""

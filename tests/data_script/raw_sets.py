@@ -17,88 +17,43 @@ VIST_SIZES = [(9, 12), (12, 9), (9, 9), (9, 11), (13, 9)]  # height, width: crop
 RNG = np.random.default_rng(4)
 
 
-class Python2Pickle:
-    """Writes protocol 2 as Python 2 did: its str is bytes of no known encoding."""
+class Python2Pickler(pickle._Pickler):
+    """Writes as Python 2 did: its plain str is bytes of no known encoding."""
 
-    def __init__(self) -> None:
-        self.out = io.BytesIO()
+    dispatch = {**pickle._Pickler.dispatch}
 
-    def dumps(self, value: object) -> bytes:
-        self.out.write(b"\x80\x02")
-        self.put(value)
-        return self.out.getvalue() + b"."
+    def save_python2_str(self, value: bytes | str) -> None:
+        if isinstance(value, str) and not value.isascii():
+            return self.save_str(value)
+        data = value if isinstance(value, bytes) else value.encode()
+        short = len(data) < 256
+        size = bytes([len(data)]) if short else struct.pack("<i", len(data))
+        self.write((pickle.SHORT_BINSTRING if short else pickle.BINSTRING) + size + data)
+        self.memoize(value)
 
-    def put(self, value: object) -> None:
-        write = self.out.write
-        match value:
-            case bytes() if len(value) < 256:
-                write(b"U" + bytes([len(value)]) + value)  # SHORT_BINSTRING
-            case bytes():
-                write(b"T" + struct.pack("<i", len(value)) + value)  # BINSTRING
-            case str():
-                write(b"X" + struct.pack("<i", len(value.encode())) + value.encode())
-            case None:
-                write(b"N")
-            case bool():
-                write(b"\x88" if value else b"\x89")
-            case int():
-                write(b"J" + struct.pack("<i", value))
-            case float():
-                write(b"G" + struct.pack(">d", value))
-            case tuple():
-                write(b"(")
-                for item in value:
-                    self.put(item)
-                write(b"t")
-            case list():
-                write(b"](")
-                for item in value:
-                    self.put(item)
-                write(b"e")
-            case dict():
-                write(b"}(")
-                for pair in value.items():
-                    for item in pair:
-                        self.put(item)
-                write(b"u")
-            case np.ndarray():
-                self.put_array(value)
-            case _:
-                raise TypeError(type(value))
+    dispatch[bytes] = dispatch[str] = save_python2_str
 
-    def put_array(self, array: np.ndarray) -> None:
-        objects = array.dtype.kind == "O"
-        self.out.write(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n")
-        self.put((0,)), self.put(b"b")
-        self.out.write(b"\x87R(")  # three arguments, call; then the state
-        self.put(1), self.put(array.shape)
-        self.out.write(b"cnumpy\ndtype\n")
-        self.put(b"O8" if objects else array.dtype.str[1:].encode()), self.put(0), self.put(1)
-        self.out.write(b"\x87R")
-        order = (b"|", -1, -1, 63) if objects else (b"<", -1, -1, 0)
-        self.put((3, order[0], None, None, None, *order[1:]))
-        self.out.write(b"b")
-        self.put(False), self.put(list(array.flat) if objects else array.tobytes())
-        self.out.write(b"tb")
+
+def python2_pickle(value: object) -> bytes:
+    stream = io.BytesIO()
+    Python2Pickler(stream, 2).dump(value)
+    return stream.getvalue().replace(b"numpy._core.", b"numpy.core.")  # what NumPy 1 called it
 
 
 def save_python2(path: Path, value: object) -> None:
     """As numpy.save of Python 2 wrote an object array."""
-    array = value
-    if not isinstance(value, np.ndarray):
-        array = np.empty((), object)
-        array[()] = value
-    header = f"{{'descr': '|O', 'fortran_order': False, 'shape': {array.shape}, }}"
-    header += " " * (-(len(header) + 11) % 64) + "\n"
-    start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
-    path.write_bytes(start + Python2Pickle().dumps(array))
+    array = value if isinstance(value, np.ndarray) else objects([value], ())
+    with path.open("wb") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": array.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(python2_pickle(array))
 
 
-def objects(values: list, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def objects(values: list, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
     array = np.empty(len(values), object)
     for i, value in enumerate(values):
         array[i] = value
-    return array.reshape(shape or -1)
+    return array.reshape(shape)
 
 
 def noise(height: int, width: int) -> np.ndarray:

@@ -44,11 +44,11 @@ def test_the_script_in_two_processes_says_what_it_does(raw, tmp_path):
     assert "next: python main.py config=presets/arldm-pororo-visualization.yaml " in done.stdout
     assert "building: 100%" in done.stderr
 
-    (tmp_path / ".two.h5.7.part").write_text("")
+    (tmp_path / ".two.h5.7.tmp").write_text("")
     (raw / "gone.txt").write_text("")
     again = script(raw / "gone.txt", tmp_path / "two.h5")
     assert again.returncode == 1 and "replaces the file that is there when whole" in again.stdout
-    assert ".two.h5.7.part is left of an interrupted build: delete it" in again.stdout
+    assert ".two.h5.7.tmp is left of an interrupted build: delete it" in again.stdout
     assert again.stderr.startswith("error: ") and "Traceback" not in again.stderr
 
 
@@ -78,7 +78,7 @@ if __name__ == "__main__":
     pororo.load_strip = load
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where a test runs in the background
     args = dict(data_dir={raw!r}, save_path={target!r}, num_process=2)
-    run(pororo.build_pororo_file, Namespace(**args), "")
+    run(pororo.build_pororo_file, Namespace(**args), "arldm", "pororo.hdf5_file")
 """
 KILLS = {
     "the worker": ("os._exit(9)", 1, "a process that encodes pictures was killed, .*smaller"),

@@ -148,10 +148,10 @@ def test_the_script_builds_replaces_and_explains(tmp_path):
     assert "1 train, 1 val, 1 test stories" in done.stdout and "writes it" in done.stdout
     before = target.read_bytes()
     (data / "b.png").write_bytes(b"")
-    (tmp_path / ".s.h5.77.part").write_bytes(b"")
+    (tmp_path / ".s.h5.77.tmp").write_bytes(b"")
     failed = script("--data_dir", data, "--save_path", target)
     assert failed.returncode == 1 and "replaces it" in failed.stdout
-    assert ".s.h5.77.part is left of an interrupted build: delete it if" in failed.stdout
+    assert ".s.h5.77.tmp is left of an interrupted build: delete it if" in failed.stdout
     assert "error: picture" in failed.stderr and "Traceback" not in failed.stderr
     assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 3
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from evaluation.classifier import Training
 from evaluation.networks.classifier_training import train
 from evaluation.samples import read_samples
 
-ROOT = Path(__file__).resolve().parents[2]
 FLINTSTONES = ["wilma", "fred", "betty", "barney", "dino", "pebbles", "mr slate"]
 NINE = [f"character_{n}" for n in range(9)]
 
@@ -272,14 +270,6 @@ def test_the_builder_takes_the_names_that_captions_tell_and_says_so(pororo, monk
     assert shown[6].split()[:2] == ["4", "18"]
     assert shown[6].split()[2 + CHARACTERS.index("crong")] == "1.00"
     assert shown[-1] == f"to name them so: --characters {' '.join(expected)}"
-
-
-def test_the_commands_explain_themselves(tmp_path):
-    script = [sys.executable, str(ROOT / "data_script" / "pororo_labels.py")]
-    helped = subprocess.run([*script, "--help"], capture_output=True, text=True)
-    assert "example: python data_script/pororo_labels.py --data_dir" in helped.stdout
-    failed = subprocess.run([*script, "--data_dir", str(tmp_path)], capture_output=True, text=True)
-    assert failed.returncode == 1 and failed.stderr.startswith(f"error: {tmp_path}/labels.npy does")
 
 
 def test_nine_names_on_the_command_line(pororo, monkeypatch, capsys):

@@ -12,11 +12,11 @@ import pytest
 import raw_sets
 import torch
 from PIL import Image
+from tiny_networks import write_inception
 
 import main
 from data_script import pororo_hdf5
 from evaluation.networks.classifier import build_inception
-from evaluation.networks.inception import fid_inception
 from evaluation.networks.weights import INCEPTION
 
 ROOT = Path(__file__).parents[2]
@@ -39,19 +39,6 @@ def test_the_rehearsal_is_the_real_thing_with_one_overlay():
     assert not re.search(r"=\d", " ".join(real))  # no number is given by hand
 
 
-def random_inception(path: Path) -> None:
-    """Random weights that keep pictures apart, where FID's own would lie."""
-    torch.manual_seed(0)
-    weights = fid_inception().state_dict()
-    for name, value in weights.items():
-        if value.ndim > 1:
-            torch.nn.init.normal_(value, 0, value[0].numel() ** -0.5)
-        elif name.endswith(("running_var", "bn.weight")):
-            torch.nn.init.ones_(value)
-    path.parent.mkdir(parents=True)
-    torch.save(weights, path)
-
-
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder as the repository's root is to a user with the raw download, without a network."""
@@ -62,7 +49,8 @@ def workplace(tmp_path, monkeypatch):
     torch.save(build_inception(9, False).state_dict(), tmp_path / "weights" / "classifier.pt")
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    random_inception(tmp_path / "hub" / "checkpoints" / INCEPTION.name)
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    write_inception(tmp_path / "hub" / "checkpoints" / INCEPTION.name)
     monkeypatch.setattr("os.cpu_count", lambda: 1)  # no processes to start for seven stories
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_sets import Python2Pickle, objects, save_python2
+from raw_sets import objects, python2_pickle, save_python2
 
 from data_script.safe_pickle import load_npy, load_pickle, text
 
@@ -57,7 +57,7 @@ def test_object_arrays_of_python_2_as_numpy_reads_them(tmp_path):
                 np.testing.assert_array_equal(np.asarray(a), b)
             else:
                 assert a == b
-    codes = [op.name for op, *_ in pickletools.genops(Python2Pickle().dumps(value))]
+    codes = [op.name for op, *_ in pickletools.genops(python2_pickle(value))]
     assert "SHORT_BINSTRING" in codes and "BINSTRING" in codes  # what Python 3 never writes
 
 

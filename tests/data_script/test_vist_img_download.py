@@ -286,17 +286,7 @@ def annotations(folder: Path, links: dict[str, str]) -> Path:
 
 
 def command(json_dir: Path, img_dir: Path, *words: str) -> list[str]:
-    common = [
-        "--num_process",
-        "2",
-        "--timeout",
-        "10",
-        "--retries",
-        "1",
-        "--backoff",
-        "0.001",
-        "--allow_local",
-    ]
+    common = "--num_process 2 --timeout 10 --retries 1 --backoff 0.001 --allow_local".split()
     return ["--json_dir", str(json_dir), "--img_dir", str(img_dir), *common, *words]
 
 
@@ -346,19 +336,16 @@ def test_a_killed_run_leaves_whole_pictures_only_and_the_next_goes_on(server, tm
     assert Handler.seen.total() - before == 40 - len(saved)
 
 
+VAL = "val.description-in-isolation.json"
 BAD = {
-    "no files": (lambda d: (d / "val.description-in-isolation.json").unlink(), "does not exist"),
-    "not JSON": (lambda d: (d / "val.description-in-isolation.json").write_text("{"), "not whole"),
-    "no images": (
-        lambda d: (d / "val.description-in-isolation.json").write_text("{}"),
-        "val.description-in-isolation.json holds no list `images` .*KeyError.*get the file again",
-    ),
-    "no link": (
-        lambda d: (d / "val.description-in-isolation.json").write_text('{"images": [{"id": 1}]}'),
-        "holds no list `images` .*url_m",
-    ),
+    "no files": (lambda d: (d / VAL).unlink(), "does not exist"),
+    "not JSON": (lambda d: (d / VAL).write_text("{"), "not whole"),
+    "no images": (lambda d: (d / VAL).write_text("{}"),
+                  f"{VAL} holds no list `images` .*KeyError.*get the file again"),
+    "no link": (lambda d: (d / VAL).write_text('{"images": [{"id": 1}]}'),
+                "holds no list `images` .*url_m"),
     "a path for an id": (lambda d: annotations(d, {"../1": "http://a/b"}), "cannot name a file"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil, message", BAD.values(), ids=BAD)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,8 @@ from datasets import check
 from datasets.check import check_story_file, summary, token_counter
 from datasets.contact_sheet import CELL, GAP, draw_contact_sheet
 from datasets.damage import leave_out
-from datasets.story_hdf5 import SPLITS, StoryFile, StoryWriter
+from datasets.story_hdf5 import SPLITS, StoryFile
+from datasets.story_writer import StoryWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = [(250, 30, 0), (0, 200, 90)]
@@ -63,21 +63,6 @@ def test_columns_of_frames_are_recognised(tmp_path):
     assert summary(found, "words", None).endswith("columns of 2 to 3 square frames")
 
 
-def test_files_of_the_originals_are_checked(tmp_path):
-    with h5py.File(tmp_path / "o.h5", "w") as file:
-        for split in SPLITS:
-            for k in range(5):
-                data = io.BytesIO()
-                Image.new("RGB", (4, 8)).save(data, "PNG")
-                column = file.create_dataset(f"{split}/image{k}", (2,), h5py.vlen_dtype(np.uint8))
-                for i in range(2):
-                    column[i] = np.frombuffer(data.getvalue(), np.uint8)
-            text = file.create_dataset(f"{split}/text", (2,), h5py.string_dtype("utf-8"))
-            text[:] = ["a|b|c|d|é"] * 2
-    found = check_story_file(tmp_path / "o.h5", words)
-    assert found.problems == [] and found.frames == 5 and found.sizes == {(8, 4): 30}
-
-
 def edited(change) -> object:
     def make(path: Path) -> None:
         with h5py.File(story_file(path), "a") as file:
@@ -107,27 +92,12 @@ PROBLEMS = {
         edited(lambda f: (cut_picture(f), f["val/image0"].__setitem__(1, f["val/image0"][1][:9]))),
         ["story 2 of 'train' is broken (image1", "story 1 of 'val' is broken (image0"],
     ),
-    "no split": (edited(lambda f: f.pop("val")), ["has no group 'val'"]),
-    "no text": (edited(lambda f: f.pop("test/text")), ["has no data set 'text' in 'test'"]),
-    "no pictures": (
-        edited(lambda f: (f.pop("test/image0"), f.pop("test/image1"))),
-        ["has no data set 'image0' in 'test'"],
-    ),
-    "one picture": (
-        edited(lambda f: f.pop("val/image1")),
-        ["'val' has 1 pictures a story, other"],
-    ),
+    "one picture": (edited(lambda f: f.pop("val/image1")), ["'val' has 1 pictures a story, other"]),
     "fewer pictures": (shorter("train/image1", 2), ["story 2 of 'train' is broken (image1: "]),
     "fewer texts": (shorter("train/text", 2), ["lengths in 'train' differ"]),
-    "no story": (
-        edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),
-        ["holds no story; build it with some"],
-    ),
-    "not text": (
-        edited(lambda f: (f.pop("val/text"), f.create_dataset("val/text", data=[1, 2]))),
-        ["'text' in 'val' is no text"],
-    ),
-}
+    "no story": (edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),
+                 ["holds no story; build it with some"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("make, messages", PROBLEMS.values(), ids=PROBLEMS)
@@ -236,14 +206,12 @@ def test_a_sheet_that_cannot_be_written_leaves_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dir.png", "s.h5"]
 
 
-def test_tokens_are_counted_by_clip_or_a_folder_or_as_words(monkeypatch):
+def test_tokens_are_counted_by_clip_or_a_folder():
     count, unit = token_counter()
     assert unit == "CLIP tokens" and count("") == 2 and count("a photo of a cat.") == 8
     assert count("tongtong") > 3  # a name that CLIP does not know
     count, unit = token_counter(str(ROOT / "assets" / "cartoon-base" / "tokenizer"))
     assert "cartoon-base" in unit and count("") == 2 and count("Pip is in the meadow.") == 8
-    monkeypatch.setitem(sys.modules, "open_clip.tokenizer", None)
-    assert token_counter()[1] == "words" and token_counter()[0]("two words") == 4
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):

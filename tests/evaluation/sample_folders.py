@@ -9,26 +9,14 @@ from PIL import Image
 
 from evaluation.samples import SampledStory
 
-VOCABULARY = {
-    "characters": ["ann", "bob"],
-    "places": ["sea", "hill"],
-    "clothes": ["red", "blue"],
-    "actions": ["sit", "run"],
-}
+VOCABULARY = {"characters": ["ann", "bob"], "places": ["sea", "hill"], "clothes": ["red", "blue"],
+              "actions": ["sit", "run"]}  # fmt: skip
 
 
 def label(place, clothes, action="sit", **flags):
     """A frame label; `clothes` is {character: colour} and gives the cast."""
-    return {
-        "place": place,
-        "cast": list(clothes),
-        "clothes": clothes,
-        "action": action,
-        "pronoun_only": False,
-        "place_named": False,
-        "held_out": False,
-        **flags,
-    }
+    flags = {"pronoun_only": False, "place_named": False, "held_out": False, **flags}
+    return {"place": place, "cast": list(clothes), "clothes": clothes, "action": action, **flags}
 
 
 def story(labels, story_id="s0", given=0):
@@ -52,20 +40,12 @@ def write_samples(
             if references:
                 grey.append(f"{name}/reference_{k:04d}.png")
                 Image.new("RGB", (size, size), (120, 120, 120)).save(folder / grey[-1])
-        entries.append(
-            {
-                "story_id": name,
-                "captions": [f"Frame {k}." for k in range(len(frames))],
-                "frames": frames,
-                "reference_frames": grey,
-                "given": 0,
-                "seed": 5,
-                "checkpoint": "sha256:abcdef0123456789",
-                "sampler": {"steps": 12},
-                "labels": None,
-                **changes,
-            }
-        )
+        entries.append({
+            "story_id": name, "captions": [f"Frame {k}." for k in range(len(frames))],
+            "frames": frames, "reference_frames": grey, "given": 0, "seed": 5,
+            "checkpoint": "sha256:abcdef0123456789", "sampler": {"steps": 12}, "labels": None,
+            **changes,
+        })  # fmt: skip
     write_manifest(folder, entries)
     return entries
 

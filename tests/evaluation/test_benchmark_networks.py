@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import open_clip
 import pytest
@@ -13,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import entropy
+from tiny_networks import write_clip
 from torchvision import transforms
 from torchvision.models.inception import Inception3
 from transformers import (
@@ -165,19 +164,7 @@ def test_grounding_dino_gives_its_surest_boxes_first(tmp_path, picture):
     processor = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
     GroundingDinoProcessor(processor, tokenizer).save_pretrained(folder)
     clip = tmp_path / "clip"
-    clip.mkdir()
-    config = {
-        "embed_dim": 8,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "patch_size": 16,
-                       "head_width": 8},
-        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2,
-                     "layers": 1},
-    }  # fmt: skip
-    save_file(open_clip.CLIP(**config).state_dict(), clip / "open_clip_model.safetensors")
-    preprocess = {"mean": MEAN, "std": DEVIATION}
-    (clip / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
-    )
+    write_clip(clip)
     files = {"detector": str(folder), "clip_l14_model": f"local-dir:{clip}"}
     network = detector_network(Options("s", device="cpu", **files))
     (found,) = network.encoders["boxes"]([picture]).reshape(1, BOXES, 5)

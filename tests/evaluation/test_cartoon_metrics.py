@@ -29,21 +29,15 @@ def score(stories, readings, draws=1000, seed=0):
 
 def example():
     """Two stories. Repeated shirts: a1 ann; a2 ann, bob; b1 bob: four in all."""
-    a = story(
-        [
-            label("sea", {"ann": "red"}, place_named=True),
-            label("sea", {"ann": "red", "bob": "blue"}, "run"),
-            label("hill", {"bob": "blue", "ann": "red"}, pronoun_only=True, held_out=True),
-        ],
-        "a",
-    )
-    b = story(
-        [
-            label("hill", {"bob": "red"}, place_named=True),
-            label("hill", {"bob": "red"}, "run", pronoun_only=True),
-        ],
-        "b",
-    )
+    a = story([
+        label("sea", {"ann": "red"}, place_named=True),
+        label("sea", {"ann": "red", "bob": "blue"}, "run"),
+        label("hill", {"bob": "blue", "ann": "red"}, pronoun_only=True, held_out=True),
+    ], "a")  # fmt: skip
+    b = story([
+        label("hill", {"bob": "red"}, place_named=True),
+        label("hill", {"bob": "red"}, "run", pronoun_only=True),
+    ], "b")  # fmt: skip
     return [a, b]
 
 
@@ -136,15 +130,9 @@ def test_chance_agrees_with_guessing_at_random():
     random, rounds = np.random.default_rng(1), 3000
     sums = {metric: 0.0 for metric in METRICS}
     counted = {
-        "place_accuracy": 3,
-        "place_named_accuracy": 2,
-        "frame_accuracy": 5,
-        "pronoun_accuracy": 2,
-        "action_accuracy": 5,
-        "clothes_accuracy": 4,
-        "all_right": 5,
-        "held_out_frame_accuracy": 1,
-    }
+        "place_accuracy": 3, "place_named_accuracy": 2, "frame_accuracy": 5, "pronoun_accuracy": 2,
+        "action_accuracy": 5, "clothes_accuracy": 4, "all_right": 5, "held_out_frame_accuracy": 1,
+    }  # fmt: skip
     both = sizes = 0
     for _ in range(rounds):
         for each in stories:

@@ -137,12 +137,8 @@ def test_at_299_pixels_the_field_prepares_and_the_auxiliary_head_counts(tmp_path
 
 def test_only_what_labels_tell_is_counted(tmp_path):
     """Of several backgrounds any is right; frames without one, or without a cast, do not count."""
-    labels = [
-        {"cast": ["ann"], "place": "sea"},
-        {"cast": ["ann", "bob"], "place": ["sea", "hill"]},
-        {"cast": [], "place": []},
-        {"place": "hill"},
-    ]
+    labels = [{"cast": ["ann"], "place": "sea"}, {"cast": ["ann", "bob"], "place": ["sea", "hill"]},
+              {"cast": [], "place": []}, {"place": "hill"}]  # fmt: skip
     write_samples(tmp_path, [(0, 0, 0)] * 4, stories=1, labels=labels)
     samples = read_samples(tmp_path)
     material = Material.of("s", samples.stories)

@@ -55,28 +55,10 @@ def test_frechet_equals_scipy_and_torchmetrics():
     assert value == pytest.approx(theirs.compute().item(), rel=1e-6)
 
 
-def test_frechet_of_gaussians_with_a_closed_form():
-    random = np.random.default_rng(0)
-    white = np.linalg.qr(random.normal(size=(400, 6)) - 0.0)[0]
-    white -= white.mean(0)
-    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
-    one, two = np.array([1, 2, 3, 1, 1, 0.5]), np.array([2, 2, 1, 4, 1, 0.1])
-    shift = np.array([0, 1, 0, 0, -2, 0])
-    value = once(FrechetAgainst, white * one, white * two + shift)
-    assert value == pytest.approx(np.sum(shift**2) + np.sum((one - two) ** 2), rel=1e-9)
-
-
 def test_identical_sets_are_at_zero_even_with_fewer_pictures_than_features():
     few = features(40, 200, 2)
     assert abs(once(FrechetAgainst, few, few)) < 1e-6 * np.cov(few, rowvar=False).trace()
     assert once(FrechetAgainst, few, few[::-1]) == pytest.approx(0, abs=1e-4)
-
-
-@pytest.mark.parametrize("kind", [FrechetAgainst, KernelAgainst])
-def test_order_of_pictures_does_not_matter(kind):
-    real, drawn = features(90, 20, 3), features(80, 20, 4)
-    shuffled = np.random.default_rng(0).permutation(drawn)
-    assert once(kind, real[::-1], shuffled) == pytest.approx(once(kind, real, drawn), rel=1e-9)
 
 
 def test_rows_are_added_chunk_by_chunk():
@@ -102,12 +84,9 @@ def test_kernel_distance_equals_pair_by_pair_and_torchmetrics():
     real, drawn = features(60, 16, 6), features(45, 16, 7) * 1.1
     value = once(KernelAgainst, real, drawn)
     assert value == pytest.approx(kernel(real, drawn), rel=1e-6)
-    assert once(KernelAgainst, real[:45], drawn) == pytest.approx(
-        poly_mmd(
-            torch.from_numpy(real[:45]).double(), torch.from_numpy(drawn).double(), 3, None, 1.0
-        ).item(),
-        rel=1e-6,
-    )
+    pair = (torch.from_numpy(rows).double() for rows in (real[:45], drawn))
+    theirs = poly_mmd(*pair, 3, None, 1.0).item()
+    assert once(KernelAgainst, real[:45], drawn) == pytest.approx(theirs, rel=1e-6)
 
 
 def test_kernel_distance_in_blocks_of_many_rows(monkeypatch):
@@ -131,12 +110,9 @@ def test_a_story_counted_twice_is_as_if_it_were_there_twice(kind):
         copies = np.eye(40, dtype=bool)
         copies[np.arange(4), np.arange(4, 8)] = copies[np.arange(4, 8), np.arange(4)] = True
         y = real.astype(float)
-        r = (y @ y.T / 6 + 1) ** 3
-        expected = (
-            k[~copies].mean()
-            + r[~np.eye(80, dtype=bool)].mean()
-            - 2 * ((rows.astype(float) @ y.T / 6 + 1) ** 3).mean()
-        )
+        r = ((y @ y.T / 6 + 1) ** 3)[~np.eye(80, dtype=bool)]
+        across = (rows.astype(float) @ y.T / 6 + 1) ** 3
+        expected = k[~copies].mean() + r.mean() - 2 * across.mean()
         assert found == pytest.approx(expected, rel=1e-6)
 
 

@@ -5,33 +5,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from tiny_networks import write_inception
 
 from common.files import file_hash
 from evaluation.networks import weights
 from evaluation.networks.features import FeatureCache
-from evaluation.networks.inception import (
-    fid_inception,
-    inception_at_64,
-    inception_at_native_size,
-    prepare,
-)
+from evaluation.networks.inception import inception_at_64, inception_at_native_size, prepare
 from evaluation.networks.weights import INCEPTION, Published, find_weights, load_weights
 from evaluation.options import Options
 
 
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory):
-    torch.manual_seed(0)
-    network = fid_inception().eval()
-    for name, value in network.state_dict().items():
-        if value.is_floating_point():
-            spread = value.numel() / max(value.shape[0], 1) if value.ndim > 1 else 1.0
-            torch.nn.init.normal_(value, 0, spread**-0.5)
-        if name.endswith("running_var") or name.endswith("bn.weight"):
-            torch.nn.init.constant_(value, 1.0)
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    torch.save(network.state_dict(), path)
-    return path, network
+    return path, write_inception(path)
 
 
 def by_hand(path, first_side):

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from sample_folders import VOCABULARY, toy_frames
 
 from datasets.cartoon.renderer import render
-from datasets.cartoon.world import LABEL_VOCABULARY, Scene
+from datasets.cartoon.world import ACTIONS, CHARACTERS, LABEL_VOCABULARY, PLACES, SHIRTS, Scene
 from evaluation.networks.judge import Judge
 from evaluation.networks.judge_training import train_judge
 
@@ -84,22 +84,10 @@ def test_learns_frames_of_the_cartoon_world():
     scenes = [
         Scene(place, ((name, shirt),), action)
         for place, name, shirt, action in zip(
-            LABEL_VOCABULARY["places"],
-            LABEL_VOCABULARY["characters"],
-            LABEL_VOCABULARY["clothes"],
-            ["stand", "wave", "jump", "sleep", "stand"],
-            strict=False,
+            PLACES, CHARACTERS, SHIRTS, [*ACTIONS, "stand"], strict=False
         )
     ]
-    labels = [
-        {
-            "place": scene.place,
-            "cast": [scene.cast[0][0]],
-            "clothes": dict(scene.cast),
-            "action": scene.action,
-        }
-        for scene in scenes
-    ]
+    labels = [scene.label() for scene in scenes]
     frames = np.stack([render(scene) for scene in scenes])
     judge = train_judge(frames, labels, LABEL_VOCABULARY, 0, False, steps=40, batch_size=10)
     assert judge.error(frames, labels) == {"place": 0, "cast": 0, "clothes": 0, "action": 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 from sample_folders import toy_frames, write_samples
+from tiny_networks import write_clip
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import alexnet, squeezenet1_1
 
@@ -22,28 +22,11 @@ from evaluation.networks.lpips import lpips_network
 from evaluation.options import Options
 from evaluation.run import evaluate
 
-CLIP = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-
 
 def picture(path, seed=0, side=96):
     random = np.random.default_rng(seed)
     Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(path)
     return path
-
-
-def write_clip(folder):
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**CLIP)
-    folder.mkdir()
-    preparation = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
-    config = {"model_cfg": CLIP, "preprocess_cfg": preparation}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    return model.eval()
 
 
 def test_clip_from_a_local_folder_gives_the_models_own_cosines(tmp_path):

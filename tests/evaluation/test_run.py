@@ -54,9 +54,17 @@ def write_stories(folder, wrong=0, seed=3, **changes):
     return folder
 
 
-def options(folder, judge_file, tmp_path, **changes):
-    return Options(str(folder), judge=str(judge_file), cache=str(tmp_path / "cache.sqlite"),
-                   device="cpu", draws=50, frechet_draws=4, **changes)  # fmt: skip
+@pytest.fixture
+def measured(judge_file, tmp_path):
+    """Evaluates a folder, without pictures unless asked."""
+
+    def measure(folder, **changes):
+        return evaluate(Options(
+            str(folder), judge=str(judge_file), cache=str(tmp_path / "cache.sqlite"),
+            **{"device": "cpu", "draws": 50, "frechet_draws": 4, "pictures": False, **changes},
+        ))  # fmt: skip
+
+    return measure
 
 
 def test_command_writes_values_with_everything_needed_to_repeat_them(tmp_path, judge_file, capsys):
@@ -90,9 +98,9 @@ def test_command_writes_values_with_everything_needed_to_repeat_them(tmp_path, j
     assert (folder / "storyboard.png").is_file()
 
 
-def test_values_are_those_of_the_cartoon_metrics(tmp_path, judge_file):
+def test_values_are_those_of_the_cartoon_metrics(tmp_path, judge_file, measured):
     folder = write_stories(tmp_path / "s", wrong=3)
-    found = evaluate(options(folder, judge_file, tmp_path, pictures=False))["metrics"]
+    found = measured(folder)["metrics"]
     stories, judge = read_samples(folder).stories, Judge.load(judge_file)
     readings = [
         judge.read(np.stack([np.asarray(Image.open(p)) for p in one.frames])) for one in stories
@@ -103,41 +111,34 @@ def test_values_are_those_of_the_cartoon_metrics(tmp_path, judge_file):
         assert found[f"cartoon/{name}"]["value"] == expected, name
 
 
-def test_second_folder_is_compared_story_by_story(tmp_path, judge_file):
+def test_second_folder_is_compared_story_by_story(tmp_path, measured):
     good, bad = write_stories(tmp_path / "a"), write_stories(tmp_path / "b", wrong=4)
     names = ["cartoon", "judge_frechet", "judge_kernel"]
-    found = evaluate(
-        options(good, judge_file, tmp_path, metrics=names, compare=str(bad), pictures=False)
-    )
+    found = measured(good, metrics=names, compare=str(bad))
     entry = found["compare"][0]["metrics"]["cartoon/frame_accuracy"]
     assert entry["value"] < 1 == found["metrics"]["cartoon/frame_accuracy"]["value"]
     assert entry["difference"] == pytest.approx(1 - entry["value"])
     assert 0 <= entry["difference_interval"][0] < entry["difference_interval"][1]
     assert found["compare"][0]["metrics"]["judge_frechet"]["difference"] < 0
-    same = evaluate(
-        options(good, judge_file, tmp_path, metrics=names, compare=str(good), pictures=False)
-    )["compare"][0]["metrics"]
-    assert {tuple(e["difference_interval"]) for e in same.values() if e["difference_interval"]} == {
-        (0.0, 0.0)
-    }
+    same = measured(good, metrics=names, compare=str(good))["compare"][0]["metrics"]
+    apart = {tuple(e["difference_interval"]) for e in same.values() if e["difference_interval"]}
+    assert apart == {(0.0, 0.0)}
 
 
-def test_comparison_keeps_to_shared_stories_and_refuses_other_tasks(tmp_path, judge_file):
+def test_comparison_keeps_to_shared_stories_and_refuses_other_tasks(tmp_path, measured):
     one, two = write_stories(tmp_path / "a"), write_stories(tmp_path / "b")
     lines = (two / "manifest.jsonl").read_text().splitlines()
     (two / "manifest.jsonl").write_text("\n".join(lines[:4]))
-    found = evaluate(options(one, judge_file, tmp_path, compare=str(two), pictures=False))
+    found = measured(one, compare=str(two))
     assert found["stories"] == 4 and "only the 4 stories" in found["warnings"][0]
     third = write_stories(tmp_path / "c", given=1)
     with pytest.raises(ValueError, match="other given in"):
-        evaluate(options(one, judge_file, tmp_path, compare=str(third)))
+        measured(one, compare=str(third))
 
 
-def test_given_frames_are_not_counted(tmp_path, judge_file):
+def test_given_frames_are_not_counted(tmp_path, measured):
     folder = write_stories(tmp_path / "s", wrong=1, given=1)
-    found = evaluate(
-        options(folder, judge_file, tmp_path, pictures=False, metrics="cartoon,judge_kernel")
-    )["metrics"]
+    found = measured(folder, metrics="cartoon,judge_kernel")["metrics"]
     assert found["judge_kernel"]["n"] == STORIES * (FRAMES - 1)
     assert found["cartoon/frame_accuracy"]["n"] == STORIES * (FRAMES - 1)
     assert found["cartoon/frame_accuracy"]["by_frame"][0] is None
@@ -158,24 +159,18 @@ def test_worst_and_best_come_first():
     assert sorted(worst_and_best_first(scores, 99)) == [0, 1, 2, 3, 4, 5]
 
 
-def test_plain_folders_of_another_system(tmp_path, judge_file):
+def test_plain_folders_of_another_system(tmp_path, measured):
     write_stories(tmp_path / "s")
     for kind, prefix in (("drawn", "0"), ("real", "reference")):
         (tmp_path / kind).mkdir()
         for number, path in enumerate(sorted((tmp_path / "s").glob(f"story*/{prefix}*.png"))):
             (tmp_path / kind / f"frame{number}.png").write_bytes(path.read_bytes())
     (tmp_path / "captions.txt").write_text("\n".join(f"Caption {n}." for n in range(18)))
-    chosen = options(
-        tmp_path / "drawn",
-        judge_file,
-        tmp_path,
-        metrics=["judge_frechet"],
-        reference=str(tmp_path / "real"),
-        captions=str(tmp_path / "captions.txt"),
-        story_length=FRAMES,
-    )
     for _ in range(2):  # what the first run wrote there is no picture of the second
-        found = evaluate(chosen)
+        found = measured(
+            tmp_path / "drawn", metrics=["judge_frechet"], reference=str(tmp_path / "real"),
+            captions=str(tmp_path / "captions.txt"), story_length=FRAMES, pictures=True,
+        )  # fmt: skip
         assert found["stories"] == STORIES and found["frames"] == 18
         assert found["metrics"]["judge_frechet"]["value"] == pytest.approx(0, abs=1e-3)
     assert (tmp_path / "drawn" / "metrics.json").is_file()

@@ -39,13 +39,10 @@ def test_each_story_becomes_a_gif_and_a_strip_and_a_page(tmp_path):
     assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", pdf)) == 2
 
 
-@pytest.mark.parametrize(
-    "how, says",
-    [
-        ({"formats": "gif,movie"}, "formats=movie: use gif, strip, pdf or all"),
-        ({"stories": "story9"}, "story 'story9' is not in every samples folder"),
-    ],
-)
+@pytest.mark.parametrize("how, says", [
+    ({"formats": "gif,movie"}, "formats=movie: use gif, strip, pdf or all"),
+    ({"stories": "story9"}, "story 'story9' is not in every samples folder"),
+])  # fmt: skip
 def test_what_is_not_there_is_said(tmp_path, how, says):
     write_samples(tmp_path, COLOURS[:2])
     before = sorted(tmp_path.rglob("*"))

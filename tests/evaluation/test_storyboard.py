@@ -51,12 +51,8 @@ def test_the_picture_stays_of_a_sane_width(tmp_path):
 
 def test_words_change_the_picture_and_foreign_letters_are_drawn(tmp_path):
     pictures = []
-    for words in (
-        "Short.",
-        "A caption so long that it must be wrapped, " * 3,
-        "Où ça ?",
-        "x" * 300,
-    ):
+    long = "A caption so long that it must be wrapped, " * 3
+    for words in ("Short.", long, "Où ça ?", "x" * 300):
         write_samples(tmp_path, stories=1, captions=[words, words])
         pictures.append(Image.open(draw_storyboard(tmp_path, tmp_path / "board.png")).copy())
     assert pictures[1].height > pictures[0].height and pictures[3].height > pictures[0].height

@@ -19,7 +19,7 @@ from datasets.cartoon.build import tell_stories
 from datasets.notices import long_captions
 from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset
-from datasets.story_hdf5 import StoryWriter
+from datasets.story_writer import StoryWriter
 from models.caption_tokenizer import EXACT, LEGACY, WHOLE_WORD, read_blip, read_clip
 from models.components import BLIP_SPECIAL_TOKENS, load_components, load_tokenizers
 from models.pipeline import StoryPipeline

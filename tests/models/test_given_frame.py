@@ -12,8 +12,9 @@ from torchvision.transforms.v2 import functional as F
 from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset, collate
 from datasets.story_file import read_story_file
-from datasets.story_hdf5 import SPLITS, StoryWriter
+from datasets.story_hdf5 import SPLITS
 from datasets.story_prompts import read_prompts
+from datasets.story_writer import StoryWriter
 from models.pipeline import StoryPipeline
 
 CAPTIONS = ["Luna sits.", "Pip waves."]

@@ -17,13 +17,8 @@ from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 BUILDERS = {"clip": build_clip_tokenizer, "blip": build_blip_tokenizer}
 CLASSES = {"clip": CLIPTokenizer, "blip": BertTokenizer}
 KINDS = pytest.mark.parametrize("kind", BUILDERS)
-STRANGE = [
-    "A zebra's hüt is xylophone-shaped!",
-    "他在海边挥手。",
-    "😀 {weird} <tags> #1234567890",
-    "\t \n",
-    "",
-]
+STRANGE = ["A zebra's hüt is xylophone-shaped!", "他在海边挥手。",
+           "😀 {weird} <tags> #1234567890", "\t \n", ""]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

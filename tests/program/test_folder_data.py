@@ -13,7 +13,7 @@ import main
 import sample
 import train
 from datasets.damage import leave_out
-from datasets.story_hdf5 import StoryWriter
+from datasets.story_writer import StoryWriter
 
 
 @pytest.fixture

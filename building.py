@@ -33,6 +33,7 @@ from models.main_process import say
 from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler
 from models.training.new_words import add_words, merge_words
+from models.training.tuned_decoder import TunedDecoder, merge_decoder
 from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
@@ -102,6 +103,8 @@ def build_parts(config: DictConfig) -> Components:
     if config.new_characters:
         starts = {one.word: one.class_word for one in config.new_characters}
         add_words(parts, starts, beside=config.tune != "all")
+        if config.decoder_steps and config.tune != "all":
+            parts.vae.decoder = TunedDecoder(parts.vae.decoder)
     return parts
 
 
@@ -194,6 +197,7 @@ def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -
     if has_lora(parts.unet):
         merge_lora(parts.unet)
     merge_words(parts.conditioner)
+    merge_decoder(parts.vae)
     pipeline = StoryPipeline.from_components(parts, config.scheduler)
     names = []
     for file in config.lora_files:

@@ -15,6 +15,7 @@ from random import Random
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from building import (
     build_pipeline,
@@ -30,7 +31,7 @@ from data_script.character_pictures import read_character
 from datasets.cartoon.build import WORLD_SEED
 from datasets.cartoon.build import tell_stories as tell_cartoon_stories
 from datasets.cartoon.world import SPECIES
-from datasets.new_characters import Frame, NewCharacter, tell_stories
+from datasets.new_characters import Frame, NewCharacter, resized, tell_stories
 from datasets.notices import unknown_words
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile, StoryWriter, encode_picture
@@ -39,7 +40,7 @@ from models.components import load_tokenizers
 from models.conditioning import HISTORY_SLOTS
 from models.main_process import say
 
-__all__ = ["read_characters", "write_stories"]
+__all__ = ["learnt_pictures", "read_characters", "write_stories"]
 
 STORIES, DRAWN = 100, 40  # of new characters and of old ones; of old ones if they are drawn
 NAME = "new_characters.h5"
@@ -96,6 +97,20 @@ def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder
                 pictures, captions = zip(*story, strict=True)
                 writer.add(split, pictures, {key: captions})
     return path
+
+
+def learnt_pictures(
+    characters: Sequence[NewCharacter], stories: StoryFile, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """New pictures, and those of the old stories, each (N, 3, size, size) uint8."""
+    new = [resized(picture, size) for one in characters for picture in one.pictures]
+    rows = range(STORIES, len(stories))
+    old = [stories.picture(n, k) for n in rows for k in range(stories.pictures_per_story)]
+    old = [resized(Image.fromarray(frame[: frame.shape[1]]), size) for frame in old]
+    shape = (0, size, size, 3)
+    both = (np.stack(rows) if rows else np.empty(shape, np.uint8) for rows in (new, old))
+    new, old = (torch.from_numpy(rows).permute(0, 3, 1, 2) for rows in both)
+    return new, old
 
 
 def _check_words(config: DictConfig) -> None:

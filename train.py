@@ -37,6 +37,7 @@ from datasets.data_module import StoryDataModule
 from datasets.new_characters import NewCharacter
 from datasets.shared_memory import workers_that_fit
 from datasets.specs import SPECS
+from datasets.story_dataset import to_target
 from datasets.story_hdf5 import StoryFile
 from models.checkpoints.checkpoint import read_weights
 from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
@@ -50,8 +51,9 @@ from models.training.latent_cache import LatentCache
 from models.training.previews import Previews
 from models.training.stopping import StopAtNonFinite, StopOnSignal
 from models.training.story_model import StoryModel
+from models.training.tuned_decoder import tune_decoder
 from models.training.tuning import parameters_by_part
-from new_characters import read_characters, write_stories
+from new_characters import learnt_pictures, read_characters, write_stories
 
 __all__ = ["build_model", "train"]
 
@@ -93,6 +95,11 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     parts = build_parts(config)
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
+    if characters and config.decoder_steps and not start:
+        size = parts.image_size
+        new, old = (to_target(rows, size) for rows in learnt_pictures(characters, stories, size))
+        parts.vae.to(trainer.strategy.root_device)
+        tune_decoder(parts.vae, new, old, config.decoder_steps, config.seed)
     done = resume(model, config) if start else None
     if done and (limit := next((k for k, n in done.items() if 0 < config[k] <= n), None)):
         if asked.train_model_file and Path(asked.train_model_file) == start:

@@ -36,7 +36,7 @@ __all__ = [
 ]  # fmt: skip
 
 FILE = Path(__file__).parents[1] / "config.yaml"
-NEW_CHARACTERS = FILE.parent / "presets/new-characters.yaml"
+NEW_CHARACTERS = str(FILE.parent / "presets/new-characters-{}.yaml")
 READING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 
@@ -65,7 +65,9 @@ def load_config(overrides: Sequence[str] = (), file: Path = FILE) -> DictConfig:
         if settings := read_settings(base):
             inherited = inherit(shipped, settings)
             inherited.merge_with({k: config[k] for k in ("base_model_file", "new_characters")})
-        config = _compose([shipped, inherited, read_config_file(NEW_CHARACTERS), *layers], words)
+        backbone = _compose([shipped, inherited, *layers], words).backbone
+        layers = [inherited, read_config_file(NEW_CHARACTERS.format(backbone)), *layers]
+        config = _compose([shipped, *layers], words)
     check(config, OmegaConf.to_container(config))
     return config
 

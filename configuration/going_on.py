@@ -17,7 +17,7 @@ __all__ = ["changed_since", "find_start"]
 _SAME = (
     "task", "dataset", "backbone", "tune", "lora_rank", "lora_layers", "base_model_file",
     "causal_story", "seed", "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet",
-    "new_characters", "prior_stories",
+    "new_characters", "prior_stories", "decoder_steps",
 )  # fmt: skip
 # What may change on the way, and from there on is as it is now.
 _MAY_CHANGE = (

@@ -152,6 +152,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     },
     "tune": one_of(*TUNE),
     "lora_rank": number(1, whole=True),
+    "decoder_steps": number(0, whole=True),
     "lora_layers": one_of(*LORA_LAYERS),
     "base_model_file": TEXT_OR_NULL,
     "freeze_clip": BOOL,

@@ -16,7 +16,7 @@ from configuration.rules import ConfigError
 
 __all__ = ["as_word", "inherit", "read_settings", "refuse_contradictions"]
 
-MODEL = ("backbone", "tune", "lora_rank", "lora_layers", "new_characters")
+MODEL = ("backbone", "tune", "lora_rank", "lora_layers", "new_characters", "decoder_steps")
 WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
 DEFAULTS = (
     "dataset", "task", "base_model_file", "scheduler", "num_inference_steps",
@@ -86,7 +86,7 @@ def refuse_contradictions(
 
 def _trained(settings: dict) -> DictConfig:
     """With what older checkpoints do not say."""
-    older = {"new_characters": [], "lora_layers": "attention"}
+    older = {"new_characters": [], "lora_layers": "attention", "decoder_steps": 0}
     return OmegaConf.create({**older, **settings["config"]})
 
 

@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-__all__ = ["Frame", "NewCharacter", "finds", "tell_stories"]
+__all__ = ["Frame", "NewCharacter", "finds", "resized", "tell_stories"]
 
 OLD = 0.25  # how often an old frame comes next
 AGAIN = 0.5  # how often the same picture comes once more, so that earlier frames are looked at
@@ -56,7 +56,7 @@ def tell_stories(
     old: frames that need no frame before them; they and the characters take turns, so that the word
         alone has to tell who is meant. size: of the pictures, (size, size, 3) uint8.
     """
-    views = {one.word: [_resized(picture, size) for picture in one.pictures] for one in characters}
+    views = {one.word: [resized(picture, size) for picture in one.pictures] for one in characters}
     for number in range(count):
         random, story = Random(f"{seed}/{number}"), []
         while len(story) < frames:
@@ -74,5 +74,6 @@ def tell_stories(
         yield story
 
 
-def _resized(picture: Image.Image, size: int) -> np.ndarray:
+def resized(picture: Image.Image, size: int) -> np.ndarray:
+    """(size, size, 3) uint8."""
     return np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3))

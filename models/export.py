@@ -49,6 +49,7 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     from models.pipeline import StoryPipeline
     from models.sharing.model_card import write_model_card
     from models.training.new_words import merge_words
+    from models.training.tuned_decoder import merge_decoder
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
@@ -56,6 +57,7 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     parts = build_parts(config)
     load_weights(parts, source)
     merge_words(parts.conditioner)
+    merge_decoder(parts.vae)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
     trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}
     lora = None

@@ -14,7 +14,7 @@ __all__ = [
     "parameters_by_part", "take_off_lora", "tuned_names",
 ]  # fmt: skip
 
-_ALWAYS = (".history_weighting.", ".new_rows")
+_ALWAYS = (".history_weighting.", ".new_rows", ".decoder.tuned.")
 TUNE = {  # what a parameter's name must hold to train
     "all": ("",),
     "attention": (".attn1.", ".attn2.", *_ALWAYS),

@@ -34,6 +34,7 @@ from datasets.cartoon.world import SPECIES
 from datasets.new_characters import Frame, NewCharacter, resized, tell_stories
 from datasets.notices import unknown_words
 from datasets.specs import SPECS
+from datasets.story_frames import StoryFrames
 from datasets.story_hdf5 import StoryFile, StoryWriter, encode_picture
 from datasets.story_prompts import StoryPrompt
 from models.components import load_tokenizers
@@ -65,7 +66,7 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
 def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder: Path) -> Path:
     """`folder`/new_characters.h5, the stories to tune with; made only if it is not there."""
     prior = _prior(config)
-    size = config[config.backbone].image_size
+    size = _size(config)
     made_of = {
         "characters": [[one.word, one.captions, one.pronoun] for one in characters],
         "pictures": [[sha256(p.tobytes()).hexdigest() for p in one.pictures] for one in characters],
@@ -104,12 +105,10 @@ def learnt_pictures(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """New pictures, and those of the old stories, each (N, 3, size, size) uint8."""
     new = [resized(picture, size) for one in characters for picture in one.pictures]
-    rows = range(STORIES, len(stories))
-    old = [stories.picture(n, k) for n in rows for k in range(stories.pictures_per_story)]
-    old = [resized(Image.fromarray(frame[: frame.shape[1]]), size) for frame in old]
-    shape = (0, size, size, 3)
-    both = (np.stack(rows) if rows else np.empty(shape, np.uint8) for rows in (new, old))
-    new, old = (torch.from_numpy(rows).permute(0, 3, 1, 2) for rows in both)
+    rows, frames = range(STORIES, len(stories)), range(stories.pictures_per_story)
+    old = [stories.picture(n, k) for n in rows for k in frames]
+    both = (np.array(one, np.uint8).reshape(-1, size, size, 3) for one in (new, old))
+    new, old = (torch.from_numpy(one).permute(0, 3, 1, 2) for one in both)
     return new, old
 
 
@@ -139,6 +138,10 @@ def _check_words(config: DictConfig) -> None:
             )
 
 
+def _size(config: DictConfig) -> int:
+    return config[config.backbone].image_size
+
+
 def _prior(config: DictConfig) -> str:
     """`data`, `drawn` or `none`, where the configuration leaves it open."""
     if config.prior_stories != "auto":
@@ -149,9 +152,10 @@ def _prior(config: DictConfig) -> str:
 
 def _of_data(config: DictConfig) -> Iterator[list[Frame]]:
     stories = open_stories(config, "train")
+    frames, size = StoryFrames(stories, SPECS[config.dataset], config.seed), _size(config)
     chosen = Random(config.seed).sample(range(len(stories)), min(STORIES, len(stories)))
     for index in chosen:
-        pictures = [stories.encoded(index, k) for k in range(stories.pictures_per_story)]
+        pictures = [resized(Image.fromarray(frame), size) for frame in frames(index)[0]]
         yield list(zip(pictures, stories.captions(index), strict=True))
 
 

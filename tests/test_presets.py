@@ -72,7 +72,8 @@ WHOLE = {
     *(f"arldm-paper-{pair}" for pair in FID),
     *(f"causal-story-{pair}" for pair in list(FID)[:3]),
 }
-LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "lora", "tiny"}
+LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "lora", "tiny", "new-characters-tiny",
+          "new-characters-sd15"}  # fmt: skip
 
 
 def parts_of(name: str) -> tuple[str, str, str]:
@@ -192,6 +193,7 @@ def commands(path: Path) -> list[list[str]]:
         "data_script/README.md",
         "docs/causal_story.md",
         "docs/data.md",
+        "docs/new_characters.md",
         "docs/usage.md",
         "presets/README.md",
     ],

@@ -38,7 +38,8 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def learnt(shrunk, trained, pictures, fewer_stories):
     """The checkpoint of two characters, and the words that made it."""
-    words = [f"base_model_file={trained}", "run_name=learnt", "max_steps=2", told(pictures)]
+    words = [f"base_model_file={trained}", "run_name=learnt", "max_steps=2", told(pictures),
+             "decoder_steps=2"]  # fmt: skip
     return train.train(shrunk(*words)), words
 
 
@@ -66,6 +67,8 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     checkpoint, _ = learnt
     content, base = read(checkpoint), read(trained)["state_dict"]
     assert content["tokenization"]["new_words"] == ["milo", "olga"]
+    decoder = {name for name in content["state_dict"] if name.startswith("vae.decoder.tuned.")}
+    assert len(decoder) == sum(name.startswith("vae.decoder.") for name in base)
     rows = {name: t for name, t in content["state_dict"].items() if name.endswith(".new_rows")}
     assert [len(t) for t in rows.values()] == [2, 2]
     assert not content["state_dict"].keys() & base.keys()
@@ -92,7 +95,8 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     (tmp_path / "gus").mkdir()
     Image.fromarray(render(Scene("city", (("gus", "red"),), "wave"))).save(tmp_path / "gus/a.png")
     gus = f"new_characters=[{{word: gus, class_word: milo, pictures: {tmp_path / 'gus'}}}]"
-    words = [f"base_model_file={tmp_path / 'whole.ckpt'}", "run_name=more", "max_steps=1", gus]
+    words = [f"base_model_file={tmp_path / 'whole.ckpt'}", "run_name=more", "max_steps=1", gus,
+             "decoder_steps=0"]  # fmt: skip
     assert read(train.train(shrunk(*words)))["tokenization"]["new_words"][1:] == ["olga", "gus"]
 
 
@@ -117,8 +121,8 @@ def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, shrunk):
     assert read(train.train(shrunk(*words, "max_steps=3")))["global_step"] == 3
     assert checkpoint.with_name("new_characters.h5").stat().st_mtime_ns == before
     for more, names in (
-        (["tune=words", "prior_stories=none"], [".new_rows"]),
-        (["tune=attention", "prior_stories=drawn"], [".new_rows", ".attn"]),
+        (["tune=words", "prior_stories=none"], [".new_rows", ".tuned."]),
+        (["tune=attention", "prior_stories=drawn"], [".new_rows", ".tuned.", ".attn"]),
         (["tune=all", "prior_stories=none"], [""]),
     ):
         content = read(train.train(shrunk(*words, *more, f"run_name=told-{more[0][5:]}")))

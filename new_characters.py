@@ -40,6 +40,7 @@ from datasets.story_prompts import StoryPrompt
 from models.components import load_tokenizers
 from models.conditioning import HISTORY_SLOTS
 from models.main_process import say
+from sample import find_devices
 
 __all__ = ["learnt_pictures", "read_characters", "write_stories"]
 
@@ -59,7 +60,7 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
         _check_words(config)
     for one in characters:
         if (count := len(one.pictures)) < 3:
-            say(f"new_characters: {one.word!r} has {count} pictures; three to five teach more")
+            say(f"new_characters: pictures of {one.word!r}: {count}; three to five teach more")
     return characters
 
 
@@ -168,7 +169,7 @@ def _drawn(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[l
         captions = [list(story.captions) for story in told]
     else:
         captions = list(_of_old_words(config, characters))
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    device = find_devices(config)[0]
     pipeline = build_pipeline(base, Path(config.base_model_file), device)
     pipeline.set_progress_bar_config(disable=True)
     say(f"new_characters: the base draws {len(captions)} stories first, to keep its cast")
@@ -183,8 +184,8 @@ def _drawn(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[l
 
 
 def _of_old_words(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[list[str]]:
-    words = {one.word: one.class_word for one in config.new_characters}
-    old = [*dict.fromkeys(words.values()), *config[config.dataset].new_tokens]
+    old = [one.class_word for one in config.new_characters]
+    old = [*dict.fromkeys(old), *config[config.dataset].new_tokens]
     for n in range(DRAWN):
         random = Random(f"{config.seed}/old/{n}")
         character = random.choice(characters)

@@ -192,9 +192,9 @@ class Benchmark:
             folder = self.out / "samples" / f"{run}-{stories}"
             shutil.rmtree(folder, ignore_errors=True)
             draw_stories(load_config([
-                "mode=sample", f"test_model_file={checkpoint}", f"cartoon.hdf5_file={file}",
-                f"sample_output_dir={folder}", f"num_stories={self.stories}", "batch_size=10",
-                *self.overrides,
+                *self.overrides, "mode=sample", f"test_model_file={checkpoint}",
+                f"cartoon.hdf5_file={file}", f"sample_output_dir={folder}",
+                f"num_stories={self.stories}", "batch_size=12",
             ]))  # fmt: skip
             verdicts[stories] = list(self._verdicts(folder))
         new, old = verdicts["new"], verdicts["old"]

@@ -773,8 +773,8 @@ CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
 }  # fmt: skip
 
 ANIMATION = io.BytesIO()
-Image.new("P", (8, 8)).save(
-    ANIMATION, "GIF", save_all=True, append_images=[Image.new("P", (8, 8), n) for n in (1, 2)]
+Image.new("L", (8, 8)).save(
+    ANIMATION, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), n) for n in (90, 200)]
 )
 NEW_CHARACTERS = {
     "no picture": (lambda home: [gone(f"milo/{n}.png")(home) for n in range(3)],

@@ -5,8 +5,8 @@
     python -m benchmarks.new_characters --table           the table of the runs that are there
 
 Three characters that neither base nor demo has ever seen (`datasets.cartoon.world.NEWCOMERS`) are
-learnt together, by the command of the README, from pictures of each alone with captions that name
-place and action. Then test stories are drawn in which one of them takes somebody's place, and
+learnt together, by the command of the README, from pictures with captions that name cast, place and
+action. Then test stories are drawn in which one of them takes somebody's place, and
 others of the old cast alone; a judge trained on renders of all nine reads both. A run's result is
 one JSON file in the folder --out; a run that is there is not done again.
 """
@@ -34,10 +34,12 @@ from datasets.cartoon.grammar import Story
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import (
     ACTIONS,
+    HES,
     LABEL_VOCABULARY,
     NEWCOMERS,
     PLACES,
     PRONOUNS,
+    SHES,
     SHIRTS,
     SPECIES,
     Scene,
@@ -53,7 +55,10 @@ from train import train
 
 CLASS_WORDS = {"milo": "bear", "gus": "chick", "olga": "cat"}
 VOCABULARY = {**LABEL_VOCABULARY, "characters": [*LABEL_VOCABULARY["characters"], *NEWCOMERS]}
-SAID = {"stand": "stands still", "wave": "waves", "jump": "jumps high", "sleep": "falls asleep"}
+SAID = {  # by one, by two
+    "stand": ("stands still", "stand still"), "wave": ("waves", "wave"),
+    "jump": ("jumps high", "jump high"), "sleep": ("falls asleep", "fall asleep"),
+}  # fmt: skip
 BEFORE = "before"
 RUNS: dict[str, tuple[int, list[str]]] = {  # name -> pictures of each, what main.py is told more
     "5 pictures": (5, []),
@@ -67,6 +72,8 @@ RUNS: dict[str, tuple[int, list[str]]] = {  # name -> pictures of each, what mai
     "5 pictures, prior_stories=drawn": (5, ["prior_stories=drawn"]),
     "5 pictures, prior_stories=none": (5, ["prior_stories=none"]),
     "5 pictures without captions": (5, []),
+    "5 pictures, all alone": (5, []),
+    "5 pictures, all alone, tune=all": (5, ["tune=all", "init_lr=8e-4"]),
 }
 COLUMNS = {
     "named": "recognised where named", "all": "in all its frames", "shirts": "its shirt kept",
@@ -74,21 +81,32 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def write_pictures(folder: Path, seed: int, count: int, captions: bool) -> list[dict]:
-    """`count` pictures of each newcomer alone; what new_characters takes."""
+def write_pictures(
+    folder: Path, seed: int, count: int, captions: bool = True, alone: bool = False
+) -> list[dict]:
+    """`count` pictures of each newcomer; what new_characters takes.
+
+    alone: on all of them; else two of five show an old character beside it.
+    """
     entries = []
     for name, (_, pronoun) in NEWCOMERS.items():
         random = Random(f"{seed}/{name}")
+        left = {name} if pronoun == "he" else HES
         places, shirts, actions = (
             random.sample(list(kind), len(kind)) for kind in (PLACES, SHIRTS, ACTIONS)
         )
         place = folder / name
         place.mkdir(parents=True, exist_ok=True)
         for n in range(count):
-            scene = Scene(places[n % 5], ((name, shirts[(n + n // 5) % 5]),), actions[n % 4])
+            cast = [(name, shirts[(n + n // 5) % 5])]
+            if n % 5 in (2, 4) and not alone:
+                cast.append((random.choice(SHES if pronoun == "he" else HES), shirts[n % 5]))
+            cast.sort(key=lambda who: who[0] not in left)  # he stands left, she right
+            scene = Scene(places[n % 5], tuple(cast), actions[n % 4])
             Image.fromarray(render(scene)).save(place / f"{n}.png")
             if captions:
-                said = f"{name.title()} {SAID[scene.action]} {PLACES[scene.place]}."
+                names = " and ".join(who.title() for who, _ in cast)
+                said = f"{names} {SAID[scene.action][len(cast) - 1]} {PLACES[scene.place]}."
                 (place / f"{n}.txt").write_text(said)
         entries.append({"word": name, "class_word": CLASS_WORDS[name], "pictures": str(place),
                         "pronoun": pronoun})  # fmt: skip
@@ -174,7 +192,8 @@ class Benchmark:
         count, words = RUNS[name]
         run = self.path(name, seed).stem
         pictures = self.out / "pictures" / run
-        entries = write_pictures(pictures, seed, count, "without captions" not in name)
+        how = {"captions": "without captions" not in name, "alone": "all alone" in name}
+        entries = write_pictures(pictures, seed, count, **how)
         told = ", ".join(
             "{" + ", ".join(f"{k}: '{v}'" for k, v in entry.items()) + "}" for entry in entries
         )

@@ -5,7 +5,7 @@ What only these parts can find wrong with a configuration is said here, before l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,8 @@ from models.frames import downscale, sides
 from models.main_process import say
 from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler
+from models.training.new_words import add_words, merge_words
+from models.training.tuned_decoder import TunedDecoder, merge_decoder
 from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
@@ -103,6 +105,11 @@ def build_parts(config: DictConfig) -> Components:
             f"{backbone.diffusion_model} cannot draw; set it to {wanted}"
         )
     add_add_ons(parts, config)
+    if config.new_characters:
+        starts = {one.word: one.class_word for one in config.new_characters}
+        add_words(parts, starts, beside=config.tune != "all")
+        if config.decoder_steps and config.tune != "all":
+            parts.vae.decoder = TunedDecoder(parts.vae.decoder)
     return parts
 
 
@@ -124,6 +131,8 @@ def choose_tokenization(config: DictConfig) -> dict:
     if not path:
         return chosen
     theirs = read_tokenization(path)
+    own = {one.word for one in config.new_characters}
+    chosen["new_words"] = [word for word in theirs.pop("new_words", ()) if word not in own]
     if theirs["new_tokens_match"] == LEGACY:
         chosen["new_tokens_match"] = LEGACY
         if chosen["new_tokens"]:
@@ -153,7 +162,9 @@ def add_add_ons(parts: Components, config: DictConfig, load: bool = True) -> Non
         load_base(parts, config.base_model_file)
     if config.tune == "lora":
         parts.add_ons["lora_rank"] = config.lora_rank
-        add_lora(parts.unet, config.lora_rank)
+        if config.lora_layers != "attention":
+            parts.add_ons["lora_layers"] = config.lora_layers
+        add_lora(parts.unet, config.lora_rank, config.lora_layers)
 
 
 def check_scheduler(config: DictConfig) -> None:
@@ -190,15 +201,16 @@ def _naming_section(section: str) -> Iterator[None]:
         raise FileNotFoundError(f"{section}.{error}") from error
 
 
-def known_words(config: Mapping) -> frozenset[str] | None:
+def known_words(config: Mapping, new_words: Iterable[str] = ()) -> frozenset[str] | None:
     """All words, in lower case, that a model of this configuration can have seen.
 
-    Only the tiny backbone's are known, and only where it was trained on the cartoon world: other
-    backbones have read the internet, other worlds say anything. None: not known.
+    new_words: what it has learnt later. Only the tiny backbone's are known, and only where it was
+    trained on the cartoon world: other backbones have read the internet, other worlds say
+    anything. None: not known.
     """
     if (config["backbone"], config["dataset"]) != ("tiny", "cartoon"):
         return None
-    return vocabulary() | {word.lower() for word in config["cartoon"]["new_tokens"]}
+    return vocabulary() | {word.lower() for word in (*config["cartoon"]["new_tokens"], *new_words)}
 
 
 def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:
@@ -207,6 +219,8 @@ def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -
     load_weights(parts, checkpoint)
     if has_lora(parts.unet):
         merge_lora(parts.unet)
+    merge_words(parts.conditioner)
+    merge_decoder(parts.vae)
     pipeline = StoryPipeline.from_components(parts, config.scheduler)
     names = []
     for file in config.lora_files:

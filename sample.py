@@ -269,7 +269,9 @@ def _draw(
         where = config.story or "the test split"
         long = warn_of_long_captions(where, captions, tokenizers, length, key)
         if config.story:
-            warn_of_unknown_words(where, captions, tokenizers, known_words(config))
+            words = pipeline.config.tokenization.get("new_words", ())
+            known = known_words(config, words)
+            warn_of_unknown_words(where, captions, tokenizers, known)
     else:
         long = long_captions(captions, tokenizers, length)
     read = {c: characters_read(c, tokenizers, length) for c in long}

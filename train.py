@@ -43,8 +43,11 @@ from configuration import (
 )
 from configuration.going_on import changed_since, find_start
 from datasets.data_module import StoryDataModule
+from datasets.new_characters import NewCharacter
 from datasets.shared_memory import workers_that_fit
 from datasets.specs import SPECS
+from datasets.story_dataset import to_target
+from datasets.story_hdf5 import StoryFile
 from models.checkpoints.checkpoint import read_weights
 from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
 from models.checkpoints.training_state import check_training_state
@@ -58,7 +61,9 @@ from models.training.previews import Previews
 from models.training.report import TrainingReport
 from models.training.stopping import StopAtNonFinite, StopOnSignal
 from models.training.story_model import StoryModel
+from models.training.tuned_decoder import tune_decoder
 from models.training.tuning import parameters_by_part
+from new_characters import learnt_pictures, read_characters, write_stories
 
 __all__ = ["build_model", "train"]
 
@@ -78,24 +83,33 @@ def train(config: DictConfig) -> Path:
     """Train and return the path of the last checkpoint."""
     for key in ("train_model_file", "base_model_file"):
         check_weights_file(key, config[key])
-    folder = checkpoint_folder(config)
+    folder, characters = checkpoint_folder(config), read_characters(config)
     if not is_main_process():
-        return _train(config, folder)
+        return _train(config, folder, characters)
     with held(folder / ".lock", f"run_name: {folder} is"):
         if left := remove_leftovers(folder, (LAST, PREVIOUS, BEST, NON_FINITE, "config.yaml")):
             print(f"{folder}: removed {', '.join(left)}, left by a training that was killed")
-        return _train(config, folder)
+        return _train(config, folder, characters)
 
 
-def _train(config: DictConfig, folder: Path) -> Path:
+def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> Path:
     start, asked = find_start(config), config
     config = OmegaConf.merge(config, {"train_model_file": start and str(start)})
     trainer = build_trainer(asked)
-    stories = open_stories(config, "train")
+    if characters:
+        path = write_stories(config, characters, folder)
+        stories = StoryFile(path, "train", SPECS[config.dataset].text_key)
+    else:
+        stories = open_stories(config, "train")
     pl.seed_everything(config.seed, workers=True)
     parts = build_parts(config)
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
+    if characters and config.decoder_steps and not start:
+        size = parts.image_size
+        new, old = (to_target(rows, size) for rows in learnt_pictures(characters, stories, size))
+        parts.vae.to(trainer.strategy.root_device)
+        tune_decoder(parts.vae, new, old, config.decoder_steps, config.seed)
     done = resume(model, config) if start else None
     if done and (limit := next((k for k, n in done.items() if 0 < config[k] <= n), None)):
         if asked.train_model_file and Path(asked.train_model_file) == start:

@@ -1,15 +1,12 @@
-"""What do Causal-Story's add-ons and parameter-efficient tuning bring? Asked of the cartoon world.
+"""What do Causal-Story's add-ons bring? Asked of the cartoon world.
 
     python -m benchmarks.causal_story                   all runs, then the tables
-    python -m benchmarks.causal_story --only tunes      one half of them; a second process can do
-                                                        the other one, add-ons, in the same folder
     python -m benchmarks.causal_story --tables          the tables of the runs that are there
     python -m benchmarks.causal_story --cost            time a training step and a drawn frame
 
-First AR-LDM and each add-on train alike: same base, stories, steps and seeds. Then AR-LDM trains on
-the stories of four characters and is tuned to those in which one of the other two appears, and is
-measured on both. (The pretrained base has seen all six in single pictures.) A run's result is one
-JSON file in the folder --out; a run that is there is not done again.
+AR-LDM and each add-on train alike: same base, stories, steps and seeds. A run's result is one JSON
+file in the folder --out; a run that is there is not done again. What tuning a part brings is asked
+by `benchmarks.new_characters`.
 """
 
 from __future__ import annotations
@@ -29,9 +26,6 @@ from benchmarks.history_hits import history_hits
 from building import open_stories
 from common.files import replacing
 from configuration import load_config
-from datasets.cartoon.world import LABEL_VOCABULARY
-from datasets.story_hdf5 import SPLITS, StoryFile
-from datasets.story_writer import StoryWriter
 from demo.judge import make_judge
 from evaluation.metrics.table import GROUPS
 from evaluation.options import Options
@@ -60,8 +54,6 @@ TUNES = {
     "tune: adapter": ["tune=adapter", *ADAPTER, FASTER],
     "tune: lora": ["tune=lora", "lora_rank=16", FASTER],
 }
-BEFORE = "before tuning"
-NEW = {"tiko", "luna"}  # of the six characters: who comes in the second part only
 BATCH = 5  # stories a step
 METRICS = [name.removeprefix("cartoon/") for name in GROUPS["cartoon"]]
 
@@ -91,27 +83,8 @@ class Ablation:
         for name, words in VARIANTS.items():
             if self.read(name, seed) is None:
                 checkpoint, seconds = self._train(name, seed, words)
-                self._save(name, seed, checkpoint, seconds, {"": words})
+                self._save(name, seed, checkpoint, seconds, words)
                 shutil.rmtree(checkpoint.parent)
-
-    def compare_tunes(self, seed: int) -> None:
-        names = [BEFORE, *TUNES]
-        if all(self.read(name, seed) for name in names):
-            return
-        parts = self._write_parts()
-        old, new = ([f"cartoon.hdf5_file={path}"] for path in parts)
-        base = self._folder(BEFORE, seed) / "last.ckpt"
-        if self.read(BEFORE, seed) is None or not base.is_file():
-            base, seconds = self._train(BEFORE, seed, old)
-            self._save(BEFORE, seed, base, seconds, {"old": old, "new": new})
-        for name, words in TUNES.items():
-            if self.read(name, seed) is None:
-                words = [*words, f"base_model_file={base}"]
-                checkpoint, seconds = self._train(name, seed, [*words, *new])
-                how = {"old": [*words, *old], "new": [*words, *new]}
-                self._save(name, seed, checkpoint, seconds, how)
-                shutil.rmtree(checkpoint.parent)
-        shutil.rmtree(base.parent)
 
     def _path(self, name: str, seed: int) -> Path:
         words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
@@ -135,31 +108,30 @@ class Ablation:
         return checkpoint, time.perf_counter() - begin
 
     def _save(
-        self, name: str, seed: int, checkpoint: Path, seconds: float, ways: dict[str, list[str]]
+        self, name: str, seed: int, checkpoint: Path, seconds: float, words: list[str]
     ) -> None:
-        """Draw test stories in each of `ways`, judge them, write the result."""
+        """Draw test stories, judge them, write the result."""
+        folder = self.out / "samples" / self._path(name, seed).stem
+        shutil.rmtree(folder, ignore_errors=True)
+        config = load_config([
+            *self.overrides, *words, f"seed={seed}", "mode=sample", "batch_size=20",
+            f"num_stories={self.stories}", f"test_model_file={checkpoint}",
+            f"sample_output_dir={folder}",
+        ])  # fmt: skip
+        draw_stories(config)
+        options = Options(
+            str(folder), judge=str(self._judge()), pictures=False,
+            cache=str(self.out / "features.sqlite"),
+        )  # fmt: skip
+        metrics = evaluate(options)["metrics"]
+        values = {metric: metrics[f"cartoon/{metric}"]["value"] for metric in METRICS}
         result = {
             "name": name, "seed": seed, "settings": self.settings,
             "training_seconds": round(seconds, 1),
             "checkpoint_mb": round(checkpoint.stat().st_size / 1e6, 2),
             "trained_parameters": _trained(checkpoint),
+            "test": {**values, "hits": history_hits(read_samples(folder).stories)},
         }  # fmt: skip
-        for way, words in ways.items():
-            folder = self.out / "samples" / f"{self._path(name, seed).stem}{way and f'-{way}'}"
-            shutil.rmtree(folder, ignore_errors=True)
-            config = load_config([
-                *self.overrides, *words, f"seed={seed}", "mode=sample", "batch_size=20",
-                f"num_stories={self.stories}", f"test_model_file={checkpoint}",
-                f"sample_output_dir={folder}",
-            ])  # fmt: skip
-            draw_stories(config)
-            options = Options(
-                str(folder), judge=str(self._judge()), pictures=False,
-                cache=str(self.out / "features.sqlite"),
-            )  # fmt: skip
-            metrics = evaluate(options)["metrics"]
-            values = {metric: metrics[f"cartoon/{metric}"]["value"] for metric in METRICS}
-            result[way or "test"] = {**values, "hits": history_hits(read_samples(folder).stories)}
         with replacing(self._path(name, seed)) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -169,41 +141,17 @@ class Ablation:
             make_judge(path)
         return path
 
-    def _write_parts(self) -> list[Path]:
-        """The story files of the four old characters, and of all stories with a new one."""
-        source = open_stories(load_config(self.overrides), "train").path
-        attributes = {"label_vocabulary": LABEL_VOCABULARY}
-        paths = [self.out / "old_characters.h5", self.out / "new_characters.h5"]
-        for path, wanted in zip(paths, (False, True), strict=True):
-            if path.is_file():
-                continue
-            with StoryWriter(path, attributes=attributes) as writer:
-                for split in SPLITS:
-                    stories = StoryFile(source, split)
-                    for i in range(len(stories)):
-                        labels = stories.labels(i)
-                        if wanted == any(NEW & set(label["cast"]) for label in labels):
-                            pictures = [stories.encoded(i, k) for k in range(len(labels))]
-                            texts = {"text": stories.captions(i)}
-                            writer.add(split, pictures, texts, stories.story_id(i), labels)
-        return paths
-
     def print_tables(self, seeds: int) -> None:
         """Mean and, after ±, standard deviation over the seeds that are there."""
-        for title, names, way in (
-            ("Add-ons", VARIANTS, "test"),
-            ("Tuned to new characters: stories with them", [BEFORE, *TUNES], "new"),
-            ("Tuned to new characters: stories without them", [BEFORE, *TUNES], "old"),
-        ):
-            print(f"\n{title}\n\n| | seeds | trained | MB | {' | '.join(METRICS)} |")
-            print("|" + "---|" * (len(METRICS) + 4))
-            for name in names:
-                if not (results := self._results(name, seeds)):
-                    continue
-                first = results[0]
-                values = (_mean_spread([r[way][metric] for r in results]) for metric in METRICS)
-                trained = f"{first['trained_parameters']:,} | {first['checkpoint_mb']:.1f}"
-                print(f"| {name} | {len(results)} | {trained} | {' | '.join(values)} |")
+        print(f"| | seeds | trained | MB | {' | '.join(METRICS)} |")
+        print("|" + "---|" * (len(METRICS) + 4))
+        for name in VARIANTS:
+            if not (results := self._results(name, seeds)):
+                continue
+            first = results[0]
+            values = (_mean_spread([r["test"][metric] for r in results]) for metric in METRICS)
+            trained = f"{first['trained_parameters']:,} | {first['checkpoint_mb']:.1f}"
+            print(f"| {name} | {len(results)} | {trained} | {' | '.join(values)} |")
         columns = ("rate", "chance", "latest", "mass")
         print("\nDoes the largest history weight find the needed frame?\n")
         print(f"| | frames | {' | '.join(columns)} |\n|" + "---|" * (len(columns) + 2))
@@ -240,7 +188,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=120, help="of every training")
     parser.add_argument("--stories", type=int, default=50, help="test stories drawn by a run")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--only", choices=("add-ons", "tunes"))
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("overrides", nargs="*", help="config keys for all runs")
@@ -252,10 +199,7 @@ def main() -> None:
     ablation = Ablation(args.out, args.steps, args.stories, args.overrides)
     try:
         for seed in range(0 if args.tables else args.seeds):
-            if args.only != "tunes":
-                ablation.compare_add_ons(seed)
-            if args.only != "add-ons":
-                ablation.compare_tunes(seed)
+            ablation.compare_add_ons(seed)
         ablation.print_tables(args.seeds)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -37,6 +37,7 @@ from models.cross_attention import context_projected_once
 from models.frames import decode_latents, sides
 from models.pipeline import StoryPipeline
 from models.story_batch import StoryBatch
+from models.training.new_words import GrownEmbedding, token_tables
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.story_model import StoryModel
 from models.training.tuning import tuned_names
@@ -173,6 +174,10 @@ def _parts(config: DictConfig, sizes: Sizes) -> Components:
     # peft moves what it adds to where it is already, which fake tensors cannot do.
     with patch.object(nn.Module, "to", lambda module, *_, **__: module):
         add_add_ons(parts, config, load=False)
+    words = len(config.new_characters) if config.tune != "all" else 0
+    for encoder, table in token_tables(parts.conditioner) if words else ():
+        rows = torch.empty(words, table.embedding_dim)
+        encoder.set_input_embeddings(GrownEmbedding(table, rows, table.num_embeddings))
     return parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,6 +70,9 @@ def _check_files(config: DictConfig, needs_stories: bool) -> None:
             raise ConfigError(f"{key}: {config[key]} is a file; give the name of a folder")
     data = config[config.dataset]
     needs_data = needs_stories and (config.mode == "train" or config.story is None)
+    if config.mode == "train" and config.new_characters:
+        needs_data = config.prior_stories == "data"
+        _check_characters(config)
     if needs_data and data.hdf5_file is not None and not Path(data.hdf5_file).is_file():
         raise ConfigError(
             f"{config.dataset}.hdf5_file: there is no file {data.hdf5_file}; build it with "
@@ -80,6 +84,26 @@ def _check_files(config: DictConfig, needs_stories: bool) -> None:
             f"{checkpoint_folder(config) / LAST}; train first with python main.py, or set "
             f"test_model_file"
         )
+
+
+def _check_characters(config: DictConfig) -> None:
+    if config.base_model_file is None:
+        raise ConfigError(
+            "new_characters are learnt by a trained model, but base_model_file is null; set "
+            "base_model_file to that model's checkpoint"
+        )
+    words = [one.word.lower() for one in config.new_characters]
+    for one, word in zip(config.new_characters, words, strict=True):
+        if not re.fullmatch(r"[^\W_]+", word) or words.count(word) > 1:
+            raise ConfigError(
+                f"new_characters: word is {one.word!r}; give one word of letters and digits for "
+                f"each, all of them different"
+            )
+        if not Path(one.pictures).is_dir():
+            raise ConfigError(
+                f"new_characters: there is no folder {one.pictures} with pictures of {one.word!r}; "
+                f"give a path that exists"
+            )
 
 
 def _check_combinations(config: DictConfig) -> None:
@@ -110,6 +134,11 @@ def _check_combinations(config: DictConfig) -> None:
         raise ConfigError(
             f"history_frames is {config.history_frames}, but the model tells history_slots="
             f"{config.history_slots} earlier frames apart; set history_frames to that or fewer"
+        )
+    if config.tune == "words" and not config.new_characters:
+        raise ConfigError(
+            "tune is words, but new_characters is empty, so that there are none; name some, or set "
+            "tune to what is to train"
         )
     added = config.causal_story
     if added.spatial_variant != "window" and added.spatial_window is None:

@@ -36,6 +36,7 @@ __all__ = [
 ]  # fmt: skip
 
 FILE = Path(__file__).parents[1] / "config.yaml"
+NEW_CHARACTERS = str(FILE.parent / "presets/new-characters-{}.yaml")
 READING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 
@@ -62,6 +63,14 @@ def load_config(
         inherited = inherit(shipped, settings)
         config = _compose([shipped, inherited, *layers], words)
         refuse_contradictions(config, shipped, settings, checkpoint)
+    elif (base := _base(config)) and config.new_characters:
+        inherited = OmegaConf.create({})
+        if settings := read_settings(base):
+            inherited = inherit(shipped, settings)
+            inherited.merge_with({k: config[k] for k in ("base_model_file", "new_characters")})
+        backbone = _compose([shipped, inherited, *layers], words).backbone
+        layers = [inherited, read_config_file(NEW_CHARACTERS.format(backbone)), *layers]
+        config = _compose([shipped, *layers], words)
     check(config, OmegaConf.to_container(config), needs_stories)
     return config
 
@@ -139,6 +148,14 @@ def _checkpoint(config: DictConfig) -> Path | None:
     except TypeError:  # keys that are no text, which the checks will refuse
         return None
     return path if path and path.is_file() else None
+
+
+def _base(config: DictConfig) -> Path | None:
+    """What is tuned, if it is there."""
+    path = config.get("base_model_file")
+    if config.get("mode") != "train" or not isinstance(path, str) or not Path(path).is_file():
+        return None
+    return Path(path)
 
 
 def _translate(config: DictConfig) -> None:

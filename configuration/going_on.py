@@ -16,8 +16,9 @@ __all__ = ["changed_since", "find_start"]
 
 # What makes a run another one; the sections of its backbone and its data set as well.
 _SAME = (
-    "task", "dataset", "backbone", "tune", "lora_rank", "base_model_file", "causal_story", "seed",
-    "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet", "history_slots",
+    "task", "dataset", "backbone", "tune", "lora_rank", "lora_layers", "base_model_file",
+    "causal_story", "seed", "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet",
+    "history_slots", "new_characters", "prior_stories", "decoder_steps",
 )  # fmt: skip
 # What may change on the way, and from there on is as it is now.
 _MAY_CHANGE = (

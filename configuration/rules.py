@@ -10,7 +10,7 @@ from common.vistorybench import LANGUAGES, SPLITS
 from datasets.specs import SPECS
 from models.schedulers import SCHEDULERS
 from models.training.optimizer import OPTIMIZERS
-from models.training.tuning import TUNE
+from models.training.tuning import LORA_LAYERS, TUNE
 
 __all__ = ["BACKBONES", "DATASETS", "RULES", "ConfigError"]
 
@@ -79,6 +79,21 @@ SIZE: Rule = (
     lambda v: _SIDE[0](v) or (isinstance(v, list) and len(v) == 2 and all(map(_SIDE[0], v))),
     f"{_SIDE[1]}, or two, [height, width]",
 )
+_OF_A_CHARACTER = {"word", "class_word", "pictures"}
+CHARACTERS: Rule = (
+    lambda v: (
+        isinstance(v, list)
+        and all(
+            isinstance(one, dict)
+            and one.keys() >= _OF_A_CHARACTER
+            and one.keys() <= _OF_A_CHARACTER | {"caption", "pronoun"}
+            and all(TEXT[0](value) for value in one.values())
+            for one in v
+        )
+    ),
+    "a list of characters, each {word: …, class_word: …, pictures: FOLDER}, and, if you like, "
+    "caption and pronoun; all are texts",
+)
 
 DATASETS = tuple(SPECS)
 BACKBONES = ("tiny", "sd15")
@@ -131,6 +146,8 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "accumulate_grad_batches": number(1, whole=True),
     "max_skipped_steps": number(0, whole=True),
     "classifier_free_rate": number(0, 1),
+    "new_characters": CHARACTERS,
+    "prior_stories": one_of("auto", "data", "drawn", "none"),
     "causal_story": {
         "spatial_window": WINDOW,
         "spatial_variant": one_of("window", "released"),
@@ -141,6 +158,8 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     },
     "tune": one_of(*TUNE),
     "lora_rank": number(1, whole=True),
+    "decoder_steps": number(0, whole=True),
+    "lora_layers": one_of(*LORA_LAYERS),
     "base_model_file": TEXT_OR_NULL,
     "freeze_clip": BOOL,
     "freeze_blip": BOOL,

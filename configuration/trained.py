@@ -20,7 +20,10 @@ __all__ = [
     "EXTRA_SAMPLER_KEYS", "SAMPLER_KEYS", "inherit", "read_settings", "refuse_contradictions",
 ]  # fmt: skip
 
-MODEL = ("backbone", "tune", "lora_rank", "history_slots")
+MODEL = (
+    "backbone", "tune", "lora_rank", "lora_layers", "history_slots", "new_characters",
+    "decoder_steps",
+)  # fmt: skip
 WORDS = ("max_length", "new_tokens", "new_tokens_match")  # of the data set's section
 SAMPLER_KEYS = (
     "scheduler", "num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta",
@@ -59,7 +62,7 @@ def read_settings(checkpoint: Path) -> dict | None:
 
 def inherit(file: DictConfig, settings: dict) -> DictConfig:
     """The keys that a trained model brings along; `file` is config.yaml as it is now."""
-    trained, then = OmegaConf.create(settings["config"]), OmegaConf.create(settings["config_file"])
+    trained, then = _trained(settings), OmegaConf.create(settings["config_file"])
     found = OmegaConf.create({})
     backbone, data = trained.backbone, trained.dataset
     words = (f"{data}.{word}" for word in WORDS)
@@ -81,7 +84,7 @@ def refuse_contradictions(
     """
     from models.causal_story.add_ons import in_use  # takes seconds, as torch does
 
-    trained = OmegaConf.create(settings["config"])
+    trained = _trained(settings)
     for key in (*MODEL, f"{trained.backbone}.image_size"):
         _compare(key, OmegaConf.select(config, key), OmegaConf.select(trained, key), checkpoint)
     asked, was = (in_use(OmegaConf.to_container(one.causal_story)) for one in (config, trained))
@@ -93,6 +96,12 @@ def refuse_contradictions(
         if config.dataset == trained.dataset or now != OmegaConf.select(file, key):
             _compare(key, now, was, checkpoint)
         OmegaConf.update(config, key, was)
+
+
+def _trained(settings: dict) -> DictConfig:
+    """With what older checkpoints do not say."""
+    older = {"new_characters": [], "lora_layers": "attention", "decoder_steps": 0}
+    return OmegaConf.create({**older, **settings["config"]})
 
 
 def _copy(key: str, source: DictConfig, target: DictConfig) -> None:

@@ -75,7 +75,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
         raise FileNotFoundError(f"{data_dir} holds {state}: name one file with --captions")
     stories: dict[str, FolderStory] = {}
     told: dict[tuple[str, ...], str] = {}
-    for where, row in _rows(found[0]):
+    for where, row in caption_rows(found[0]):
         values = {key: _text(row.get(key), key, where) for key in (*KEYS, "split")}
         empty = next((key for key in KEYS if not values[key]), None)
         if empty:
@@ -88,7 +88,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
         strange = next((c for c in "|\0" if c in caption), None)
         if strange:
             raise ValueError(f"{where}: remove {strange!r} from the caption {caption!r}")
-        image = _find_picture(data_dir, row["image"], where)
+        image = find_picture(data_dir, row["image"], where)
         with opened(image) as picture:  # now, not after an hour of building
             oblong = max(picture.size) > 1.1 * min(picture.size)
         story = stories.setdefault(name, FolderStory(name, split))
@@ -123,7 +123,7 @@ def _text(value: object, key: str, where: str) -> str:
     return " ".join(str(value).split())
 
 
-def _find_picture(folder: Path, name: str, where: str) -> Path:
+def find_picture(folder: Path, name: str, where: str) -> Path:
     """The file as its name is written, or as another system writes the same letters."""
     for one in (name, name.strip()):
         for form in (one, *(unicodedata.normalize(form, one) for form in ("NFC", "NFD"))):
@@ -132,7 +132,7 @@ def _find_picture(folder: Path, name: str, where: str) -> Path:
     raise FileNotFoundError(f"{where}: picture {folder / name} does not exist: correct the name")
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+def caption_rows(path: Path) -> Iterator[tuple[str, dict]]:
     """One (place in the file, {story, image, caption, split}) a frame."""
     try:
         text = path.read_text("utf-8-sig")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from evaluation.command_line import option, run
 
 if TYPE_CHECKING:
+    from datasets.cartoon.world import Scene
     from evaluation.networks.judge import Judge
 
 __all__ = ["make_judge"]
@@ -32,20 +34,26 @@ class JudgeTraining:
     seed: int = option("of the first weights and of the frames' order and damage", 0, least=0)
 
 
-def make_judge(path: Path, seed: int = 0) -> Judge:
-    """Render, train, measure, save."""
+def make_judge(
+    path: Path,
+    seed: int = 0,
+    scenes: Iterable[Scene] | None = None,
+    vocabulary: dict | None = None,
+    steps: int = 250,
+) -> Judge:
+    """Render, train, measure, save; `scenes` and their `vocabulary`: those of the stories."""
     import numpy as np
 
     from datasets.cartoon.renderer import render
     from datasets.cartoon.world import LABEL_VOCABULARY, all_scenes
     from evaluation.networks.judge_training import train_judge
 
-    scenes = list(all_scenes())
+    scenes, vocabulary = list(scenes or all_scenes()), vocabulary or LABEL_VOCABULARY
     random.Random(0).shuffle(scenes)
     scenes = scenes[: TRAINING + TEST]
     frames = np.stack([render(scene) for scene in scenes])
     labels = [scene.label() for scene in scenes]
-    judge = train_judge(frames[:TRAINING], labels[:TRAINING], LABEL_VOCABULARY, seed)
+    judge = train_judge(frames[:TRAINING], labels[:TRAINING], vocabulary, seed, steps=steps)
     judge.known_error = judge.error(frames[TRAINING:], labels[TRAINING:])
     judge.save(path)
     return judge

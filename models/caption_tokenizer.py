@@ -39,6 +39,10 @@ class CaptionTokenizer:
             return self.tokenizer(self.prepare(captions), **how)
         return self.tokenizer([self.prepare(caption) for caption in captions], **how)
 
+    def add_words(self, words: Sequence[str]) -> None:
+        """Give each word a row of its own behind all others; found whole, in any case."""
+        _add_whole_words(self.tokenizer, words)
+
     def __len__(self) -> int:
         """Rows that a table of embeddings needs."""
         return len(self.tokenizer)

@@ -57,7 +57,7 @@ class Components:
     image_size: of drawn frames, in pixels: a number, or height and width;
     add_ons: configuration key -> value of what goes beyond AR-LDM; base: the hash of the weights
     that tuning started from, if it keeps them; tokenization: how captions become tokens, as
-    checkpoints say it (`new_tokens`, `new_tokens_match`, `max_length`).
+    checkpoints say it (`new_tokens`, `new_tokens_match`, `max_length`, `new_words`).
     """
 
     conditioner: HistoryConditioner
@@ -86,11 +86,13 @@ def load_components(
     max_length: int,
     new_tokens: Sequence[str] = (),
     new_tokens_match: str = EXACT,
+    new_words: Sequence[str] = (),
     history_slots: int = HISTORY_SLOTS,
 ) -> Components:
     """Load all parts in float32, ready for captions of `max_length` tokens with `new_tokens`.
 
     new_tokens_match: how captions are searched for these, as `read_clip` takes it.
+    new_words: what was learnt after them, found whole.
 
     Raises:
         FileNotFoundError: a part is neither on disk nor to be had from the hub, or is broken.
@@ -98,7 +100,7 @@ def load_components(
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # a file would hold each of its states
     clip_tokenizer, blip_tokenizer = load_tokenizers(
-        diffusion_model, blip_model, new_tokens, new_tokens_match
+        diffusion_model, blip_model, new_tokens, new_tokens_match, new_words
     )
     text_encoder = _load(_load_clip, diffusion_model, "diffusion_model", "text_encoder")
     vision_encoder, multimodal_encoder, transform = _load(load_blip, blip_model, "blip_model")
@@ -147,6 +149,7 @@ def load_components(
             "new_tokens": list(new_tokens),
             "new_tokens_match": new_tokens_match,
             "max_length": max_length,
+            **({"new_words": list(new_words)} if new_words else {}),
         },
     )
 
@@ -157,16 +160,25 @@ def load_scheduler_config(diffusion_model: str) -> dict:
 
 
 def load_tokenizers(
-    diffusion_model: str, blip_model: str, new_tokens: Sequence[str] = (), match: str = EXACT
+    diffusion_model: str,
+    blip_model: str,
+    new_tokens: Sequence[str] = (),
+    new_tokens_match: str = EXACT,
+    new_words: Sequence[str] = (),
 ) -> tuple[CaptionTokenizer, CaptionTokenizer]:
     """CLIP's and BLIP's tokenizers with the data set's new words added to both.
 
-    match: how captions are searched for these words, as `read_clip` takes it.
+    new_tokens_match: how captions are searched for these words, as `read_clip` takes it.
+    new_words: what was learnt after them.
     """
     clip = _load(CLIPTokenizer.from_pretrained, diffusion_model, "diffusion_model", "tokenizer")
     blip = _load(BertTokenizer.from_pretrained, tokenizer_source(blip_model), "blip_model")
     blip.add_special_tokens(BLIP_SPECIAL_TOKENS)
-    return read_clip(clip, new_tokens, match), read_blip(blip, new_tokens, match)
+    how = (new_tokens, new_tokens_match)
+    both = read_clip(clip, *how), read_blip(blip, *how)
+    for tokenizer in both:
+        tokenizer.add_words(new_words)
+    return both
 
 
 def _load(load: Callable, source: str, key: str, subfolder: str | None = None):

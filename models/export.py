@@ -48,12 +48,16 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     from models.checkpoints.checkpoint import load_weights, read_checkpoint
     from models.pipeline import StoryPipeline
     from models.sharing.model_card import write_model_card
+    from models.training.new_words import merge_words
+    from models.training.tuned_decoder import merge_decoder
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
     config = load_config(["mode=sample", f'test_model_file="{source}"'], needs_stories=False)
     parts = build_parts(config)
     load_weights(parts, source)
+    merge_words(parts.conditioner)
+    merge_decoder(parts.vae)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
     trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}
     lora = None
@@ -76,7 +80,8 @@ def _as_a_whole(known: dict) -> dict:
     """The configuration of a run, of which nothing is tuned beside a base any more."""
     if known["config"] is None:
         return {}
-    config = {**known["config"], "tune": "all", "base_model_file": None}
+    whole = {"tune": "all", "base_model_file": None, "new_characters": []}
+    config = {**known["config"], **whole}
     return {"config": config, "config_file": known["config_file"]}
 
 

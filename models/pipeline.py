@@ -69,7 +69,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             of the model which reads earlier frames.
         conditioner: `HistoryConditioner`; add_ons: `CausalStoryAddOns`, or None for AR-LDM.
         tokenization: how captions become tokens: `new_tokens`, `new_tokens_match` (see
-            `models.caption_tokenizer`), `max_length`.
+            `models.caption_tokenizer`), `max_length`, `new_words` that were learnt later.
         height, width: of drawn frames, in pixels.
         trained_for: what else is known of the training (`task`, `dataset`, `story_length` …).
     """
@@ -121,6 +121,9 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             how(each, words["new_tokens"], words["new_tokens_match"]) if each is not None else None
             for how, each in read
         )
+        for each in (self.clip_tokenizer, self.blip_tokenizer):
+            if each is not None:
+                each.add_words(words.get("new_words", ()))
         self.history_transform = conditioner.history_transform
         self._kept_null_states: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 

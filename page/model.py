@@ -118,16 +118,17 @@ def load_model(path: Path, accelerator: str = "auto") -> PageModel:
         needs_stories=False,
     )
     (device, *_) = find_devices(config)
+    pipeline = build_pipeline(config, path, device)
     return PageModel(
         path,
-        build_pipeline(config, path, device),
+        pipeline,
         sampler_settings(config),
         file_hash(path),
         load_scheduler_config(config[config.backbone].diffusion_model),
         device,
         config.precision,
         config.dataset == "cartoon",
-        known_words(config),
+        known_words(config, pipeline.config.tokenization.get("new_words", ())),
     )
 
 
@@ -142,6 +143,7 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
     trained = pipeline.config.trained_for
     config = OmegaConf.merge(own, trained.get("config") or {})
     weights = sorted(path.rglob("*.safetensors"))
+    learnt = pipeline.config.tokenization.get("new_words", ())
     return PageModel(
         path,
         pipeline,
@@ -150,5 +152,5 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
         {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE},
         device,
         is_cartoon=trained.get("dataset") == "cartoon",
-        known_words=known_words(trained["config"]) if trained.get("config") else None,
+        known_words=known_words(trained["config"], learnt) if trained.get("config") else None,
     )

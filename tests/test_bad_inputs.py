@@ -102,6 +102,15 @@ def base(home: Path) -> None:
     shutil.copytree(ROOT / "assets/cartoon-base", home / "base", copy_function=os.symlink)
 
 
+def new_character(home: Path) -> None:
+    """`milo`: three pictures, one with a caption; and a base."""
+    shutil.copy(MODEL[0], home / "model.ckpt")
+    (home / "milo").mkdir()
+    for n in range(3):
+        png(home / "milo" / f"{n}.png", 8, 9)
+    (home / "milo" / "0.txt").write_text("Milo waves.")
+
+
 def nothing(home: Path) -> None:
     """A configuration needs no files."""
 
@@ -167,6 +176,15 @@ def load(home: Path) -> None:
     draw(home, f"story={home / 'mine.yaml'}", *parts)
 
 
+def learn(home: Path) -> None:
+    entry = {"word": "milo", "class_word": "bear", "pictures": f"{home}/milo"}
+    if (home / "words").is_file():
+        entry |= yaml.safe_load((home / "words").read_text())
+    told = ", ".join(f"{key}: '{value}'" for key, value in entry.items())
+    main.main([f"new_characters=[{{{told}}}]", f"base_model_file={home / 'model.ckpt'}",
+               f"ckpt_dir={home / 'new'}", "accelerator=cpu"])  # fmt: skip
+
+
 def configure(home: Path) -> None:
     words = [word.format(home=home) for word in (home / "words").read_text().splitlines()]
     (home / "words").unlink()
@@ -174,7 +192,7 @@ def configure(home: Path) -> None:
 
 
 GOOD = {build: folder, look: hdf5, draw_data: hdf5, tell: story_file, tell_json: story_file,
-        go_on: story_file, judge: samples, measure: clip, load: base,
+        go_on: story_file, judge: samples, measure: clip, load: base, learn: new_character,
         configure: nothing}  # fmt: skip
 
 
@@ -755,12 +773,68 @@ CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
     "checkpoint not there": (words("mode=sample", "test_model_file={home}/x"), "there is no file"),
 }  # fmt: skip
 
+ANIMATION = io.BytesIO()
+Image.new("L", (8, 8)).save(
+    ANIMATION, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), n) for n in (90, 200)]
+)
+NEW_CHARACTERS = {
+    "no picture": (
+        lambda home: [gone(f"milo/{n}.png")(home) for n in range(3)],
+        "milo holds no picture of 'milo' .*; put three to five there",
+    ),
+    "a broken picture": (content("milo/1.png", b"no"), r"milo/1.png cannot be used .*: replace it"),
+    "an animated GIF": (
+        content("milo/a.gif", ANIMATION.getvalue()),
+        "a.gif cannot be used .it is an animation of 3 frames; save some",
+    ),
+    "a caption without the word": (
+        content("milo/1.txt", "A dog, Camilo."),
+        "milo/1.txt: the caption 'A dog, Camilo.' of 1.png does not "
+        "say 'milo'; name the character in every caption",
+    ),
+    "an empty caption": (content("milo/1.txt", ""), "1.txt: the caption '' of 1.png does not say"),
+    "a caption with a bar": (content("milo/1.txt", "Milo | waves."), r"1.txt: remove '\|' from"),
+    "a captions file of others": (
+        content("milo/captions.csv", HEAD + "a,x.png,Milo.\n"),
+        "picture .*milo/x.png does not exist: correct the name",
+    ),
+    "a template without the word": (words("caption: A dog."), "the caption 'A dog.' of 1.png does"),
+    "an unknown class word": (
+        words("class_word: dog"),
+        "has never seen class_word 'dog'; give a word that it knows",
+    ),
+    "a common word": (
+        words("word: waves", "caption: waves"),
+        "knows the word 'waves' already, as another one; choose a word",
+    ),
+    "an old character's word": (
+        both(gone("milo/0.txt"), words("word: Luna", "caption: Luna")),
+        "knows the word 'Luna' already",
+    ),
+    "two words": (words("word: Milo Dog"), "word is 'Milo Dog'; give one word of letters"),
+    "no folder": (words("pictures: nowhere"), "there is no folder nowhere with pictures of 'milo'"),
+    "a key that is none": (words("picture: x"), "new_characters is .*; it must be a list of char"),
+}
+CONFIGURATIONS |= {
+    "new characters without a base": (
+        words("new_characters=[{{word: milo, class_word: bear, pictures: .}}]"),
+        "base_model_file is null; set base_model_file to that model's checkpoint",
+    ),
+    "the same word twice": (
+        words("new_characters=[{{word: milo, class_word: bear, pictures: .}}, "
+              "{{word: Milo, class_word: cat, pictures: .}}]", f"base_model_file={__file__}"),
+        "give one word of letters and digits for each, all of them different",
+    ),
+    "words to tune without words": (
+        words("tune=words", f"base_model_file={__file__}"), "tune is words, but new_characters is"
+    ),
+}  # fmt: skip
 ROWS = [
     pytest.param(program, spoil, says, id=f"{program.__name__}: {name}")
     for program, table_of in (
         (build, FOLDERS), (tell, STORY_FILES), (tell_json, JSON_STORY_FILES), (go_on, FIRST_FRAMES),
         (look, HDF5), (draw_data, HDF5 | DRAWN_HDF5), (judge, FOLDERS_OF_SAMPLES),
-        (measure, CLIPS), (load, BASES),
+        (measure, CLIPS), (load, BASES), (learn, NEW_CHARACTERS),
         (configure, CONFIGURATIONS),
     )
     for name, (spoil, says) in table_of.items()

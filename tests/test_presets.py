@@ -73,7 +73,8 @@ WHOLE = {
     *(f"arldm-paper-{pair}" for pair in FID),
     *(f"causal-story-{pair}" for pair in list(FID)[:3]),
 }
-LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "lora", "tiny"}
+LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "lora", "tiny", "new-characters-tiny",
+          "new-characters-sd15"}  # fmt: skip
 
 
 def parts_of(name: str) -> tuple[str, str, str]:
@@ -177,12 +178,12 @@ def commands(path: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("document", [
-    "README.md", "data_script/README.md", "docs/causal_story.md", "docs/data.md", "docs/usage.md",
-    "presets/README.md",
+    "README.md", "data_script/README.md", "docs/causal_story.md", "docs/data.md",
+    "docs/new_characters.md", "docs/usage.md", "presets/README.md",
 ])  # fmt: skip
 def test_commands_of_the_documents_are_understood(document, tmp_path, monkeypatch):
     """All keys exist and go together; the files they name are not looked for."""
-    monkeypatch.setattr("configuration.checks._check_files", lambda config: None)
+    monkeypatch.setattr("configuration.checks._check_files", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "theirs.yaml").touch()
     found = commands(ROOT / document)

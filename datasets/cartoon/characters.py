@@ -1,9 +1,12 @@
-"""The six characters: one shared chibi body in a big shirt, six heads, four poses."""
+"""The characters: one shared chibi body in a big shirt, four poses, and a head for each.
+
+Six of them live in the stories; three more are drawn for measurements alone (`world.NEWCOMERS`).
+"""
 
 from __future__ import annotations
 
 from datasets.cartoon.canvas import INK, Canvas, Colour, curve
-from datasets.cartoon.world import PRONOUNS, SHIRTS
+from datasets.cartoon.world import NEWCOMERS, PRONOUNS, SHIRTS
 
 _X = 64  # every character is drawn in the middle and pasted into its slot
 _WHITE = (255, 255, 255)
@@ -16,19 +19,25 @@ FUR = {
     "momo": (255, 184, 208),
     "zara": (124, 206, 84),
     "luna": (152, 158, 184),
+    "milo": (232, 214, 178),
+    "gus": (58, 62, 84),
+    "olga": (140, 116, 150),
 }
+FEET = {"pip": _ORANGE, "gus": _ORANGE, "olga": (250, 196, 60)}  # others' are furry
+_HES = {name for name, pronoun in PRONOUNS.items() if pronoun == "he"}
+_HES |= {name for name, (_, pronoun) in NEWCOMERS.items() if pronoun == "he"}
 
 
 def draw_character(name: str, shirt: str, action: str) -> Canvas:
     """One dressed character in the pose of `action`, standing at the middle of a clear board."""
     canvas = Canvas()
     # He acts to his left of the picture and she to the right, so that a pair never collides.
-    side = -1 if PRONOUNS[name] == "he" else 1
+    side = -1 if name in _HES else 1
     lift = {"jump": -14, "sleep": 7}.get(action, 0)
     shadow = 17 if action == "jump" else 24
     canvas.ellipse(_X, 119, shadow, 4.5, (30, 20, 60, 90), line=0)
     _tail(canvas, name, lift, -side)
-    _body(canvas, FUR[name], _ORANGE if name == "pip" else FUR[name], SHIRTS[shirt], action, lift)
+    _body(canvas, FUR[name], FEET.get(name, FUR[name]), SHIRTS[shirt], action, lift)
     _arms(canvas, FUR[name], SHIRTS[shirt], action, side, lift, raised=False)
     head = Canvas()
     y = 57 + lift
@@ -50,6 +59,8 @@ def _tail(canvas: Canvas, name: str, lift: float, side: int) -> None:
     elif name == "luna":
         points = [(_X + side * 12, 108 + y), (_X + side * 25, 106 + y), (_X + side * 27, 90 + y)]
         canvas.limb(points, 7, FUR[name])
+    elif name == "milo":
+        canvas.limb([(_X + side * 12, 106 + y), (_X + side * 26, 88 + y)], 6, (120, 74, 44))
 
 
 def _body(
@@ -210,4 +221,43 @@ def _cat(canvas: Canvas, y: float, action: str) -> None:
     _mouth(canvas, y + 12, 4.5, action)
 
 
-_HEADS = {"pip": _chick, "bruno": _bear, "tiko": _fox, "momo": _rabbit, "zara": _frog, "luna": _cat}
+def _dog(canvas: Canvas, y: float, action: str) -> None:
+    brown = (120, 74, 44)
+    canvas.ellipse(_X, y, 22, 21, FUR["milo"])
+    canvas.ellipse(_X + 10, y - 4, 9.5, 10.5, brown, line=0)  # a patch around one eye
+    for side in (-1, 1):  # long ears that hang
+        ear = [(_X + side * 12, y - 19), (_X + side * 27, y - 12), (_X + side * 31, y + 12),
+               (_X + side * 24, y + 19), (_X + side * 19, y + 4)]  # fmt: skip
+        canvas.polygon(ear, brown)
+    _eyes(canvas, 9.5, y - 4, action)
+    canvas.ellipse(_X, y + 10, 12, 9, (250, 240, 220), line=1.4)
+    canvas.ellipse(_X, y + 5, 5.5, 3.8, INK, line=0)
+    _mouth(canvas, y + 13, 5, action)
+
+
+def _penguin(canvas: Canvas, y: float, action: str) -> None:
+    canvas.ellipse(_X, y, 23, 24, FUR["gus"])
+    for side in (-1, 1):  # a white face in the shape of a heart
+        canvas.ellipse(_X + side * 8, y - 1, 10, 12, _WHITE, line=0)
+    canvas.ellipse(_X, y + 9, 15, 11, _WHITE, line=0)
+    _eyes(canvas, 9, y - 3, action)
+    _cheeks(canvas, 13, y + 9)
+    tip = 14 if action == "jump" else 10
+    canvas.polygon([(_X - 8, y + 4), (_X + 8, y + 4), (_X, y + tip)], (250, 120, 30), line=1.8)
+
+
+def _owl(canvas: Canvas, y: float, action: str) -> None:
+    for side in (-1, 1):  # tufts
+        tuft = [(_X + side * 26, y - 28), (_X + side * 22, y - 4), (_X + side * 4, y - 16)]
+        canvas.polygon(tuft, FUR["olga"])
+    canvas.ellipse(_X, y, 25, 21, FUR["olga"])
+    for side in (-1, 1):
+        canvas.ellipse(_X + side * 11, y - 2, 12.5, 12.5, (252, 226, 150), line=1.6)
+    _eyes(canvas, 11, y - 2, action)
+    canvas.polygon([(_X - 5, y + 3), (_X + 5, y + 3), (_X, y + 14)], (240, 150, 40), line=1.8)
+
+
+_HEADS = {
+    "pip": _chick, "bruno": _bear, "tiko": _fox, "momo": _rabbit, "zara": _frog, "luna": _cat,
+    "milo": _dog, "gus": _penguin, "olga": _owl,
+}  # fmt: skip

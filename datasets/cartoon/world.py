@@ -19,6 +19,8 @@ SPECIES = {
 }
 PRONOUNS = {"pip": "he", "bruno": "he", "tiko": "he", "momo": "she", "zara": "she", "luna": "she"}
 CHARACTERS = tuple(SPECIES)
+# Drawn for measurements alone: no story, caption, pretraining nor word list has them.
+NEWCOMERS = {"milo": ("dog", "he"), "gus": ("penguin", "he"), "olga": ("owl", "she")}
 HES = tuple(name for name in CHARACTERS if PRONOUNS[name] == "he")
 SHES = tuple(name for name in CHARACTERS if PRONOUNS[name] == "she")
 # Each place with the words a caption uses for it.

@@ -95,7 +95,7 @@ def write_model_card(
         sampling=sampling,
         lora=_LORA.format(name=name) if lora else "",
         max_length=data.max_length,
-        words=", ".join(data.new_tokens) or "none",
+        words=", ".join([*data.new_tokens, *(one.word for one in config.new_characters)]) or "none",
         settings="\n".join(f"| `{key}` | {config[key]} |" for key in _SETTINGS),
     )
     if samples is not None:

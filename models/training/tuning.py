@@ -10,26 +10,34 @@ if TYPE_CHECKING:  # the checks of the configuration want the names only, and at
     from torch import Tensor, nn
 
 __all__ = [
-    "TUNE", "add_lora", "freeze_all_but", "has_lora", "is_add_on", "merge_lora",
+    "LORA_LAYERS", "TUNE", "add_lora", "freeze_all_but", "has_lora", "is_add_on", "merge_lora",
     "parameters_by_part", "take_off_lora", "tuned_names",
 ]  # fmt: skip
 
+_ALWAYS = (".history_weighting.", ".new_rows", ".decoder.tuned.")
 TUNE = {  # what a parameter's name must hold to train
     "all": ("",),
-    "attention": (".attn1.", ".attn2.", ".history_weighting."),
-    "adapter": (".adapter.", ".history_weighting."),
-    "lora": (".lora_A.", ".lora_B.", ".history_weighting."),
+    "attention": (".attn1.", ".attn2.", *_ALWAYS),
+    "adapter": (".adapter.", *_ALWAYS),
+    "lora": (".lora_A.", ".lora_B.", *_ALWAYS),
+    "words": _ALWAYS,
 }
-_ADD_ONS = (".adapter.", ".lora_A.", ".lora_B.", ".history_weighting.")  # not AR-LDM's own
+_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+LORA_LAYERS = {  # layers of a U-Net, by the ends of their names
+    "attention": _ATTENTION,
+    "all": (*_ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2",
+            "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv"),
+}  # fmt: skip
+_ADD_ONS = (".adapter.", ".lora_A.", ".lora_B.", *_ALWAYS)  # not AR-LDM's own
 
 
-def add_lora(unet: UNet2DConditionModel, rank: int) -> None:
-    """Low-rank updates beside every attention projection, through diffusers' PEFT integration."""
+def add_lora(unet: UNet2DConditionModel, rank: int, layers: str = "attention") -> None:
+    """Low-rank updates beside every attention projection, or beside `all` of `LORA_LAYERS`,
+    through diffusers' PEFT integration."""
     from peft import LoraConfig  # slow to import, and rarely needed
 
-    unet.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
-    )
+    targets = list(LORA_LAYERS[layers])
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets))
 
 
 def has_lora(unet: UNet2DConditionModel) -> bool:

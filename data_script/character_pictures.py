@@ -1,0 +1,77 @@
+"""Reads the few pictures of a new character, with their captions or without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from common.picture_files import SUFFIXES, opened, upright
+from data_script.folder_hdf5 import caption_rows, find_picture
+from datasets.new_characters import NewCharacter, finds
+
+__all__ = ["picture_files", "read_character"]
+
+TEMPLATE = "{word}."  # of a picture without a caption
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder, by name."""
+    found = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
+def read_character(entry: Mapping) -> NewCharacter:
+    """Pictures and captions of `{word, pictures, caption, pronoun}`.
+
+    Captions are in a text file beside each picture (`a.txt` of `a.png`), or in a captions file as
+    `data_script/folder_hdf5.py` takes it; other pictures have the template `caption`.
+
+    Raises:
+        ValueError: no picture, a broken one, an animation, a caption without the word.
+    """
+    word, folder = entry["word"], Path(entry["pictures"])
+    said = _captions(folder)
+    pictures, captions = [], []
+    for path in picture_files(folder):
+        caption, where = said.get(path.name, ((entry.get("caption") or TEMPLATE), "caption"))
+        caption = caption.replace("{word}", word[:1].upper() + word[1:])
+        if not finds(word).search(caption):
+            raise ValueError(
+                f"{where}: the caption {caption!r} of {path.name} does not say {word!r}; name the "
+                f"character in every caption"
+            )
+        with opened(path) as picture:
+            if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":
+                raise ValueError(f"it is an animation of {frames} frames; save some as pictures")
+            pictures.append(_square(upright(picture)))
+        captions.append(caption)
+    if not pictures:
+        raise ValueError(
+            f"new_characters: {folder} holds no picture of {word!r} ({', '.join(sorted(SUFFIXES))})"
+            f"; put three to five there"
+        )
+    return NewCharacter(word, pictures, captions, entry.get("pronoun"))
+
+
+def _captions(folder: Path) -> dict[str, tuple[str, str]]:
+    """Name of a picture -> its caption, and where that stands."""
+    said = {}
+    for name in ("captions.jsonl", "captions.csv"):
+        if (folder / name).is_file():
+            for where, row in caption_rows(folder / name):
+                path = find_picture(folder, str(row.get("image") or ""), where)
+                said[path.name] = (" ".join(str(row.get("caption") or "").split()), where)
+    for path in picture_files(folder):
+        if (beside := path.with_suffix(".txt")).is_file():
+            said[path.name] = (" ".join(beside.read_text("utf-8-sig").split()), str(beside))
+    for caption, where in said.values():
+        if strange := next((c for c in "|\0" if c in caption), None):
+            raise ValueError(f"{where}: remove {strange!r} from the caption {caption!r}")
+    return said
+
+
+def _square(picture: Image.Image) -> Image.Image:
+    """Its middle."""
+    return ImageOps.fit(picture, (min(picture.size),) * 2)

@@ -1,0 +1,82 @@
+"""An autoencoder's decoder that learns pictures of what it has never drawn.
+
+A small autoencoder only knows its world: whatever latents are found for a new face, it draws old
+ones. Its encoder stays, so that latents mean what they meant.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from models.frames import encode_frames
+
+__all__ = ["TunedDecoder", "merge_decoder", "tune_decoder"]
+
+RATE, BATCH = 1e-3, 4
+NOISE = 0.1  # of latents' spread: about what diffusion leaves behind
+SHIFT = 0.25  # most that a picture is moved, of its side: characters may stand anywhere
+
+
+class TunedDecoder(nn.Module):
+    """In the place of a decoder, so that its weights are kept as what was tuned."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.tuned = decoder
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("tuned"), name)
+
+    def forward(self, *inputs, **how):
+        return self.tuned(*inputs, **how)
+
+
+def merge_decoder(vae: nn.Module) -> None:
+    """Make it a plain decoder again; nothing if it is one."""
+    if isinstance(vae.decoder, TunedDecoder):
+        vae.decoder = vae.decoder.tuned
+
+
+def tune_decoder(vae: nn.Module, new: Tensor, old: Tensor, steps: int, seed: int) -> None:
+    """Train the decoder, in place, on views of pictures (N, 3, H, W) in [-1, 1].
+
+    Half of every batch is old, so that the old ones stay as they were.
+    """
+    random = torch.Generator().manual_seed(seed)
+    weights = [weight.requires_grad_(True) for weight in vae.decoder.parameters()]
+    optimizer = torch.optim.AdamW(weights, RATE, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    device = weights[0].device
+    for _ in tqdm(range(steps), "decoder"):
+        half = BATCH // 2 if len(old) else 0
+        rows = [_some(new, BATCH - half, random), *([_some(old, half, random)] if half else [])]
+        pictures = torch.cat(rows).to(device)
+        with torch.no_grad():
+            latents = encode_frames(vae, pictures)
+        noise = torch.randn(latents.shape, generator=random).to(device)
+        drawn = vae.decode((latents + NOISE * noise) / vae.config.scaling_factor).sample
+        loss = F.l1_loss(drawn, pictures) + 2 * F.mse_loss(drawn, pictures)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1)
+        optimizer.step()
+        schedule.step()
+    vae.decoder.requires_grad_(False)
+
+
+def _some(pictures: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """Random pictures (count, 3, H, W), half of them moved; the edges go on as they end."""
+    chosen = pictures[torch.randint(len(pictures), (count,), generator=random)]
+    side = chosen.shape[-1]
+    most = int(side * SHIFT)
+    wide = F.pad(chosen, (most,) * 4, mode="replicate")
+    x, y = torch.randint(2 * most + 1, (2,), generator=random).tolist()
+    if torch.rand((), generator=random) < 0.5:
+        x = y = most
+    return wide[..., y : y + side, x : x + side]

@@ -1,0 +1,194 @@
+"""The stories that a new character is learnt from: its own pictures, and old stories beside them.
+
+Without the old ones the model would forget its cast (prior preservation, DreamBooth, 2208.12242):
+they are the data set's, or drawn beforehand by the model itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from building import (
+    build_pipeline,
+    choose_tokenization,
+    drawing_precision,
+    known_words,
+    open_stories,
+    sampler_arguments,
+)
+from common.files import file_hash
+from configuration import ConfigError
+from data_script.character_pictures import read_character
+from datasets.cartoon.build import WORLD_SEED
+from datasets.cartoon.build import tell_stories as tell_cartoon_stories
+from datasets.cartoon.world import SPECIES
+from datasets.new_characters import Frame, NewCharacter, resized, tell_stories
+from datasets.notices import unknown_words
+from datasets.specs import SPECS
+from datasets.story_frames import StoryFrames
+from datasets.story_hdf5 import StoryFile, StoryWriter, encode_picture
+from datasets.story_prompts import StoryPrompt
+from models.components import load_tokenizers
+from models.conditioning import HISTORY_SLOTS
+from models.main_process import say
+from sample import find_devices
+
+__all__ = ["learnt_pictures", "read_characters", "write_stories"]
+
+STORIES, DRAWN = 100, 40  # of new characters and of old ones; of old ones if they are drawn
+NAME = "new_characters.h5"
+
+
+def read_characters(config: DictConfig) -> list[NewCharacter]:
+    """Those of `new_characters`, checked.
+
+    Raises:
+        ValueError: pictures or captions that cannot be used (see `read_character`), a word that the
+            model knows already, a class word that it does not.
+    """
+    characters = [read_character(one) for one in OmegaConf.to_container(config.new_characters)]
+    if characters:
+        _check_words(config)
+    for one in characters:
+        if (count := len(one.pictures)) < 3:
+            say(f"new_characters: pictures of {one.word!r}: {count}; three to five teach more")
+    return characters
+
+
+def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder: Path) -> Path:
+    """`folder`/new_characters.h5, the stories to tune with; made only if it is not there."""
+    prior = _prior(config)
+    size = _size(config)
+    made_of = {
+        "characters": [[one.word, one.captions, one.pronoun] for one in characters],
+        "pictures": [[sha256(p.tobytes()).hexdigest() for p in one.pictures] for one in characters],
+        "prior": [prior, file_hash(config.base_model_file)],
+        "size": [size, STORIES, DRAWN],
+        "seed": config.seed,
+    }
+    path, key = folder / NAME, SPECS[config.dataset].text_key
+    attributes = {"content_hash": sha256(json.dumps(made_of).encode()).hexdigest()}
+    if path.is_file() and StoryFile(path, "train", key).content_hash == attributes["content_hash"]:
+        return path
+    rows: list[list[Frame]] = []
+    if prior == "data":
+        rows = list(_of_data(config))
+    elif prior == "drawn":
+        rows = list(_drawn(config, characters))
+    frames = len(rows[0]) if rows else HISTORY_SLOTS
+    old = [story[0] for story in rows]
+    told = {
+        "train": [
+            *tell_stories(characters, old, STORIES, frames, size, config.seed),
+            *(rows[n % len(rows)] for n in range(STORIES if rows else 0)),
+        ],
+        "val": tell_stories(characters, [], len(characters), frames, size, -1),  # for previews
+    }
+    with StoryWriter(path, frames, (key,), attributes) as writer:
+        for split, stories in told.items():
+            for story in stories:
+                pictures, captions = zip(*story, strict=True)
+                writer.add(split, pictures, {key: captions})
+    return path
+
+
+def learnt_pictures(
+    characters: Sequence[NewCharacter], stories: StoryFile, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """New pictures, and those of the old stories, each (N, 3, size, size) uint8."""
+    new = [resized(picture, size) for one in characters for picture in one.pictures]
+    rows, frames = range(STORIES, len(stories)), range(stories.pictures_per_story)
+    old = [stories.picture(n, k) for n in rows for k in frames]
+    both = (np.array(one, np.uint8).reshape(-1, size, size, 3) for one in (new, old))
+    new, old = (torch.from_numpy(one).permute(0, 3, 1, 2) for one in both)
+    return new, old
+
+
+def _check_words(config: DictConfig) -> None:
+    backbone, tokenization = config[config.backbone], choose_tokenization(config)
+    tokenization.pop("max_length")
+    tokenizers = load_tokenizers(backbone.diffusion_model, backbone.blip_model, **tokenization)
+    learnt = [*tokenization["new_tokens"], *tokenization["new_words"]]
+    known = known_words(config, tokenization["new_words"])
+    for one in config.new_characters:
+        if unknown_words([one.class_word], tokenizers, known):
+            such = f", such as {', '.join(SPECIES.values())}" if config.dataset == "cartoon" else ""
+            raise ConfigError(
+                f"new_characters: this model has never seen class_word {one.class_word!r}; give a "
+                f"word that it knows for something like {one.word!r}{such}"
+            )
+        if one.word.lower() in (known or map(str.lower, learnt)):
+            raise ConfigError(
+                f"new_characters: this model knows the word {one.word!r} already, as another one; "
+                f"choose a word for the character that it has never seen"
+            )
+        rows = [t([one.word], add_special_tokens=False)["input_ids"][0] for t in tokenizers]
+        if all(len(ids) == 1 for ids in rows):
+            say(
+                f"new_characters: {one.word!r} is a word of the language, which from now on means "
+                f"this character alone"
+            )
+
+
+def _size(config: DictConfig) -> int:
+    return config[config.backbone].image_size
+
+
+def _prior(config: DictConfig) -> str:
+    """`data`, `drawn` or `none`, where the configuration leaves it open."""
+    if config.prior_stories != "auto":
+        return config.prior_stories
+    data = config[config.dataset].hdf5_file
+    return "data" if data is None or Path(data).is_file() else "drawn"
+
+
+def _of_data(config: DictConfig) -> Iterator[list[Frame]]:
+    stories = open_stories(config, "train")
+    frames, size = StoryFrames(stories, SPECS[config.dataset], config.seed), _size(config)
+    chosen = Random(config.seed).sample(range(len(stories)), min(STORIES, len(stories)))
+    for index in chosen:
+        pictures = [resized(Image.fromarray(frame), size) for frame in frames(index)[0]]
+        yield list(zip(pictures, stories.captions(index), strict=True))
+
+
+def _drawn(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[list[Frame]]:
+    """Stories that the base draws: of the cartoon world its own, else the new captions with the
+    class words and the words of the data set in place of the new ones."""
+    base = OmegaConf.merge(config, {"new_characters": [], "tune": "all", "task": "visualization"})
+    if config.dataset == "cartoon":
+        told = tell_cartoon_stories({"train": DRAWN}, WORLD_SEED + 1)["train"]
+        captions = [list(story.captions) for story in told]
+    else:
+        captions = list(_of_old_words(config, characters))
+    device = find_devices(config)[0]
+    pipeline = build_pipeline(base, Path(config.base_model_file), device)
+    pipeline.set_progress_bar_config(disable=True)
+    say(f"new_characters: the base draws {len(captions)} stories first, to keep its cast")
+    for start in range(0, len(captions), config.batch_size):
+        batch = captions[start : start + config.batch_size]
+        prompts = [StoryPrompt(f"prior-{start + n}", list(told)) for n, told in enumerate(batch)]
+        with drawing_precision(config.precision, device):
+            frames = pipeline.draw(prompts, **sampler_arguments(base)).frames
+        for told, story in zip(batch, frames.permute(0, 1, 3, 4, 2).cpu().numpy(), strict=True):
+            pictures = [encode_picture(np.ascontiguousarray(frame)) for frame in story]
+            yield list(zip(pictures, told, strict=True))
+
+
+def _of_old_words(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[list[str]]:
+    old = [one.class_word for one in config.new_characters]
+    old = [*dict.fromkeys(old), *config[config.dataset].new_tokens]
+    for n in range(DRAWN):
+        random = Random(f"{config.seed}/old/{n}")
+        character = random.choice(characters)
+        name = old[n % len(old)]
+        said = [random.choice(character.captions) for _ in range(HISTORY_SLOTS)]
+        yield [character.called(caption, name) for caption in said]

@@ -1,0 +1,61 @@
+"""Words learnt later: rows beside a table that stays, found by both tokenizers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_base import save_tiny_base
+
+from models.components import load_components
+from models.training.new_words import GrownEmbedding, add_words, merge_words, token_tables
+
+
+def test_a_grown_table_reads_as_one_table_and_trains_its_new_rows_alone():
+    table = torch.nn.Embedding(7, 4)  # two rows more than tokens: some tables are padded
+    grown = GrownEmbedding(table, torch.randn(3, 4), 5)
+    table.weight.requires_grad_(False)
+    ids = torch.tensor([[0, 4, 5], [7, 6, 1]])
+    expected = torch.cat([table.weight[:5], grown.new_rows])
+    assert torch.equal(grown(ids), expected[ids])
+    assert torch.equal(grown.merged()(ids), expected[ids])
+    grown(ids).sum().backward()
+    assert torch.equal(grown.new_rows.grad, torch.ones(3, 4)) and table.weight.grad is None
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return save_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.parametrize("match", ["exact", "whole_word"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_word_starts_as_its_class_word_and_is_found_whole_in_any_case(base, match, beside):
+    parts = load_components(str(base), str(base / "blip"), 64, 16, ["zorp"], match)
+    tokenizers = parts.clip_tokenizer, parts.blip_tokenizer
+    plain = ["Pip and Zorp wave.", "Camilo sleeps."]
+    before = [one(plain).input_ids for one in tokenizers]
+    old = [table.weight.clone() for _, table in token_tables(parts.conditioner)]
+    add_words(parts, {"milo": "bear", "olga": "cat"}, beside)
+    assert parts.tokenization["new_words"] == ["milo", "olga"]
+    assert [one(plain).input_ids for one in tokenizers] == before  # nothing else has changed
+    for (_, table), tokenizer, was in zip(
+        token_tables(parts.conditioner), tokenizers, old, strict=True
+    ):
+        said = tokenizer(["Milo waves.", "MILO waves.", "milo waves."]).input_ids
+        assert said[0] == said[1] == said[2] and len(was) in said[0]
+        assert len(was) in tokenizer("Luna and Milo's cat.").input_ids
+        ids = tokenizer(["bear", "milo", "cat", "olga"], add_special_tokens=False).input_ids
+        bear, milo, cat, olga = (table(torch.tensor(row)).mean(0) for row in ids)
+        assert torch.equal(bear, milo) and torch.equal(cat, olga) and not torch.equal(bear, cat)
+        assert torch.equal(table.weight[: len(was)], was)
+    if beside:  # what pipelines are made from
+        merge_words(parts.conditioner)
+    sizes = [table.num_embeddings for _, table in token_tables(parts.conditioner)]
+    assert sizes == [len(one) for one in tokenizers] == [len(one) + 2 for one in old]
+    again = load_components(
+        str(base), str(base / "blip"), 64, 16, ["zorp"], match, ["milo", "olga"]
+    )
+    for one, other in zip(tokenizers, (again.clip_tokenizer, again.blip_tokenizer), strict=True):
+        assert one(["Milo, zorp."]).input_ids == other(["Milo, zorp."]).input_ids
+    state = parts.modules().state_dict()
+    again.modules().load_state_dict(state)

@@ -1,0 +1,147 @@
+"""New characters through the program: learnt beside a base, drawn with, handed on, learnt upon."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from outcomes import picture, read, same
+from PIL import Image
+
+import new_characters
+import train
+from configuration import load_config
+from datasets.cartoon.grammar import vocabulary
+from datasets.cartoon.renderer import render
+from datasets.cartoon.world import CHARACTERS, NEWCOMERS, Scene, all_scenes
+from datasets.story_hdf5 import StoryFile
+from models.export import Export, export
+from models.pipeline import StoryPipeline
+from page.model import load_model
+
+STORY = ["Milo waves in the house.", "He sleeps.", "MILO and Olga jump."]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Two characters' folders: captions beside the pictures, in a captions file, and none."""
+    home = tmp_path_factory.mktemp("pictures")
+    for name in ("milo", "olga"):
+        (home / name).mkdir()
+        for n, action in enumerate(("wave", "jump")):
+            frame = Image.fromarray(render(Scene("house", ((name, "red"),), action)))
+            frame.crop((0, 0, 128, 100)).save(home / name / f"{n}.png")
+    (home / "milo" / "0.txt").write_text("Milo waves in the house.\n")
+    (home / "olga" / "captions.csv").write_text("story,image,caption\na,1.png,Olga jumps.\n")
+    return home
+
+
+@pytest.fixture(scope="session")
+def learnt(shrunk, trained, pictures, fewer_stories):
+    """The checkpoint of two characters, and the words that made it."""
+    words = [f"base_model_file={trained}", "run_name=learnt", "max_steps=2", told(pictures),
+             "decoder_steps=2"]  # fmt: skip
+    return train.train(shrunk(*words)), words
+
+
+@pytest.fixture(scope="session")
+def fewer_stories():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(new_characters, "STORIES", 4)
+        patch.setattr(new_characters, "DRAWN", 2)
+        yield
+
+
+def told(pictures, *names):
+    kinds = {"milo": "class_word: bear, pronoun: he", "olga": "class_word: cat"}
+    one = (f"{{word: {n}, pictures: {pictures / n}, {kinds[n]}}}" for n in names or kinds)
+    return f"new_characters=[{', '.join(one)}]"
+
+
+def frames(folder):
+    return np.stack([picture(path) for path in sorted(folder.glob("*/0*.png"))])
+
+
+def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
+    learnt, trained, sampled, own_story, shrunk, tmp_path
+):
+    checkpoint, _ = learnt
+    content, base = read(checkpoint), read(trained)["state_dict"]
+    assert content["tokenization"]["new_words"] == ["milo", "olga"]
+    decoder = {name for name in content["state_dict"] if name.startswith("vae.decoder.tuned.")}
+    assert len(decoder) == sum(name.startswith("vae.decoder.") for name in base)
+    rows = {name: t for name, t in content["state_dict"].items() if name.endswith(".new_rows")}
+    assert [len(t) for t in rows.values()] == [2, 2]
+    assert not content["state_dict"].keys() & base.keys()
+    for name, trained_rows in rows.items():  # they have moved from where the class words are
+        table = base[name.replace(".new_rows", ".weight")]
+        assert not any((table == row).all(1).any() for row in trained_rows)
+    alone = [f"test_model_file={checkpoint}", own_story(captions=STORY)]
+    drawn, _ = sampled(*alone, to="alone")
+    plain, _ = sampled(f"test_model_file={trained}", alone[1], to="plain")
+    assert not np.array_equal(frames(drawn), frames(plain))
+    # Handed on as a folder, and from there as one checkpoint, it draws the same.
+    export(Export(str(checkpoint), str(tmp_path / "model")))
+    export(Export(str(tmp_path / "model"), str(tmp_path / "whole.ckpt")))
+    whole, _ = sampled(f"test_model_file={tmp_path / 'whole.ckpt'}", alone[1], to="whole")
+    assert np.abs(frames(whole).astype(int) - frames(drawn)).max() <= 1
+    pipeline = StoryPipeline.from_pretrained(tmp_path / "model")
+    ids = pipeline.clip_tokenizer(STORY).input_ids
+    tables = [table for name, table in base.items() if name.endswith("token_embedding.weight")]
+    assert len(tables[0]) in ids[0] and len(tables[0]) + 1 in ids[2]
+    for path in (checkpoint, tmp_path / "model", tmp_path / "whole.ckpt"):
+        page = load_model(path, "cpu")
+        assert page.known_words >= {"milo", "olga", "pip"}
+    # And it is a base itself.
+    (tmp_path / "gus").mkdir()
+    Image.fromarray(render(Scene("city", (("gus", "red"),), "wave"))).save(tmp_path / "gus/a.png")
+    gus = f"new_characters=[{{word: gus, class_word: milo, pictures: {tmp_path / 'gus'}}}]"
+    words = [f"base_model_file={tmp_path / 'whole.ckpt'}", "run_name=more", "max_steps=1", gus,
+             "decoder_steps=0"]  # fmt: skip
+    assert read(train.train(shrunk(*words)))["tokenization"]["new_words"][1:] == ["olga", "gus"]
+
+
+def test_what_is_learnt_from(learnt):
+    """New and old take turns, captions name who is there, and old stories stay beside them."""
+    checkpoint, _ = learnt
+    path = checkpoint.with_name("new_characters.h5")
+    stories = StoryFile(path, "train")
+    assert len(stories) == 8 and len(StoryFile(path, "val")) == 2
+    captions = stories.all_captions()
+    assert {"Milo waves in the house.", "Milo.", "Olga jumps.", "Olga."} <= set(captions)
+    assert any(name.title() in caption for caption in captions[20:] for name in CHARACTERS)
+    size = {stories.picture(i, k).shape for i in range(4) for k in range(5)}
+    assert (64, 64, 3) in size and {shape[0] == shape[1] for shape in size} == {True}
+
+
+def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, shrunk):
+    checkpoint, words = learnt
+    before = checkpoint.with_name("new_characters.h5").stat().st_mtime_ns
+    again = train.train(shrunk(*words, "run_name=again"))
+    assert same(read(again)["state_dict"], read(checkpoint)["state_dict"])
+    assert read(train.train(shrunk(*words, "max_steps=3")))["global_step"] == 3
+    assert checkpoint.with_name("new_characters.h5").stat().st_mtime_ns == before
+    for more, names in (
+        (["tune=words", "prior_stories=none"], [".new_rows", ".tuned."]),
+        (["tune=attention", "prior_stories=drawn"], [".new_rows", ".tuned.", ".attn"]),
+        (["tune=all", "prior_stories=none"], [""]),
+    ):
+        content = read(train.train(shrunk(*words, *more, f"run_name=told-{more[0][5:]}")))
+        assert all(any(n in name for n in names) for name in content["state_dict"]), more
+
+
+def test_the_base_decides_what_is_not_told(learnt):
+    """Its backbone, its data set's words; the preset how it is tuned; words have the last say."""
+    config = load_config([*learnt[1], "init_lr=5e-4"])
+    assert config.tiny.image_size == 64 and config.tune == "lora" and config.init_lr == 5e-4
+    assert config.prior_stories == "auto" and config.max_steps == 2
+
+
+def test_no_story_nor_word_list_has_the_newcomers():
+    assert not vocabulary() & ({*NEWCOMERS} | {species for species, _ in NEWCOMERS.values()})
+    assert not {*NEWCOMERS} & {*CHARACTERS}
+    assert not any(name in NEWCOMERS for scene in all_scenes() for name, _ in scene.cast)
+    everyone = (*CHARACTERS, *NEWCOMERS)
+    pictures = [render(Scene("city", ((name, "red"),), "wave")) for name in everyone]
+    heads = [frame[20:75, 30:98].astype(int) for frame in pictures]
+    for i, one in enumerate(heads):
+        assert all(np.abs(one - other).mean() > 8 for other in heads[:i])

@@ -33,10 +33,12 @@ from datasets.cartoon.build import tell_stories as tell_cartoon_stories
 from datasets.cartoon.world import SPECIES
 from datasets.new_characters import Frame, NewCharacter, resized, tell_stories
 from datasets.notices import unknown_words
+from datasets.pictures import encode_picture
 from datasets.specs import SPECS
 from datasets.story_frames import StoryFrames
-from datasets.story_hdf5 import StoryFile, StoryWriter, encode_picture
+from datasets.story_hdf5 import StoryFile
 from datasets.story_prompts import StoryPrompt
+from datasets.story_writer import StoryWriter
 from models.components import load_tokenizers
 from models.conditioning import HISTORY_SLOTS
 from models.main_process import say

@@ -45,7 +45,7 @@ from datasets.cartoon.world import (
     Scene,
     all_scenes,
 )  # fmt: skip
-from datasets.story_hdf5 import StoryWriter
+from datasets.story_writer import StoryWriter
 from demo.judge import make_judge
 from evaluation.metrics.cartoon import frame_verdicts
 from evaluation.networks.judge import Judge

@@ -104,7 +104,7 @@ def _summary(states: Tensor, mask: Tensor) -> Tensor:
 class HistoryConditioner(ModelMixin, ConfigMixin):
     """Captions and earlier frames as context; how a frame is read is a subclass's business.
 
-    A subclass reads frames with a vision-language model: it gives the networks, `encode_pictures`
+    A subclass reads frames with a vision-language model: it gives the networks
     and `encode_history` (see `models.blip.BlipConditioner`). To be saved with `save_pretrained` it
     also registers its configuration and makes itself from it (`from_config`).
 

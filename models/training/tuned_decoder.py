@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from common.terminal import tqdm
 from models.frames import encode_frames
 
 __all__ = ["TunedDecoder", "merge_decoder", "tune_decoder"]

@@ -254,9 +254,12 @@ BAD = [  # word, the value as shown, the remedy
     ("lora_layers=conv", '"conv"', "one of attention, all"),
     ("decoder_steps=-1", "-1", "a whole number of at least 0"),
     ("prior_stories=some", '"some"', "one of auto, data, drawn, none"),
-    ("new_characters=[{word: a}]", '[{"word": "a"}]',
-     "a list of characters, each {word: …, class_word: …, pictures: FOLDER}, and, if you like, "
-     "caption and pronoun; all are texts"),
+    (
+        "new_characters=[{word: a}]",
+        '[{"word": "a"}]',
+        "a list of characters, each {word: …, class_word: …, pictures: FOLDER}, and, if you like, "
+        "caption and pronoun; all are texts",
+    ),
     ("stochastic_depth=1", "1", "a number from 0 to 0.9"),
     ("gradient_checkpointing=yes_please", '"yes_please"', ON_OFF),
     ("frames_per_micro_batch=0", "0", WHOLE + " or null"),

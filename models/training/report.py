@@ -27,7 +27,7 @@ class TrainingReport(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=10)
         self.shown: dict[str, float] = {}
-        self.losses: list[float] = []  # as they went into the log
+        self.first_loss: float | None = None  # of the first entry of this run
         self.terminal = sys.stderr.isatty()
         if not self.terminal:
             self.disable()
@@ -58,7 +58,8 @@ class TrainingReport(TQDMProgressBar):
         last = trainer.is_last_batch or trainer.global_step == trainer.max_steps
         if last or (whole and trainer.global_step % trainer.log_every_n_steps == 0):
             self.shown = self._measure(trainer)
-            self.losses.append(self.shown["loss"])
+            if self.first_loss is None:
+                self.first_loss = self.shown["loss"]
             entry = {**self.shown, "epoch": trainer.current_epoch}
             for logger in trainer.loggers:
                 logger.log_metrics(entry, trainer.global_step)
@@ -94,8 +95,8 @@ class TrainingReport(TQDMProgressBar):
         """Of what was trained since the start of this program."""
         steps, seconds = self.trainer.global_step - self.first_step, time.monotonic() - self.began
         said = f"{steps} steps in {seconds / 60:.1f} min"
-        if self.losses:
-            said += f", loss {self.losses[0]:.3g} at first and {self.losses[-1]:.3g} at the end"
+        if self.shown:
+            said += f", loss {self.first_loss:.3g} at first, {self.shown['loss']:.3g} at the end"
         return said
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict:

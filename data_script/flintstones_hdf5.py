@@ -33,6 +33,7 @@ from data_script.story_builder import (
     build_stories,
     caption,
     load_json,
+    preset_command,
     run,
 )  # fmt: skip
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -136,9 +137,10 @@ def build_flintstones_file(
 
 def main() -> None:
     example = "--data_dir data/flintstones --save_path data/flintstones.h5"
-    parser = argument_parser(__doc__, f"python data_script/flintstones_hdf5.py {example}")
-    then = "arldm-flintstones-continuation", "flintstones.hdf5_file"
-    run(build_flintstones_file, parser.parse_args(), *then)
+    example = f"python data_script/flintstones_hdf5.py {example}"
+    args = argument_parser(__doc__, example, raw_folder=True).parse_args()
+    preset, key = "arldm-flintstones-continuation", "flintstones.hdf5_file"
+    run(build_flintstones_file, args, preset_command(preset, key, args.save_path))
 
 
 if __name__ == "__main__":

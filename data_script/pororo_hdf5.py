@@ -40,6 +40,7 @@ from data_script.story_builder import (
     argument_parser,
     build_stories,
     caption,
+    preset_command,
     run,
 )  # fmt: skip
 from datasets.story_hdf5 import SPLITS
@@ -183,11 +184,13 @@ def main() -> None:
     parser = argument_parser(
         __doc__,
         "python data_script/pororo_hdf5.py --data_dir data/pororo_png --save_path data/pororo.h5",
+        raw_folder=True,
     )
     how = {"nargs": len(CHARACTERS), "metavar": "NAME"}
     parser.add_argument("--characters", **how, help="columns of labels.npy, in order")
-    then = "arldm-pororo-visualization", "pororo.hdf5_file"
-    run(build_pororo_file, parser.parse_args(), *then)
+    args = parser.parse_args()
+    preset, key = "arldm-pororo-visualization", "pororo.hdf5_file"
+    run(build_pororo_file, args, preset_command(preset, key, args.save_path))
 
 
 if __name__ == "__main__":

@@ -213,7 +213,7 @@ def _start_worker() -> None:
     threading.Thread(target=follow_parent, daemon=True).start()
 
 
-def argument_parser(doc: str, example: str, raw_folder: bool = True) -> argparse.ArgumentParser:
+def argument_parser(doc: str, example: str, raw_folder: bool = False) -> argparse.ArgumentParser:
     """A parser with the arguments that all builders have, for a script to add its own.
 
     raw_folder: the set is one folder, and whole, unless --skip_broken is given.
@@ -252,11 +252,8 @@ def say_leftovers(path: Path) -> None:
         print(f"{part} is left of an interrupted build: delete it if no other build is running")
 
 
-def run(build: Callable[..., Report], args: argparse.Namespace, *then: str) -> None:
-    """Say what will happen, build, report; errors are one line on standard error.
-
-    then: the preset to train with, and its key for the file.
-    """
+def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) -> None:
+    """Say what will happen, build, report; errors are one line on standard error."""
     path = Path(args.save_path)
     if args.num_process is not None and args.num_process < 1:
         sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
@@ -269,5 +266,4 @@ def run(build: Callable[..., Report], args: argparse.Namespace, *then: str) -> N
             report = build(**vars(args))
     except KeyboardInterrupt:
         sys.exit("error: interrupted; nothing written")
-    print(f"{report}\n{path}: {path.stat().st_size / 1e6:,.1f} MB")
-    print(f"next: {preset_command(*then, path)}")
+    print(f"{report}\n{path}: {path.stat().st_size / 1e6:,.1f} MB\nnext: {next_step}")

@@ -28,6 +28,7 @@ from data_script.story_builder import (
     build_stories,
     caption,
     load_json,
+    preset_command,
     run,
 )  # fmt: skip
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -103,15 +104,16 @@ def main() -> None:
         __doc__,
         "python data_script/vist_hdf5.py --sis_json_dir data/vist/sis --dii_json_dir data/vist/dii "
         "--img_dir data/vist/images --save_path data/vist.h5",
-        raw_folder=False,
     )
     parser.add_argument("--sis_json_dir", required=True, help="folder of story-in-sequence.json")
     parser.add_argument(
         "--dii_json_dir", required=True, help="folder of description-in-isolation.json"
     )
     parser.add_argument("--img_dir", required=True, help="folder of the pictures, ID.jpg")
-    run(build_vist_file, parser.parse_args(), "arldm-vistsis-continuation", "vistsis.hdf5_file")
-    print("(or, by the other captions, arldm-vistdii-continuation.yaml with vistdii.hdf5_file)")
+    args = parser.parse_args()
+    step = preset_command("arldm-vistsis-continuation", "vistsis.hdf5_file", args.save_path)
+    other = "or, by the other captions, arldm-vistdii-continuation.yaml with vistdii.hdf5_file"
+    run(build_vist_file, args, f"{step}\n({other})")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ if __name__ == "__main__":
     pororo.load_strip = load
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where a test runs in the background
     args = dict(data_dir={raw!r}, save_path={target!r}, num_process=2)
-    run(pororo.build_pororo_file, Namespace(**args), "arldm", "pororo.hdf5_file")
+    run(pororo.build_pororo_file, Namespace(**args), "")
 """
 KILLS = {
     "the worker": ("os._exit(9)", 1, "a process that encodes pictures was killed, .*smaller"),

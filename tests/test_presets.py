@@ -182,7 +182,7 @@ def commands(path: Path) -> list[list[str]]:
 ])  # fmt: skip
 def test_commands_of_the_documents_are_understood(document, tmp_path, monkeypatch):
     """All keys exist and go together; the files they name are not looked for."""
-    monkeypatch.setattr("configuration.checks._check_files", lambda config: None)
+    monkeypatch.setattr("configuration.checks._check_files", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "theirs.yaml").touch()
     found = commands(ROOT / document)

@@ -311,7 +311,7 @@ def test_files_of_the_mode_must_exist(tmp_path):
             assert sentence(caught) == expected
     load_config([f"train_model_file={there}"])
     load_config(["mode=sample", f"test_model_file={there}", f"story={there}"])
-    load_config([f"test_model_file={missing}", f"story={missing}"])  # of the other mode
+    load_config([f"test_model_file={missing}"])  # of the other mode
 
 
 def test_sampling_needs_a_checkpoint_and_finds_the_last_one(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from models.caption_tokenizer import EXACT, read_blip, read_clip
 from models.causal_story.add_ons import CausalStoryAddOns
 from models.conditioning import Context, first_visible, frames_in_sight
 from models.cross_attention import context_projected_once
+from models.denoising import calls, denoise, pass_over
 from models.frames import (
     OUTPUT_TYPES,
     Picture,
@@ -286,14 +287,22 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
                 images, history_ids[:, k], history_mask[:, k]
             )
 
+        def stepped(k: int, i: int, timestep: int, latents: Tensor) -> Tensor:
+            if callback_on_step_end is not None:
+                state = {"frame": k, "latents": latents}
+                latents = callback_on_step_end(self, i, timestep, state).get("latents", latents)
+            bar.update()
+            return latents
+
         steps = [num_inference_steps] * frames_per_story
         steps[0] = first_frame_inference_steps or num_inference_steps
-        with self.progress_bar(total=sum(self._calls(steps[k]) for k in drawn)) as bar:
+        with self.progress_bar(total=sum(calls(self.scheduler, steps[k]) for k in drawn)) as bar:
             for k in range(frames_per_story):
                 if k in known:
                     frames.append(fitted(known[k], size).to(device))
                     if k in noise_used_by:
-                        self._pass_over(latents_shape, steps[k], eta, generator, device, dtype)
+                        latents = randn_tensor(latents_shape, generator, device, dtype)
+                        pass_over(self.scheduler, latents, steps[k], eta, generator)
                 else:
                     in_sight = frames_in_sight(k, reach, keep_first_frame) if use_history else []
                     for gone in history.keys() - in_sight - {0}:
@@ -309,9 +318,10 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
                         weights[:, k, seen] = context.weights[-stories:].cpu()
                     latents = randn_tensor(latents_shape, generator, device, dtype)
                     with context_projected_once(self.unet):
-                        latents = self._denoise(
-                            latents, context, k, steps[k], (guidance_scale, history_guidance_scale),
-                            guidance_interval, eta, generator, callback_on_step_end, bar,
+                        latents = denoise(
+                            self.unet, self.scheduler, latents, context, steps[k],
+                            (guidance_scale, history_guidance_scale), guidance_interval, eta,
+                            generator, partial(stepped, k),
                         )  # fmt: skip
                     frames.append(decode_latents(self.vae, latents))
                     if callback_on_frame_end is not None:
@@ -367,45 +377,6 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
             self._kept_null_states = made_with, self.conditioner.null_states(device)
         return self._kept_null_states[1]
 
-    def _denoise(self, latents, context, k, steps, scales, interval, eta, generator, callback, bar):
-        """One frame's latents (B, c, h, w) from noise to clean."""
-        self.scheduler.set_timesteps(steps, device=latents.device)
-        latents = latents * self.scheduler.init_noise_sigma
-        extra = self._extra_step_arguments(generator, eta)
-        guided, conditional_only = context, context.split(len(latents))[-1]
-        rows = len(context.states) // len(latents)
-        timesteps = self.scheduler.timesteps
-        first, last = (0, 1) if interval is None else interval
-        for i, t in enumerate(timesteps):
-            guide = rows > 1 and first <= i / len(timesteps) < last
-            context = guided if guide else conditional_only
-            model_input = torch.cat([latents] * rows) if guide else latents
-            model_input = self.scheduler.scale_model_input(model_input, t)
-            output = self.unet(model_input, t, **context.unet_arguments()).sample
-            if guide:
-                output = _guide(output.chunk(rows), *scales)
-            latents = self.scheduler.step(output, t, latents, **extra).prev_sample
-            if callback is not None:
-                update = callback(self, i, int(t), {"frame": k, "latents": latents})
-                latents = update.get("latents", latents)
-            bar.update()
-        return latents
-
-    def _pass_over(self, shape, steps: int, eta: float, generator, device, dtype) -> None:
-        """Take from the generator what drawing a frame takes."""
-        latents = randn_tensor(shape, generator, device, dtype)
-        self.scheduler.set_timesteps(steps, device=device)
-        extra = self._extra_step_arguments(generator, eta)
-        for t in self.scheduler.timesteps:
-            self.scheduler.scale_model_input(latents, t)  # some keep count
-            self.scheduler.step(torch.zeros_like(latents), t, latents, **extra)
-
-    def _extra_step_arguments(self, generator, eta: float) -> dict:
-        """The arguments of `scheduler.step` that only some schedulers take."""
-        accepted = signature(self.scheduler.step).parameters
-        extra = {"eta": eta, "generator": generator}
-        return {name: value for name, value in extra.items() if name in accepted}
-
     def _reach(self, history_frames: int | None) -> int:
         """How many earlier frames are in sight at once."""
         slots = self.conditioner.slots
@@ -415,11 +386,6 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
                 f"earlier frames apart"
             )
         return history_frames or max(1, slots - 1)
-
-    def _calls(self, steps: int) -> int:
-        """How often the U-Net is asked: some samplers need a few more calls than steps."""
-        self.scheduler.set_timesteps(steps)
-        return len(self.scheduler.timesteps)
 
     def _tokens(self, tokenizer, captions) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, K, S) of B stories of K captions."""
@@ -466,10 +432,3 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
         if len(known) == length:
             raise ValueError("every frame is there already: leave one out to have it drawn")
         return length
-
-
-def _guide(outputs: Sequence[Tensor], scale: float, history_scale: float | None) -> Tensor:
-    """Classifier-free guidance; of three outputs, apart for the caption and the history."""
-    unconditional, conditional = outputs[0], outputs[1]
-    guided = unconditional + scale * (conditional - unconditional)
-    return guided if len(outputs) == 2 else guided + history_scale * (outputs[2] - conditional)

@@ -58,6 +58,7 @@ class IdentityVae(nn.Module):
     """Stands in for an autoencoder: latents are the 8x8 pictures themselves, halved."""
 
     config = FrozenDict(scaling_factor=0.5, block_out_channels=[1])
+    device = torch.device("cpu")
 
     def encode(self, frames: Tensor) -> SimpleNamespace:
         return SimpleNamespace(latent=frames)

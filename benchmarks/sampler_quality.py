@@ -135,7 +135,7 @@ def plot(results: list[dict]) -> Figure:
             x, y, spread, steps = zip(*course, strict=True)
             (line, *_) = chart.errorbar(x, y, spread, marker="o", capsize=2, label=sampler)
             chart.annotate(str(steps[-1]), (x[-1], y[-1]), color=line.get_color())
-    chart.set(xscale="log", ylabel="frames all right")
+    chart.set(ylabel="frames all right")
     chart.set_xlabel("seconds of one core a story of five frames")
     chart.set_title(f"steps a frame: {', '.join(map(str, STEPS))}")
     chart.grid(alpha=0.3)

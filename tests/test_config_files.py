@@ -176,7 +176,7 @@ OTHER_FILES = {  # everyone else's -> what they change: what they name, nothing 
         "gpu_ids: auto\nnum_cpu_cores: null\nseed: 1\nckpt_dir: outputs/checkpoints\n"
         "dataset: cartoon\ntask: visualization\ninit_lr: 8e-4\nwarmup_epochs: 0.1\n"
         "max_epochs: 2\ntrain_model_file: null\nfreeze_clip: false\nfreeze_blip: true\n"
-        "freeze_resnet: false\ntest_model_file: null\ncalculate_fid: false\nscheduler: ddim\n",
+        "freeze_resnet: false\ntest_model_file: null\ncalculate_fid: false\nscheduler: sde-dpm++\n",
         {"seed": 1, "max_epochs": 2}),
     "all of config.yaml": (SHIPPED, {}),
     "all of it, edited": (SHIPPED.replace("seed: 0", "seed: 5"), {"seed": 5}),

@@ -41,6 +41,7 @@ from datasets.story_prompts import StoryPrompt
 from datasets.story_writer import StoryWriter
 from models.components import load_tokenizers
 from models.conditioning import HISTORY_SLOTS
+from models.frames import sides
 from models.main_process import say
 from sample import find_devices
 
@@ -142,7 +143,8 @@ def _check_words(config: DictConfig) -> None:
 
 
 def _size(config: DictConfig) -> int:
-    return config[config.backbone].image_size
+    """Of squares, which frames that are none are made of as of any picture."""
+    return max(sides(config[config.backbone].image_size))
 
 
 def _prior(config: DictConfig) -> str:

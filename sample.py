@@ -277,7 +277,8 @@ def _draw(
     read = {c: characters_read(c, tokenizers, length) for c in long}
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
     given = folder.settings["given"]
-    frames = sum(len(wanted.asked[wanted.names[i]]["captions"]) - given for i in indices)
+    lengths = [len(story["captions"]) - given for story in wanted.asked.values()]
+    frames = sum(lengths[i] for i in indices)
     progress = tqdm(total=frames, unit="frame", disable=not show_progress)
     with progress as bar, drawing_precision(config.precision, device):
         for prompts in _batches(wanted.prompts(indices), config.batch_size):

@@ -60,7 +60,8 @@ def test_the_schedule_counts_real_steps_and_logs_once(outcome):
     assert behind(whole) == (2, 4)  # three batches an epoch for each, two of them a step
     assert whole["lr_schedulers"][0]["_last_lr"] == [pytest.approx(0, abs=1e-9)]
     assert len(list(folder.glob("whole/logs/*/metrics.csv"))) == 1
-    assert [path.name for path in folder.glob("whole/previews/*")] == ["epoch-0002.png"]
+    previews = sorted(path.name for path in folder.glob("whole/previews/*"))
+    assert previews == ["epoch-0002.png", "step-000000.png"]
 
 
 def test_a_run_is_taken_up_by_both(outcome):

@@ -116,7 +116,7 @@ def test_what_is_learnt_from(learnt):
 def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, shrunk):
     checkpoint, words = learnt
     before = checkpoint.with_name("new_characters.h5").stat().st_mtime_ns
-    again = train.train(shrunk(*words, "run_name=again"))
+    again = train.train(shrunk(*words, "run_name=learnt_again"))
     assert same(read(again)["state_dict"], read(checkpoint)["state_dict"])
     assert read(train.train(shrunk(*words, "max_steps=3")))["global_step"] == 3
     assert checkpoint.with_name("new_characters.h5").stat().st_mtime_ns == before

@@ -43,8 +43,8 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
     "HALF", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
-    "check_weights_file", "drawing_precision", "known_words", "open_stories", "own_stories",
-    "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_spec",
+    "check_weights_file", "drawing_precision", "find_devices", "known_words", "open_stories",
+    "own_stories", "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_spec",
 ]  # fmt: skip
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -240,6 +240,24 @@ def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -
         pipeline.fuse_lora(adapter_names=names)
         pipeline.unload_lora_weights()
     return pipeline.to(device)
+
+
+def find_devices(config: DictConfig) -> list[torch.device]:
+    """The devices of this machine that the configuration asks for; on a CPU, one a process."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    kind = {"gpu": found.type if found else "cuda", "auto": found.type if found else "cpu"}
+    kind = kind.get(config.accelerator, config.accelerator)
+    ids, there = config.gpu_ids, torch.accelerator.device_count() if found else 0
+    if kind == "cpu":
+        count = 1 if ids == "auto" else ids if isinstance(ids, int) else len(ids)
+        return [torch.device("cpu")] * count
+    ids = range(there) if ids == "auto" else range(ids) if isinstance(ids, int) else list(ids)
+    if found is None or found.type != kind or not ids or max(ids) >= there:
+        raise ConfigError(
+            f"this machine cannot do accelerator={config.accelerator} gpu_ids={config.gpu_ids} (it "
+            f"has {there} of {kind}); set them to auto"
+        )
+    return [torch.device(kind, i) for i in ids]
 
 
 def drawing_precision(precision: str, device: torch.device) -> AbstractContextManager:

@@ -21,6 +21,7 @@ from building import (
     build_pipeline,
     choose_tokenization,
     drawing_precision,
+    find_devices,
     known_words,
     open_stories,
     sampler_arguments,
@@ -43,7 +44,6 @@ from models.components import load_tokenizers
 from models.conditioning import HISTORY_SLOTS
 from models.frames import sides
 from models.main_process import say
-from sample import find_devices
 
 __all__ = ["learnt_pictures", "read_characters", "write_stories"]
 

@@ -22,6 +22,7 @@ from building import (
     check_scheduler,
     check_weights_file,
     drawing_precision,
+    find_devices,
     known_words,
     open_stories,
     own_stories,
@@ -32,7 +33,7 @@ from building import (
 from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
 from common.terminal import tqdm
-from configuration import ConfigError, checkpoint_to_draw_with
+from configuration import checkpoint_to_draw_with
 from datasets.damage import unreadable
 from datasets.notices import (
     characters_read,
@@ -212,24 +213,6 @@ class Wanted:
         if self.own:
             return (self.own[i] for i in indices)
         return read_prompts(self.frames, indices)
-
-
-def find_devices(config: DictConfig) -> list[torch.device]:
-    """The devices of this machine that the configuration asks for; on a CPU, one a process."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    kind = {"gpu": found.type if found else "cuda", "auto": found.type if found else "cpu"}
-    kind = kind.get(config.accelerator, config.accelerator)
-    ids, there = config.gpu_ids, torch.accelerator.device_count() if found else 0
-    if kind == "cpu":
-        count = 1 if ids == "auto" else ids if isinstance(ids, int) else len(ids)
-        return [torch.device("cpu")] * count
-    ids = range(there) if ids == "auto" else range(ids) if isinstance(ids, int) else list(ids)
-    if found is None or found.type != kind or not ids or max(ids) >= there:
-        raise ConfigError(
-            f"this machine cannot do accelerator={config.accelerator} gpu_ids={config.gpu_ids} (it "
-            f"has {there} of {kind}); set them to auto"
-        )
-    return [torch.device(kind, i) for i in ids]
 
 
 def _key(prompt: StoryPrompt) -> dict:

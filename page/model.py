@@ -17,6 +17,7 @@ from building import (
     build_pipeline,
     check_weights_file,
     drawing_precision,
+    find_devices,
     known_words,
     sampler_settings,
 )
@@ -27,7 +28,6 @@ from models.checkpoints.run_folder import LAST, PREVIOUS, last_good
 from models.components import load_scheduler_config
 from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler, usable_samplers
-from sample import find_devices
 
 __all__ = ["PageModel", "load_model", "newest_model"]
 

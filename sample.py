@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
@@ -176,7 +175,7 @@ class Wanted:
         self.own: list[StoryPrompt] = []
         if config.story:
             self.own = own_stories(config)
-            self.asked = {prompt.story_id: _key(prompt) for prompt in self.own}
+            self.asked = {prompt.story_id: prompt.asked() for prompt in self.own}
             self.label_vocabulary = None
         else:
             stories = open_stories(config, "test")
@@ -213,13 +212,6 @@ class Wanted:
         if self.own:
             return (self.own[i] for i in indices)
         return read_prompts(self.frames, indices)
-
-
-def _key(prompt: StoryPrompt) -> dict:
-    key = {"captions": prompt.captions}
-    if (first := prompt.first_frame) is not None:
-        key["first_frame"] = sha256(repr(first.shape).encode() + first.tobytes()).hexdigest()
-    return key
 
 
 def _draw_as(rank: int, share: tuple, shares: list[list[int]], devices: list) -> None:

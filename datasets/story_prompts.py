@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -25,6 +26,14 @@ class StoryPrompt:
     first_frame: np.ndarray | None = None
     reference_frames: Sequence[np.ndarray] = ()
     labels: list[dict] | None = None
+
+    def asked(self) -> dict:
+        """What makes it another story though its id is the same, as manifests say it."""
+        asked: dict = {"captions": self.captions}
+        if (first := self.first_frame) is not None:
+            shape = repr(first.shape).encode()
+            asked["first_frame"] = sha256(shape + first.tobytes()).hexdigest()
+        return asked
 
 
 def read_prompts(frames: StoryFrames, indices: Iterable[int]) -> Iterator[StoryPrompt]:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -275,11 +274,9 @@ def save(
     if len({picture.shape for picture in story.pictures}) > 1:  # one was given after the others
         raise ValueError("The frames are of several sizes: draw the story again, then save.")
     folder = _new_folder(out, settings.name)
-    asked: dict = {"captions": captions}
+    asked = StoryPrompt(settings.name, captions, story.first).asked()
     content: dict = {"captions": captions}
     if story.first is not None:
-        shape = repr(story.first.shape).encode()
-        asked["first_frame"] = sha256(shape + story.first.tobytes()).hexdigest()
         content["first_frame"] = "first_frame.png"
     if story.redrawn:
         asked["redrawn"] = story.redrawn

@@ -18,11 +18,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from benchmarks.causal_story_cost import print_cost
 from benchmarks.history_hits import history_hits
+from benchmarks.spread import mean_spread
 from building import open_stories
 from common.files import replacing
 from configuration import load_config
@@ -149,7 +149,7 @@ class Ablation:
             if not (results := self._results(name, seeds)):
                 continue
             first = results[0]
-            values = (_mean_spread([r["test"][metric] for r in results]) for metric in METRICS)
+            values = (mean_spread([r["test"][metric] for r in results]) for metric in METRICS)
             trained = f"{first['trained_parameters']:,} | {first['checkpoint_mb']:.1f}"
             print(f"| {name} | {len(results)} | {trained} | {' | '.join(values)} |")
         columns = ("rate", "chance", "latest", "mass")
@@ -158,7 +158,7 @@ class Ablation:
         for name in VARIANTS:
             hits = [result["test"]["hits"] for result in self._results(name, seeds)]
             if hits := [found for found in hits if found]:
-                values = (_mean_spread([found[column] for found in hits]) for column in columns)
+                values = (mean_spread([found[column] for found in hits]) for column in columns)
                 print(f"| {name} | {hits[0]['frames']} | {' | '.join(values)} |")
 
     def _results(self, name: str, seeds: int) -> list[dict]:
@@ -170,14 +170,6 @@ def _trained(checkpoint: Path) -> int:
     content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     moments = content["optimizer_states"][0]["state"].values()
     return sum(moment["exp_avg"].numel() for moment in moments)
-
-
-def _mean_spread(values: list[float | None]) -> str:
-    numbers = np.array([value for value in values if value is not None])
-    if not len(numbers):
-        return "–"
-    spread = f" ± {numbers.std(ddof=1):.3f}" if len(numbers) > 1 else ""
-    return f"{numbers.mean():.3f}{spread}"
 
 
 def main() -> None:

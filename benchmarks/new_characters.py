@@ -27,6 +27,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from benchmarks.spread import mean_spread
 from common.files import replacing
 from configuration import load_config
 from datasets.cartoon.build import WORLD_SEED, tell_stories
@@ -260,18 +261,13 @@ class Benchmark:
         for name in (BEFORE, *RUNS):
             paths = [path for seed in range(seeds) if (path := self.path(name, seed)).is_file()]
             if found := [json.loads(path.read_text()) for path in paths]:
-                values = [_spread([one[column] for one in found]) for column in COLUMNS]
+                values = [mean_spread([one[column] for one in found]) for column in COLUMNS]
                 cost = f"{found[0]['seconds']} | {found[0]['megabytes']:.1f}"
                 print(f"| {name} | {len(found)} | {cost} | {' | '.join(values)} |")
 
 
 def _mean(values) -> float:
     return float(np.mean(list(values)))
-
-
-def _spread(values: list[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.spread import mean_spread
 from building import build_pipeline, open_stories, sampler_arguments
 from configuration import ConfigError, load_config
 from datasets.specs import SPECS
@@ -110,13 +111,8 @@ def print_table(results: list[dict]) -> None:
     print(f"| | seeds | {' | '.join(shown)} |\n|" + "---|" * (len(shown) + 2))
     for name in ways():
         if rows := [one for one in results if one["name"] == name]:
-            cells = (_spread([row[key] for row in rows]) for key in shown)
+            cells = (mean_spread([row[key] for row in rows]) for key in shown)
             print(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
-
-
-def _spread(values: list[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
 
 
 def plot(results: list[dict]) -> Figure:

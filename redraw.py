@@ -112,12 +112,12 @@ class _Drawer:
         self.pipeline = build_pipeline(config, checkpoint, device)
         self.pipeline.set_progress_bar_config(desc="frames")
         self.wanted, self.seed = config.redraw, config.seed
-        self.how = pipeline_arguments(sampler_settings(config))
+        self.sampler = sampler_settings(config)
 
     def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> np.ndarray:
         """(K, H, W, 3) uint8; `what` names the noise; none: what the story was drawn with."""
         used = () if what else [k for k in keep if k >= story.given]
-        how = {**self.how, "noise_used_by": used}
+        how = {**pipeline_arguments(self.sampler), "noise_used_by": used}
         name = story.story_id + what
         frames = self.pipeline.redraw(story.captions, keep, self.seed, name, **how)
         frames = frames.permute(0, 2, 3, 1).cpu().numpy()
@@ -158,7 +158,7 @@ class _Drawer:
         for k in changed:
             with replacing(story.frames[k]) as temporary:
                 Image.fromarray(drawn[k]).save(temporary, "PNG")
-        note = {"seed": self.seed, "candidate": choose or 0, "sampler": self.how}
+        note = {"seed": self.seed, "candidate": choose or 0, "sampler": self.sampler}
         _note(folder / MANIFEST, story.story_id, dict.fromkeys(map(str, changed), note))
 
 

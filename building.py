@@ -33,7 +33,7 @@ from models.checkpoints.checkpoint import (
 )
 from models.checkpoints.file_kinds import file_kind
 from models.components import Components, load_components, load_scheduler_config
-from models.frames import downscale, sides
+from models.frames import sides, wanted_sides
 from models.main_process import say
 from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler
@@ -96,10 +96,9 @@ def build_parts(config: DictConfig) -> Components:
                 f"{config.backbone} comes to {size} with {config.dataset}.new_tokens; set it to "
                 f"null, or use the backbone it was counted for"
             )
-    step, only = downscale(parts.vae), getattr(parts.vae, "decoder_image_size", None)
-    if any(side % step or side != (only or side) for side in sides(backbone.image_size)):
-        one = "a multiple" if isinstance(backbone.image_size, int) else "multiples"
-        wanted = only or f"{one} of {step}"
+    if wanted := wanted_sides(parts.vae, sides(backbone.image_size)):
+        if isinstance(backbone.image_size, int):
+            wanted = wanted.replace("multiples", "a multiple")
         raise ConfigError(
             f"{config.backbone}.image_size is {backbone.image_size}, which "
             f"{backbone.diffusion_model} cannot draw; set it to {wanted}"

@@ -25,6 +25,7 @@ from building import (
     known_words,
     open_stories,
     sampler_arguments,
+    story_spec,
 )
 from common.files import file_hash
 from configuration import ConfigError
@@ -157,7 +158,7 @@ def _prior(config: DictConfig) -> str:
 
 def _of_data(config: DictConfig) -> Iterator[list[Frame]]:
     stories = open_stories(config, "train")
-    frames, size = StoryFrames(stories, SPECS[config.dataset], config.seed), _size(config)
+    frames, size = StoryFrames(stories, story_spec(config), config.seed), _size(config)
     chosen = Random(config.seed).sample(range(len(stories)), min(STORIES, len(stories)))
     for index in chosen:
         pictures = [resized(Image.fromarray(frame), size) for frame in frames(index)[0]]

@@ -21,9 +21,8 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.spread import mean_spread
-from building import build_pipeline, open_stories, sampler_arguments
+from building import build_pipeline, open_stories, sampler_arguments, story_spec
 from configuration import ConfigError, load_config
-from datasets.specs import SPECS
 from datasets.story_frames import StoryFrames
 from datasets.story_prompts import read_prompts
 from evaluation.metrics.bootstrap import ratio
@@ -81,7 +80,7 @@ class Measurement:
         self.pipeline = build_pipeline(config, checkpoint, torch.device("cpu"))
         self.pipeline.set_progress_bar_config(disable=True)
         self.judge = Judge.load(judge)
-        frames = StoryFrames(open_stories(config, "test"), SPECS[config.dataset], config.seed)
+        frames = StoryFrames(open_stories(config, "test"), story_spec(config), config.seed)
         self.prompts = list(read_prompts(frames, range(stories)))
 
     def __call__(self, words: list[str], seed: int) -> dict:

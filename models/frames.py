@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 
 __all__ = [
     "OUTPUT_TYPES", "HistoryTransform", "Picture", "as_tensor", "decode_latents", "downscale",
-    "encode_frames", "fitted", "listed", "refuse_black", "sides",
+    "encode_frames", "fitted", "listed", "refuse_black", "sides", "wanted_sides",
 ]  # fmt: skip
 
 Picture = Image.Image | np.ndarray | Tensor
@@ -84,6 +84,14 @@ def downscale(vae) -> int:
     if "patch_size" in vae.config:
         return vae.config.patch_size
     return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def wanted_sides(vae, size: tuple[int, int]) -> str:
+    """What height and width must be for this autoencoder; empty if `size` is so."""
+    step, only = downscale(vae), getattr(vae, "decoder_image_size", None)
+    if all(pixels % step == 0 and pixels == (only or pixels) for pixels in size):
+        return ""
+    return str(only) if only else f"multiples of {step}"
 
 
 def listed(image: Picture | Sequence[Picture]) -> list[Picture]:

@@ -29,6 +29,7 @@ from models.frames import (
     fitted,
     listed,
     sides,
+    wanted_sides,
 )
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
@@ -413,10 +414,10 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
     ) -> int:
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type={output_type!r}: use one of {', '.join(OUTPUT_TYPES)}")
-        step, only = downscale(self.vae), getattr(self.vae, "decoder_image_size", None)
-        if any(pixels % step or pixels != (only or pixels) for pixels in size):
-            wanted = f"must be {only}" if only else f"must be multiples of {step}"
-            raise ValueError(f"height {size[0]} and width {size[1]} {wanted} for this model")
+        if wanted := wanted_sides(self.vae, size):
+            raise ValueError(
+                f"height {size[0]} and width {size[1]} must be {wanted} for this model"
+            )
         lengths = {len(story) for story in captions}
         if len(lengths) != 1:
             raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")

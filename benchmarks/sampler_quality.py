@@ -129,10 +129,11 @@ def plot(results: list[dict]) -> Figure:
         if course:
             x, y, spread, steps = zip(*course, strict=True)
             (line, *_) = chart.errorbar(x, y, spread, marker="o", capsize=2, label=sampler)
-            chart.annotate(str(steps[-1]), (x[-1], y[-1]), color=line.get_color())
+            for point in zip(steps, x, y, strict=True):
+                chart.annotate(str(point[0]), point[1:], color=line.get_color())
     chart.set(ylabel="frames all right")
     chart.set_xlabel("seconds of one core a story of five frames")
-    chart.set_title(f"steps a frame: {', '.join(map(str, STEPS))}")
+    chart.set_title("at each point: steps a frame")
     chart.grid(alpha=0.3)
     chart.legend()
     return figure

@@ -15,4 +15,10 @@ os.environ.setdefault("MKL_CBWR", "AVX2")
 
 import torch
 
+from tests.noise import start_again
+
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_runtest_setup() -> None:
+    start_again()

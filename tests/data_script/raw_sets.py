@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.noise import RNG, noise
+
 SPLITS = ("train", "val", "test")
 STORIES = {"train": 3, "val": 2, "test": 2}
 VIST_SIZES = [(9, 12), (12, 9), (9, 9), (9, 11), (13, 9)]  # height, width: crops to 9x9
-RNG = np.random.default_rng(4)
 
 
 class Python2Pickler(pickle._Pickler):
@@ -54,10 +55,6 @@ def objects(values: list, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
     for i, value in enumerate(values):
         array[i] = value
     return array.reshape(shape)
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 Stories = dict[str, list[tuple[str, list[np.ndarray], dict[str, list[str]]]]]

@@ -14,13 +14,13 @@ from PIL import Image
 from data_script import folder_hdf5
 from data_script.folder_hdf5 import build_folder_file, load_picture
 from datasets.story_hdf5 import SPLITS, StoryFile, validate_story_file
+from tests.noise import noise
 
 ROOT = Path(__file__).resolve().parents[2]
-RNG = np.random.default_rng(2)
 
 
 def draw(path: Path, height: int = 6, width: int = 9) -> np.ndarray:
-    rgb = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rgb = noise(height, width)
     Image.fromarray(rgb).save(path)
     return rgb
 

@@ -18,12 +18,12 @@ from datasets.pictures import (
     frames_in_strip,
     picture_size,
 )
+from tests.noise import noise
 
-RNG = np.random.default_rng(2)
 SIDE, N = 24, 5
 # Noise below, smooth above: the encoders choose all kinds of filters.
 STRIP = (np.add.outer(np.arange(N * SIDE), np.arange(SIDE))[..., None] * [1, 2, 3]).astype(np.uint8)
-STRIP[SIDE * 2 :] ^= RNG.integers(0, 64, STRIP[SIDE * 2 :].shape, dtype=np.uint8)
+STRIP[SIDE * 2 :] ^= noise(N * SIDE, SIDE)[SIDE * 2 :] % 64
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **how) -> np.ndarray:

@@ -20,8 +20,8 @@ from datasets.story_prompts import read_prompts
 from datasets.story_writer import StoryWriter
 from models.story_batch import StoryBatch
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
+from tests.noise import noise
 
-RNG = np.random.default_rng(1)
 K, S = 3, 6
 
 
@@ -47,10 +47,6 @@ class Tokenizer:
 def history_transform(frames: torch.Tensor) -> torch.Tensor:
     assert frames.dtype == torch.uint8 and frames.shape[1] == 3
     return frames.float().mean((2, 3), keepdim=True).expand(-1, -1, 2, 2)
-
-
-def noise(height: int, width: int) -> np.ndarray:
-    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def strip(n: int, start: int) -> np.ndarray:

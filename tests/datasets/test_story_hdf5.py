@@ -19,13 +19,13 @@ from datasets.check import check_story_file
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, StoryFile, is_story_id, validate_story_file
 from datasets.story_writer import BLOCK, StoryWriter
+from tests.noise import noise
 
 ROOT = Path(__file__).resolve().parents[2]
-RNG = np.random.default_rng(0)
 
 
 def picture(height: int = 8, width: int = 8) -> np.ndarray:
-    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return noise(height, width)
 
 
 def write(path: Path, stories: int = 1, k: int = 2, splits=SPLITS, **attributes) -> Path:

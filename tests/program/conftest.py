@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -59,13 +60,23 @@ def trained(shrunk):
     return train.train(shrunk("logger=csv"))
 
 
+@pytest.fixture(scope="session")
+def drawn(shrunk, trained, tmp_path_factory):
+    """Samples with the shared checkpoint and nothing else said, drawn once: copy them."""
+    folder = tmp_path_factory.mktemp("drawn") / "samples"
+    return sample.sample(shrunk("mode=sample", f"sample_output_dir={folder}"))
+
+
 @pytest.fixture
-def sampled(shrunk, trained, tmp_path):
+def sampled(shrunk, trained, drawn, tmp_path):
     """Samples with the shared checkpoint; returns the folder and its manifest's entries by id."""
 
     def draw(*overrides, to="samples"):
-        config = shrunk("mode=sample", f"sample_output_dir={tmp_path / to}", *overrides)
-        folder = sample.sample(config)
+        folder = tmp_path / to
+        if overrides or folder.exists():
+            sample.sample(shrunk("mode=sample", f"sample_output_dir={folder}", *overrides))
+        else:
+            shutil.copytree(drawn, folder)
         lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines]
         return folder, {entry["story_id"]: entry for entry in entries}

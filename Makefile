@@ -18,7 +18,7 @@ demo: $(INSTALLED)  ## draw the cartoon world, train on it, sample and judge: ou
 	.venv/bin/python -m demo
 
 test: $(INSTALLED)  ## run all tests
-	.venv/bin/python -m pytest -q -n 2 --dist loadfile
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## check the code's style
 	.venv/bin/ruff check .

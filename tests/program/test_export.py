@@ -105,7 +105,7 @@ def test_loras_are_added_by_the_configuration(lora, trained, sampled, tmp_path):
     out = export(Export(str(lora), str(tmp_path / "beside"), merge_lora=False))
     file = out / "pytorch_lora_weights.safetensors"
     words = [f"test_model_file={trained}", f"lora_files=[{file}]"]
-    plain, _ = sampled(words[0], to="plain")
+    plain, _ = sampled(to="plain")
     added, entries = sampled(*words, to="added")
     tuned, _ = sampled(f"test_model_file={lora}", to="tuned")
     off, _ = sampled(*words, "lora_scale=0", to="off")

@@ -26,7 +26,6 @@ def train_judge(
     labels: Sequence[dict],
     vocabulary: dict,
     seed: int,
-    progress: bool = True,
     steps: int = 250,
     batch_size: int = 64,
 ) -> Judge:
@@ -44,7 +43,7 @@ def train_judge(
         network = JudgeNetwork(vocabulary).to(memory_format=torch.channels_last)  # a third faster
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
-    bar = tqdm(range(steps), "judge", disable=not progress)
+    bar = tqdm(range(steps), "judge")
     for step in bar:
         chosen = torch.randint(len(pixels), (batch_size,), generator=random)
         batch = _disturb(pixels[chosen].float() / 255, random)

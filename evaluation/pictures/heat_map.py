@@ -8,24 +8,25 @@ from PIL import Image, ImageDraw
 
 __all__ = ["draw_heat_map", "say_weights"]
 
+CELL = 18  # pixels
 PALE, STRONG = (238, 241, 246), (31, 78, 176)  # weights 0 and 1
 
 
-def draw_heat_map(weights: Sequence[Sequence[float]], cell: int = 18) -> Image.Image:
+def draw_heat_map(weights: Sequence[Sequence[float]]) -> Image.Image:
     """One row a frame from the second on, one column an earlier frame; the darker, the more.
 
     weights: (K, K); row n says how much frame n looked at each earlier one. The last column is
     left out, as nobody looks at the last frame, and so is the first row, which has nothing to see.
     """
     count = len(weights) - 1
-    size = max(1, count) * cell
+    size = max(1, count) * CELL
     picture = Image.new("RGB", (size, size), "#ffffff")
     draw = ImageDraw.Draw(picture)
     for n in range(count):
         for u in range(n + 1):
             weight = min(1.0, max(0.0, weights[n + 1][u]))
             colour = tuple(round(p + (s - p) * weight) for p, s in zip(PALE, STRONG, strict=True))
-            draw.rectangle((u * cell, n * cell, (u + 1) * cell - 3, (n + 1) * cell - 3), colour)
+            draw.rectangle((u * CELL, n * CELL, (u + 1) * CELL - 3, (n + 1) * CELL - 3), colour)
     return picture
 
 

@@ -29,7 +29,6 @@ def write_storyboard_html(
     folders: Folders,
     out_html: str | os.PathLike,
     stories: int | Sequence[str] | None = None,
-    title: str = "Storyboard",
     notes: Notes | None = None,
     frame_notes: FrameNotes | None = None,
     plot: Image.Image | None = None,
@@ -49,7 +48,7 @@ def write_storyboard_html(
         "said": say_weights,
     }
     template = environment.get_template("page.html")
-    text = template.render(title=title, strips=strips, settings=settings, plot=plot)
+    text = template.render(strips=strips, settings=settings, plot=plot)
     with replacing(out_html) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return Path(out_html)

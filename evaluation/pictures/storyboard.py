@@ -103,7 +103,6 @@ def draw_storyboard(
     folders: Folders,
     out_png: str | os.PathLike,
     stories: int | Sequence[str] = 8,
-    title: str = "Storyboard",
     notes: Notes | None = None,
     frame_notes: FrameNotes | None = None,
 ) -> Path:
@@ -118,7 +117,7 @@ def draw_storyboard(
     head = MARGIN + 78
     page = Image.new("RGB", (width, head + sum(b.height + BETWEEN for b in blocks)), PAGE)
     draw = ImageDraw.Draw(page)
-    _write(draw, MARGIN, MARGIN - 8, [title], 34, INK)
+    _write(draw, MARGIN, MARGIN - 8, ["Storyboard"], 34, INK)
     _write(draw, MARGIN, MARGIN + 36, wrap(settings, 15, width - 2 * MARGIN)[:2], 15, GREY, 20)
     top = head
     for block in blocks:

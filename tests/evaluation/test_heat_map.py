@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sample_folders import write_samples
 
-from evaluation.pictures.heat_map import PALE, STRONG, draw_heat_map, say_weights
+from evaluation.pictures.heat_map import CELL, PALE, STRONG, draw_heat_map, say_weights
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.samples import read_samples
@@ -15,10 +15,12 @@ WEIGHTS = [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]]
 
 
 def test_cells_are_as_dark_as_the_weights():
-    picture = draw_heat_map(WEIGHTS, cell=10)
-    assert picture.size == (20, 20)
-    assert picture.getpixel((3, 3)) == STRONG and picture.getpixel((13, 3)) == (255, 255, 255)
-    quarter, most = picture.getpixel((3, 13)), picture.getpixel((13, 13))
+    picture = draw_heat_map(WEIGHTS)
+    assert picture.size == (2 * CELL, 2 * CELL)
+    near, far = 3, CELL + 3
+    assert picture.getpixel((near, near)) == STRONG
+    assert picture.getpixel((far, near)) == (255, 255, 255)
+    quarter, most = picture.getpixel((near, far)), picture.getpixel((far, far))
     assert quarter[0] == round(PALE[0] + (STRONG[0] - PALE[0]) / 4) and most[0] < quarter[0]
 
 

@@ -15,7 +15,7 @@ from evaluation.networks.judge_training import train_judge
 @pytest.fixture(scope="module")
 def judge():
     frames, labels = toy_frames(120, seed=0)
-    return train_judge(frames, labels, VOCABULARY, seed=1, progress=False, steps=40, batch_size=16)
+    return train_judge(frames, labels, VOCABULARY, seed=1, steps=40, batch_size=16)
 
 
 def test_learns_and_reads_unseen_frames(judge):
@@ -72,8 +72,7 @@ def test_same_seed_same_judge_and_the_global_random_state_is_left_alone():
     frames, labels = toy_frames(30, seed=2)
     state = torch.get_rng_state()
     one, two, other = (
-        train_judge(frames, labels, VOCABULARY, seed, False, steps=3, batch_size=8)
-        for seed in (4, 4, 5)
+        train_judge(frames, labels, VOCABULARY, seed, steps=3, batch_size=8) for seed in (4, 4, 5)
     )
     assert torch.equal(torch.get_rng_state(), state)
     weights = [next(judge.network.parameters()) for judge in (one, two, other)]
@@ -89,7 +88,7 @@ def test_learns_frames_of_the_cartoon_world():
     ]
     labels = [scene.label() for scene in scenes]
     frames = np.stack([render(scene) for scene in scenes])
-    judge = train_judge(frames, labels, LABEL_VOCABULARY, 0, False, steps=40, batch_size=10)
+    judge = train_judge(frames, labels, LABEL_VOCABULARY, 0, steps=40, batch_size=10)
     assert judge.error(frames, labels) == {"place": 0, "cast": 0, "clothes": 0, "action": 0}
 
 

@@ -29,7 +29,7 @@ STORIES, FRAMES = 6, 3
 @pytest.fixture(scope="module")
 def judge_file(tmp_path_factory):
     frames, labels = toy_frames(120, seed=0)
-    judge = train_judge(frames, labels, VOCABULARY, 1, False, steps=40, batch_size=16)
+    judge = train_judge(frames, labels, VOCABULARY, 1, steps=40, batch_size=16)
     judge.known_error = judge.error(*toy_frames(40, seed=9))
     path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
     judge.save(path)

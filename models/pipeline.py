@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -33,6 +32,7 @@ from models.frames import (
 )
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
+from models.sharing.loras import LoraLoading
 from models.sharing.pipeline_folder import OWN_PARTS, PipelineFolder
 from models.story_batch import StoryPrompt
 from models.weight_layout import lay_out
@@ -63,7 +63,7 @@ def story_generator(seed: int, story_id: str) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(seed, story_id))
 
 
-class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
     """Draws the frames of stories; every frame sees all captions and frames before it.
 
     Args:

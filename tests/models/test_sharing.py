@@ -229,12 +229,13 @@ def test_outputs_and_arguments_are_the_fields(saved):
 
 
 def test_loras_are_loaded_fused_and_mixed(saved, tmp_path):
-    """What diffusers' loaders do with ours: one, several by weights, merged, taken off."""
+    """What diffusers' loaders do with ours: one, several by weights, merged, taken off; each has a
+    rank of its own, and one that does not fit leaves nothing behind."""
     pipeline = StoryPipeline.from_pretrained(saved["plain"][0])
-    for name in ("a", "b"):
+    for name, rank in (("a", 2), ("b", 3)):
         parts = build_parts()
         torch.manual_seed(ord(name))
-        add_lora(parts.unet, 2)
+        add_lora(parts.unet, rank)
         for key, parameter in parts.unet.named_parameters():
             if "lora_B" in key:
                 torch.nn.init.normal_(parameter)
@@ -247,6 +248,11 @@ def test_loras_are_loaded_fused_and_mixed(saved, tmp_path):
         assert not torch.equal(beside, saved["plain"][1])
     pipeline.set_adapters(["a", "b"], [0.5, 0.5])
     mixed = draw(pipeline)
+    for wrong in ({k: v[:1] for k, v in tensors.items()}, {"unet.conv_in.weight": torch.ones(1)}):
+        wrong = {f"unet.{key}": value for key, value in wrong.items()}
+        with pytest.raises(ValueError, match="^the LoRA does not go onto this U-Net .*; give a"):
+            pipeline.load_lora_weights(wrong, adapter_name="c")
+    assert torch.equal(draw(pipeline), mixed)
     with pytest.raises(ValueError, match="the U-Net has a LoRA beside its weights; merge it first"):
         pipeline.save_pretrained(tmp_path / "whole")
     pipeline.fuse_lora(adapter_names=["a", "b"])

@@ -16,6 +16,7 @@ import pytest
 import torch
 from filelock import FileLock
 from outcomes import behind, read
+from pytorch_lightning.strategies import FSDPStrategy
 from test_resume import equal, noted
 
 import building
@@ -186,6 +187,19 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_drawn(
         with pytest.raises(ValueError, match="^story .* came out with a black picture"):
             sample.sample(shrunk(*words, f"test_model_file={trained}"))
     assert not (tmp_path / "out" / "manifest.jsonl").read_bytes()  # no story
+
+
+def test_fsdp_writes_through_our_writer(shrunk, tmp_path):
+    """As far as it goes without GPUs: what Lightning's strategy does with a whole checkpoint."""
+    (writer_of_all,) = train._plugins(shrunk("strategy=fsdp"))
+    strategy, path = FSDPStrategy(checkpoint_io=writer_of_all), tmp_path / "last.ckpt"
+    for value in (1.0, 2.0):
+        strategy.save_checkpoint({"state_dict": {"x": torch.tensor(value)}}, path)
+    previous = tmp_path / "previous.ckpt"
+    assert [read(one)["state_dict"]["x"] for one in (previous, path)] == [1, 2]
+    with pytest.raises(ValueError, match="not finite, such as x"):
+        strategy.save_checkpoint({"state_dict": {"x": torch.tensor(float("nan"))}}, path)
+    assert train._plugins(shrunk("strategy=deepspeed_stage_2")) == []
 
 
 def flip(path: Path) -> None:

@@ -19,6 +19,7 @@ from common.files import replacing, writing_folder
 from configuration import load_config, write_config
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.story_writer import StoryWriter
+from evaluation.networks.features import FeatureCache, Features
 from evaluation.networks.judge import Judge, JudgeNetwork
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.story_files import StoryFiles, write_story_files
@@ -122,3 +123,20 @@ def test_a_full_disk_is_said_with_its_path_and_a_remedy(kind, data, tmp_path):
     assert "\n" not in said and said.count("cannot write") == 1
     left = [path for path in out.rglob("*") if path.is_file() and path.stat().st_size]
     assert [path for path in left if "logs" not in path.parts] == []
+
+
+def test_networks_results_need_room_too(tmp_path):
+    cache = FeatureCache(tmp_path / "f.sqlite")
+    rows, encoder = (
+        np.ones((1, 10_000), np.float32),
+        SimpleNamespace(key="toy", width=10_000, load=str),
+    )
+    with full(), pytest.raises(OSError, match="cannot write .*f.sqlite: .*, or name another cache"):
+        cache.put([b"key"], rows)
+    assert cache.known([b"key"]) == set()
+    cache.put([cache.key(encoder, "a caption")], rows)
+    with (
+        full(),
+        pytest.raises(OSError, match="cannot write .*; .*, or name another disk in .* TMP"),
+    ):
+        Features(cache)(["a caption"], encoder)

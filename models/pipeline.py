@@ -419,11 +419,11 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
                 f"height {size[0]} and width {size[1]} must be {wanted} for this model"
             )
         lengths = {len(story) for story in captions}
+        if lengths <= {0}:
+            raise ValueError("a story has no captions; give one or more")
         if len(lengths) != 1:
             raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")
         (length,) = lengths
-        if not length:
-            raise ValueError("a story has no captions; give one or more")
         for k, pictures in known.items():
             if not 0 <= k < length:
                 raise ValueError(f"frames: a story of {length} captions has no frame {k}")

@@ -222,6 +222,8 @@ def test_outputs_and_arguments_are_the_fields(saved):
     assert draw(pipeline, height=32, width=16).shape[-2:] == (32, 16)
     with pytest.raises(ValueError, match="height 31 and width 16 must be multiples of 2"):
         draw(pipeline, height=31, width=16)
+    with pytest.raises(ValueError, match="^a story has no captions; give one or more"):
+        pipeline([])
     with pytest.raises(ValueError, match="output_type='jpg': use one of pil, np, pt, uint8"):
         draw(pipeline, output_type="jpg")
     with pytest.raises(ValueError, match=r"a picture is \(20, 20\)"):
@@ -269,6 +271,11 @@ def test_folders_that_are_something_else(saved, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps(config))
     with pytest.raises(OSError, match="is not whole: it has no conditioner/"):
         StoryPipeline.from_pretrained(tmp_path)
+    folder = shutil.copytree(saved["plain"][0], tmp_path / "folder")
+    for weights in (folder / "unet").glob("*.safetensors"):
+        weights.rename(weights.with_suffix(".bin"))  # a pickle, for all that is known
+    with pytest.raises(OSError, match="is not whole: unet/ holds no safetensors; export"):
+        StoryPipeline.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("file, change, says", [

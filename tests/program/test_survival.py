@@ -394,19 +394,26 @@ def test_every_part_of_a_file_is_summed(trained, tmp_path):
 
 
 INTERRUPTED = (
-    "import os, signal, sys; sys.argv = ['main.py', 'mode=sample', 'test_model_file=none']\n"
+    "import os, runpy, signal, sys\n"
+    "_, at, program, *sys.argv[1:] = sys.argv\n"
     "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
     "import builtins; real = builtins.__import__\n"
     "def importing(name, *rest, **how):\n"
-    "    if name == 'hydra': os.kill(os.getpid(), signal.SIGINT)\n"
+    "    if name == at: os.kill(os.getpid(), signal.SIGINT)\n"
     "    return real(name, *rest, **how)\n"
     "builtins.__import__ = importing\n"
-    "import runpy; runpy.run_path('main.py', run_name='__main__')\n"
+    "run = runpy.run_path if program.endswith('.py') else runpy.run_module\n"
+    "run(program, run_name='__main__')\n"
 )
 
 
-def test_ctrl_c_while_importing_is_one_line():
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True)
+@pytest.mark.parametrize("words", [
+    "hydra main.py mode=sample test_model_file=none", "numpy evaluation samples=none",
+    "h5py data_script/pororo_hdf5.py --data_dir none --save_path none",
+])  # fmt: skip
+def test_ctrl_c_while_importing_is_one_line(words):
+    command = [sys.executable, "-c", INTERRUPTED, *words.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
     assert done.returncode == -signal.SIGINT
     assert done.stderr.decode().strip() == "Interrupted (Ctrl-C)"
 

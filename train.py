@@ -57,6 +57,7 @@ from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.callbacks import KeepConfiguration, TimedCheckpoint
 from models.training.latent_cache import LatentCache
+from models.training.loggers import build_logger
 from models.training.previews import Previews
 from models.training.report import TrainingReport
 from models.training.stopping import StopAtNonFinite, StopOnSignal
@@ -253,6 +254,7 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     devices = config.gpu_ids
     if OmegaConf.is_list(devices):  # on the CPU so many processes, which have no numbers
         devices = len(devices) if config.accelerator == "cpu" else list(devices)
+    logger = build_logger(config.logger, folder, config.run_name)
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
@@ -260,7 +262,7 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
             num_nodes=config.num_nodes,
             strategy=config.strategy,
             precision=config.precision,
-            logger=_logger(config, folder),
+            logger=logger,
             callbacks=_callbacks(config, folder),
             plugins=_plugins(config),
             default_root_dir=folder,  # where Lightning would look for states that SLURM left
@@ -282,23 +284,11 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
         ) from error
 
 
-def _logger(config: DictConfig, folder: Path):
-    if config.logger == "none":
-        return False
-    folder.mkdir(parents=True, exist_ok=True)
-    return {
-        "tensorboard": lambda: pl.loggers.TensorBoardLogger(folder, name="logs"),
-        "wandb": lambda: pl.loggers.WandbLogger(config.run_name, save_dir=folder),
-        "csv": lambda: pl.loggers.CSVLogger(folder, name="logs"),
-    }[config.logger]()
-
-
 def _plugins(config: DictConfig) -> list:
     """How checkpoints are written, and SLURM without Lightning's requeueing (`StopOnSignal` has
     it)."""
-    # Sharded weights go to disk in ways of their own.
-    sharded = config.strategy.startswith(("fsdp", "deepspeed"))
-    plugins: list = [] if sharded else [CheckpointWriter()]
+    # DeepSpeed writes a folder, in its own way.
+    plugins: list = [] if config.strategy.startswith("deepspeed") else [CheckpointWriter()]
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins

@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +71,10 @@ def ways() -> dict[str, list[str]]:
 
 
 class Measurement:
-    """Draws `stories` test stories in different ways and judges them."""
+    """Draws `stories` test stories in different ways and judges them; `words`: overrides of all."""
 
-    def __init__(self, checkpoint: Path, judge: Path, stories: int) -> None:
-        self.words = ["mode=sample", f"test_model_file={checkpoint}", "num_stories=-1",
-                      "first_frame_inference_steps=null"]  # fmt: skip
+    def __init__(self, checkpoint: Path, judge: Path, stories: int, words: Sequence[str]) -> None:
+        self.words = ["mode=sample", f"test_model_file={checkpoint}", "num_stories=-1", *words]
         config = load_config(self.words)
         self.noise = load_scheduler_config(config[config.backbone].diffusion_model)
         self.pipeline = build_pipeline(config, checkpoint, torch.device("cpu"))
@@ -83,21 +83,29 @@ class Measurement:
         frames = StoryFrames(open_stories(config, "test"), story_spec(config), config.seed)
         self.prompts = list(read_prompts(frames, range(stories)))
 
-    def __call__(self, words: list[str], seed: int) -> dict:
+    def count(
+        self, words: Sequence[str], seed: int, callback: Callable | None = None
+    ) -> tuple[np.ndarray, float]:
+        """(S, K, len(ROWS), 2) of `count_frames`, and seconds; callback: on every frame's end."""
         config = load_config([*self.words, *words, f"seed={seed}"])
         self.pipeline.scheduler = sampling_scheduler(config.scheduler, self.noise)
         counts, seconds = [], 0.0
         for start in range(0, len(self.prompts), BATCH):
             batch = self.prompts[start : start + BATCH]
             begin = time.process_time()
-            drawn = self.pipeline.draw(batch, **sampler_arguments(config)).frames
+            how = {**sampler_arguments(config), "callback_on_frame_end": callback}
+            drawn = self.pipeline.draw(batch, **how).frames
             seconds += time.process_time() - begin
             for prompt, frames in zip(batch, drawn.permute(0, 1, 3, 4, 2).numpy(), strict=True):
                 names = [Path(str(k)) for k in range(len(frames))]
                 labels = {"labels": prompt.labels}
                 story = SampledStory(prompt.story_id, prompt.captions, names, **labels)
                 counts.append(count_frames(story, self.judge.read(frames)))
-        values = ratio(np.concatenate(counts).sum(0))
+        return np.stack(counts), seconds
+
+    def __call__(self, words: Sequence[str], seed: int) -> dict:
+        counts, seconds = self.count(words, seed)
+        values = ratio(counts.sum((0, 1)))
         return {
             "seconds": round(seconds / len(self.prompts), 3),
             **{row: round(float(value), 4) for row, value in zip(ROWS, values, strict=True)},
@@ -157,7 +165,8 @@ def main() -> None:
     try:
         if not args.tables:
             torch.set_num_threads(1)
-            measure = Measurement(args.checkpoint, args.judge, args.stories)
+            plain = ["first_frame_inference_steps=null"]
+            measure = Measurement(args.checkpoint, args.judge, args.stories, plain)
             done = {(one["name"], one["seed"]) for one in results}
             for seed in range(args.seeds):
                 for name, words in ways().items():

@@ -13,9 +13,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 __all__ = [
-    "file_hash", "file_state", "held", "is_address", "remove_leftovers", "replacing",
-    "writing", "writing_folder",
+    "CannotWrite", "beside", "file_hash", "file_state", "held", "is_address", "remove_leftovers",
+    "replacing", "writing", "writing_folder",
 ]  # fmt: skip
+
+# What libraries say of a disk in errors that are no OSError: PyTorch's and safetensors'.
+_DISK = re.compile(
+    "No space left|too large|quota exceeded|Read-only file|PytorchStreamWriter|inline_container|"
+    "iostream error"
+)
 
 
 def is_address(path: str | os.PathLike) -> bool:
@@ -23,15 +29,29 @@ def is_address(path: str | os.PathLike) -> bool:
     return re.match(r"[A-Za-z][\w+.-]+:/", str(path)) is not None
 
 
+class CannotWrite(OSError):
+    """Said to its reader: which file, what is missing, what to do."""
+
+
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
     """A temporary file beside `path` to write; it takes the name `path` when all went well.
 
-    Beside it, so that the two are on one file system; flushed first, so that a crash of the machine
-    cannot leave an empty file under the name. Where `path` is a link, the file it leads to is
-    replaced.
+    Where `path` is a link, the file it leads to is replaced. Errors of the disk are as `writing`
+    says them; what else goes wrong within stays as it is.
     """
     path = Path(os.path.realpath(path))
+    with _telling_of(path, size), beside(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """As `replacing`, with all errors as they are.
+
+    Beside it, so that the two are on one file system; flushed first, so that a crash of the machine
+    cannot leave an empty file under the name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -40,7 +60,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that has become read-only: not in the first one's place
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,12 +69,33 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary folder beside `path` to fill; it takes that name when all went well."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        os.replace(temporary, path)  # an empty folder of that name is replaced, too
+        with _telling_of(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            os.replace(temporary, path)  # an empty folder of that name is replaced, too
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _telling_of(path: Path, size: int = 0) -> Iterator[None]:
+    """As `writing`, for what the disk refuses, but not for files that are read meanwhile."""
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except Exception as error:  # libraries have kinds of their own, known by what they say
+        disk = _DISK.search(str(error)) is not None
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            named = Path(error.filename or path)
+            disk |= path.parent in (named, *named.parents) or named in path.parents
+        if not disk:
+            raise
+        with writing(path, size):
+            if isinstance(error, OSError):
+                raise
+            raise OSError(f"the library could not write it ({error})") from error
 
 
 @contextmanager
@@ -66,8 +108,10 @@ def writing(
     """
     try:
         yield
+    except CannotWrite:
+        raise
     except (OSError, RuntimeError) as error:
-        raise OSError(
+        raise CannotWrite(
             f"cannot write {path}: {_why(Path(path), size, error)}, or {otherwise}"
         ) from error
 
@@ -77,7 +121,7 @@ def _why(path: Path, size: int, error: Exception) -> str:
     there = next(folder for folder in path.absolute().parents if folder.exists())
     with suppress(OSError):
         free = shutil.disk_usage(there).free
-        if size > free or re.search("No space left|too large|quota exceeded", str(error)):
+        if size > free or free < 2**16 or re.search("No space|too large|quota", str(error)):
             needs = f" and {size / 1e6:,.0f} MB are needed" if size else ""
             return f"{there} has {free / 1e6:,.0f} MB left{needs}; free some space"
     return f"{reason}; make {there} writable"

@@ -12,7 +12,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["ending_at_signals"]
+__all__ = ["FROM_OUTSIDE", "REQUEUE", "ending_at_signals"]
+
+REQUEUE = getattr(signal, "SIGUSR1", None)  # SLURM's; Windows has none
+FROM_OUTSIDE = (signal.SIGTERM,) if REQUEUE is None else (signal.SIGTERM, REQUEUE)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: object) -> None:
@@ -35,7 +38,7 @@ def ending_at_signals(says: str) -> Iterator[None]:
         os.write(2, f"\n{signal.Signals(number).name}: {says}\n".encode())
         raise SystemExit(128 + number)
 
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    numbers = FROM_OUTSIDE
     if threading.current_thread() is not threading.main_thread():
         numbers = ()
     before = {number: signal.signal(number, end) for number in numbers}

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm as bar
 
+import common.interrupts  # noqa: F401  in every program that says something, Ctrl-C is one line
+
 __all__ = ["error_in_one_line", "print_any_letter", "script_parser", "tqdm"]
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from common.files import replacing, writing
+from common.files import replacing
 from configuration.checks import check, checkpoint_to_draw_with
 from configuration.files import (
     as_in_its_code,
@@ -115,7 +115,7 @@ def plain(config: DictConfig) -> dict:
 
 def write_config(config: DictConfig, path: Path) -> None:
     """Save a configuration as YAML that `config=` takes."""
-    with writing(path), replacing(path) as temporary:
+    with replacing(path) as temporary:
         OmegaConf.save(config, temporary)
 
 

@@ -41,9 +41,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script:
 
 from common.documents import parse_json
 from common.picture_files import opened
-from common.terminal import error_in_one_line, script_parser, tqdm
+from common.terminal import script_parser, tqdm
 from data_script.raw_pictures import SIZE, load_picture
-from data_script.story_builder import in_order, say_leftovers, setting
+from data_script.story_builder import in_order, only_build_of, setting
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, is_story_id
 from datasets.story_writer import StoryWriter
@@ -262,8 +262,7 @@ def main() -> None:
         parser.error(f"--size {args.size} is too small: give 8 pixels or more")
     state = "replaces" if os.path.exists(args.save_path) else "writes"
     print(f"{args.data_dir} -> {args.save_path} ({state} it when whole)")
-    say_leftovers(Path(args.save_path))
-    with error_in_one_line():
+    with only_build_of(Path(args.save_path)):
         counts = build_folder_file(**vars(args))
     megabytes = os.path.getsize(args.save_path) / 1e6
     print(", ".join(f"{n} {s}" for s, n in counts.items()), f"stories, {megabytes:.1f} MB")

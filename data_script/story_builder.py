@@ -19,13 +19,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from common.files import held, remove_leftovers
 from common.terminal import error_in_one_line, script_parser, tqdm
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -246,10 +247,20 @@ def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
     )
 
 
-def say_leftovers(path: Path) -> None:
-    """Name what builds of the file `path` that were killed have left beside it."""
-    for part in sorted(path.parent.glob(f".{path.name}.*.tmp")):
-        print(f"{part} is left of an interrupted build: delete it if no other build is running")
+@contextmanager
+def only_build_of(path: Path) -> Iterator[None]:
+    """Ends the script in one line where the file `path` is being built already, or on an error.
+
+    What builds of it that were killed have left is removed.
+    """
+    with error_in_one_line():
+        if path.is_dir():  # the writer says so
+            yield
+            return
+        with held(path.with_name(f".{path.name}.lock"), f"--save_path: {path} is"):
+            if left := remove_leftovers(path.parent, [path.name]):
+                print(f"removed {', '.join(left)}, left by a build that was killed", flush=True)
+            yield
 
 
 def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) -> None:
@@ -259,10 +270,9 @@ def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) 
         sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
     state = "replaces the file that is there" if path.exists() else "writes it"
     print(f"building {path} ({state} when whole)", flush=True)
-    say_leftovers(path)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended from outside; nothing written"))
     try:
-        with error_in_one_line():
+        with only_build_of(path):
             report = build(**vars(args))
     except KeyboardInterrupt:
         sys.exit("error: interrupted; nothing written")

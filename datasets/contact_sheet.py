@@ -30,11 +30,8 @@ def draw_contact_sheet(
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    try:
-        with replacing(target) as temporary:
-            sheet.save(temporary, "PNG")
-    except OSError as error:
-        raise OSError(f"cannot write {target}: choose another place ({error})") from None
+    with replacing(target) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 def _whole(columns: dict[str, StoryFile]) -> list[int]:

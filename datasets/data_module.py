@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.interrupts import FROM_OUTSIDE
 from datasets.notices import warn_of_left_out, warn_of_long_captions
 from datasets.story_dataset import StoryDataset, collate
 from datasets.story_hdf5 import StoryFile
@@ -185,7 +186,7 @@ def _leave_signals(worker: int) -> None:
 
     Workers end with it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, *FROM_OUTSIDE):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.files import replacing, writing_folder
 from evaluation.command_line import option, run
+from models.main_process import say
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -100,6 +101,8 @@ def _write_checkpoint(source: Path, out: Path) -> Path:
         "tokenization": settings["tokenization"],
         **{k: v for k, v in settings["trained_for"].items() if k in ("config", "config_file")},
     }
+    for lora in source.glob("pytorch_lora_weights*"):
+        say(f"{lora} is not in the checkpoint; draw with lora_files=[{lora}]")
     with replacing(out) as temporary:
         torch.save(content, temporary)
     return out

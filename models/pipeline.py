@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -33,6 +32,7 @@ from models.frames import (
 )
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
+from models.sharing.loras import LoraLoading
 from models.sharing.pipeline_folder import OWN_PARTS, PipelineFolder
 from models.story_batch import StoryPrompt
 from models.weight_layout import lay_out
@@ -63,7 +63,7 @@ def story_generator(seed: int, story_id: str) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(seed, story_id))
 
 
-class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
     """Draws the frames of stories; every frame sees all captions and frames before it.
 
     Args:
@@ -419,11 +419,11 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, StableDiffusionLoraLoader
                 f"height {size[0]} and width {size[1]} must be {wanted} for this model"
             )
         lengths = {len(story) for story in captions}
+        if lengths <= {0}:
+            raise ValueError("a story has no captions; give one or more")
         if len(lengths) != 1:
             raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")
         (length,) = lengths
-        if not length:
-            raise ValueError("a story has no captions; give one or more")
         for k, pictures in known.items():
             if not 0 <= k < length:
                 raise ValueError(f"frames: a story of {length} captions has no frame {k}")

@@ -6,7 +6,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from building import pipeline_arguments
+from common.files import writing, writing_folder
 from datasets.story_hdf5 import is_story_id
 from datasets.story_prompts import StoryPrompt
 from evaluation.pictures.story_files import StoryFiles, write_story_files
@@ -273,7 +274,6 @@ def save(
             raise ValueError(f"Frame {number} is not drawn yet: draw it, or remove it, then save.")
     if len({picture.shape for picture in story.pictures}) > 1:  # one was given after the others
         raise ValueError("The frames are of several sizes: draw the story again, then save.")
-    folder = _new_folder(out, settings.name)
     asked = StoryPrompt(settings.name, captions, story.first).asked()
     content: dict = {"captions": captions}
     if story.first is not None:
@@ -286,31 +286,43 @@ def save(
         "checkpoint": model.digest,
         "sampler": settings.sampler,
     }
-    samples = SamplesFolder(folder / "samples", of_all, asked={settings.name: asked})
-    samples.add(settings.name, captions, np.stack(story.pictures))
-    written = write_story_files(StoryFiles(str(samples.path), str(folder)))
-    names = {".gif": "gif", ".png": "strip.png", ".pdf": "pdf"}
-    files = [
-        path.rename(folder / f"{settings.name}.{names[path.suffix]}") for path in sorted(written)
-    ]
-    if story.first is not None:
-        Image.fromarray(story.first).save(folder / "first_frame.png")
-    text = yaml.safe_dump({"story_id": settings.name, **content}, allow_unicode=True)
-    story_file = folder / f"{settings.name}.yaml"
-    story_file.write_text(text, encoding="utf-8")
-    zipped = shutil.make_archive(str(folder / "samples"), "zip", folder / "samples")
-    return [*files, story_file, Path(zipped)]
+    with _new_folder(out, settings.name) as (folder, new):
+        samples = SamplesFolder(new / "samples", of_all, asked={settings.name: asked})
+        samples.add(settings.name, captions, np.stack(story.pictures))
+        written = write_story_files(StoryFiles(str(samples.path), str(new)))
+        names = {".gif": "gif", ".png": "strip.png", ".pdf": "pdf"}
+        files = [
+            path.rename(new / f"{settings.name}.{names[path.suffix]}") for path in sorted(written)
+        ]
+        if story.first is not None:
+            Image.fromarray(story.first).save(new / "first_frame.png")
+        text = yaml.safe_dump({"story_id": settings.name, **content}, allow_unicode=True)
+        story_file = new / f"{settings.name}.yaml"
+        story_file.write_text(text, encoding="utf-8")
+        zipped = shutil.make_archive(str(new / "samples"), "zip", new / "samples")
+    return [folder / Path(file).name for file in (*files, story_file, zipped)]
 
 
-def _new_folder(out: Path, name: str) -> Path:
+@contextmanager
+def _new_folder(out: Path, name: str) -> Iterator[tuple[Path, Path]]:
+    """A folder `out`/NAME[-NUMBER] that is nobody else's, and one to fill that takes its name."""
     for number in range(1, 100_000):
         folder = out / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise ValueError(f"{out} is full of stories called {name}: choose another name.")
+        with writing(folder):
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+        break
+    else:
+        raise ValueError(f"{out} is full of stories called {name}: choose another name.")
+    try:
+        with writing_folder(folder) as new:
+            yield folder, new
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _array(frame: Tensor) -> Picture:

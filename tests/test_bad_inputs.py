@@ -24,6 +24,8 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_base import IMAGE_SIZE, save_tiny_base
 
 import main
 from configuration import load_config
@@ -31,6 +33,8 @@ from data_script import folder_hdf5
 from datasets import check
 from datasets.story_hdf5 import SPLITS
 from datasets.story_writer import StoryWriter
+from models.components import load_components
+from models.training.tuning import add_lora, take_off_lora
 
 ROOT = Path(__file__).parents[1]
 CAPTIONS = ["Pip is in the meadow.", "He waves.", "He falls asleep."]
@@ -100,6 +104,21 @@ def base(home: Path) -> None:
     """`base`: the pretrained parts, weights as links; and a story."""
     story_file(home)
     shutil.copytree(ROOT / "assets/cartoon-base", home / "base", copy_function=os.symlink)
+
+
+def lora(home: Path) -> None:
+    """`lora.safetensors`: one of rank 2 for a minute U-Net, and a model to put it on."""
+    story_file(home)
+    names = ("whole.safetensors", "lora.safetensors", "base")
+    whole, small, base = map(MODEL[0].with_name, names)
+    if not small.is_file():
+        save_tiny_base(base)
+        parts = load_components(str(base), str(base / "blip"), IMAGE_SIZE, 20)
+        save_file({k: v.contiguous() for k, v in parts.modules().state_dict().items()}, whole)
+        add_lora(parts.unet, 2)
+        save_file({f"unet.{key}": v for key, v in take_off_lora(parts.unet).items()}, small)
+    shutil.copy(small, home)
+    (home / "whole.ckpt").symlink_to(whole)
 
 
 def new_character(home: Path) -> None:
@@ -176,6 +195,23 @@ def load(home: Path) -> None:
     draw(home, f"story={home / 'mine.yaml'}", *parts)
 
 
+def draw_tiny(home: Path, *words: str) -> None:
+    base = MODEL[0].with_name("base")
+    parts = [f"tiny.diffusion_model={base}", f"tiny.blip_model={base / 'blip'}"]
+    draw(home, f"story={home / 'mine.yaml'}", f"tiny.image_size={IMAGE_SIZE}", *parts, *words)
+
+
+def dress(home: Path) -> None:
+    (home / "whole.ckpt").replace(home / "model.ckpt")
+    draw_tiny(home, f"lora_files=[{home / 'lora.safetensors'}]")
+
+
+def start_with_lora(home: Path) -> None:
+    """As if it were the whole model."""
+    (home / "lora.safetensors").replace(home / "model.ckpt")
+    draw_tiny(home)
+
+
 def learn(home: Path) -> None:
     entry = {"word": "milo", "class_word": "bear", "pictures": f"{home}/milo"}
     if (home / "words").is_file():
@@ -192,8 +228,8 @@ def configure(home: Path) -> None:
 
 
 GOOD = {build: folder, look: hdf5, draw_data: hdf5, tell: story_file, tell_json: story_file,
-        go_on: story_file, judge: samples, measure: clip, load: base, learn: new_character,
-        configure: nothing}  # fmt: skip
+        go_on: story_file, judge: samples, measure: clip, load: base, dress: lora,
+        start_with_lora: lora, learn: new_character, configure: nothing}  # fmt: skip
 
 
 # What spoils them ---------------------------------------------------------------------------------
@@ -327,6 +363,25 @@ def clip_settings(**text: object) -> Spoil:
     tower = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 2, "layers": 1, **text}
     settings = {"model_cfg": {**size, "text_cfg": tower}, "preprocess_cfg": {}}
     return content("clip/open_clip_config.json", json.dumps(settings))
+
+
+def tensors(change: Callable[[str, torch.Tensor], tuple]) -> Spoil:
+    """Other names or tensors in the LoRA."""
+
+    def spoil(home: Path) -> None:
+        state = load_file(home / "lora.safetensors")
+        save_file(dict(change(*one) for one in state.items()), home / "lora.safetensors")
+
+    return spoil
+
+
+def resized(of_a: tuple[int, int], of_b: tuple[int, int]) -> Spoil:
+    """With matrices A and B so many times as large."""
+    return tensors(lambda k, v: (k, v.repeat(*(of_a if ".lora_A." in k else of_b))))
+
+
+def renamed(part: str, other: str) -> Spoil:
+    return tensors(lambda name, tensor: (name.replace(part, other), tensor))
 
 
 def with_key(name: str, **more: object) -> Spoil:
@@ -740,6 +795,20 @@ BASES: dict[str, tuple[Spoil, str]] = {
     "no vocabulary": (gone("base/tokenizer/tokenizer.json"), "base"),
 }
 
+NO_LORA = "^error: lora_files: .*lora.safetensors does not go onto this U-Net .*%s.*; give a LoRA"
+LORAS: dict[str, tuple[Spoil, str]] = {
+    "another width": (resized((1, 2), (2, 1)), NO_LORA % "size mismatch"),
+    "two ranks in one layer": (resized((1, 1), (1, 3)), NO_LORA % "size mismatch"),
+    "other blocks": (renamed("down_blocks", "layers"), NO_LORA % "only [0-9]+ of its [0-9]+"),
+    "another model": (renamed("unet.", "transformer."), NO_LORA % "it holds nothing for the U-Net"),
+    "half of it": (tensors(lambda k, v: (k.replace(".lora_B.", ".x_lora."), v)), NO_LORA % ""),
+    "not finite": (tensors(lambda k, v: (k, v / 0)), NO_LORA % "is not finite"),
+    "no LoRA": (tensors(lambda k, v: ("unet.conv_in.weight", v)), NO_LORA % "Invalid LoRA"),
+    "a page": (content("lora.safetensors", "<html>"), NO_LORA % "Unable to load"),
+    "gone": (gone("lora.safetensors"), NO_LORA % "there is no such folder"),
+}
+AS_A_MODEL = {"itself": (lambda home: None, "holds a LoRA alone; .* as lora_files=.*model.ckpt")}
+
 CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
     "no key=value": (words("mode"), "not of the form key=value"),
     "unknown key": (words("sed=1"), "'sed' is not a key of the configuration; did you mean seed?"),
@@ -834,8 +903,8 @@ ROWS = [
     for program, table_of in (
         (build, FOLDERS), (tell, STORY_FILES), (tell_json, JSON_STORY_FILES), (go_on, FIRST_FRAMES),
         (look, HDF5), (draw_data, HDF5 | DRAWN_HDF5), (judge, FOLDERS_OF_SAMPLES),
-        (measure, CLIPS), (load, BASES), (learn, NEW_CHARACTERS),
-        (configure, CONFIGURATIONS),
+        (measure, CLIPS), (load, BASES), (dress, LORAS), (start_with_lora, AS_A_MODEL),
+        (learn, NEW_CHARACTERS), (configure, CONFIGURATIONS),
     )
     for name, (spoil, says) in table_of.items()
 ]  # fmt: skip
@@ -876,7 +945,7 @@ COMPOSED: dict[tuple, object] = {}
 def test_a_bad_input_ends_in_one_sentence(program, spoil, says, tmp_path, capsys, request):
     GOOD[program](tmp_path)
     spoil(tmp_path)
-    if program in (tell, tell_json, go_on, draw_data, load):
+    if program in (tell, tell_json, go_on, draw_data, load, dress, start_with_lora):
         request.getfixturevalue("quick")
     before = everything(tmp_path)
     request.getfixturevalue("monkeypatch").setattr(sys, "argv", ["program"])
@@ -898,6 +967,10 @@ def test_a_bad_input_ends_in_one_sentence(program, spoil, says, tmp_path, capsys
             "new/label_vocabulary.json",
         ):
             found.pop(name, None)
+    if program is dress:
+        before["model.ckpt"] = before.pop("whole.ckpt")
+    if program is start_with_lora:
+        before["model.ckpt"] = before.pop("lora.safetensors")
     if program is tell_json:
         before["mine.json"] = before.pop("mine.yaml")
     assert after == before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -48,6 +50,23 @@ def imported(path: Path) -> set[str]:
 )
 def test_every_module_can_be_imported(module):
     importlib.import_module(module)
+
+
+def test_no_module_needs_unix_to_be_imported(monkeypatch):
+    """What Windows lacks is asked for where it is used, or done without."""
+    modules, signals = ("fcntl", "grp", "pwd", "resource", "termios"), ("SIGKILL", "SIGUSR1")
+    mentioned = [
+        path
+        for path in (ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in MODULES)
+        if any(name in path.read_text(encoding="utf-8") for name in (*modules, *signals))
+    ]
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in signals:
+        monkeypatch.delattr(signal, name)
+    for path in mentioned:
+        runpy.run_path(str(path), run_name=path.stem)
+    assert len(mentioned) >= 3
 
 
 @pytest.mark.parametrize("room", ALLOWED)

@@ -8,6 +8,7 @@ one. Memory holds one batch; features come back as an array on disk.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sqlite3
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from common.files import writing
 from common.terminal import tqdm
 from evaluation.command_line import spelled
 
@@ -120,7 +123,8 @@ class FeatureCache:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path, otherwise="name another cache"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         self._digests: dict[Path, bytes] = {}
         try:
             self._file = sqlite3.connect(self.path, timeout=300)
@@ -146,8 +150,12 @@ class FeatureCache:
 
     def put(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
         rows = [(key, row.tobytes()) for key, row in zip(keys, vectors, strict=True)]
-        with self._file:  # one transaction
-            self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
+        with writing(self.path, otherwise="name another cache"):
+            try:
+                with self._file:  # one transaction
+                    self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
+            except sqlite3.Error as error:
+                raise OSError(str(error)) from error
 
     def _rows(self, keys: Sequence[bytes], columns: str) -> Iterator[tuple]:
         for chunk in chunks(keys):
@@ -202,10 +210,20 @@ class Features:
             raise ValueError(said) from error
         bar.close()
         shape = (len(items), encoder.width)
-        out = np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+        out = np.memmap(_room_for(4 * math.prod(shape)), np.float32, "w+", shape=shape)
         for start in range(0, len(keys), CHUNK):
             out[start : start + CHUNK] = self.cache.get(keys[start : start + CHUNK], encoder.width)
         return out
+
+
+def _room_for(size: int) -> BinaryIO:
+    """A nameless file of `size` bytes that are there: a full disk would end the process later."""
+    file = tempfile.TemporaryFile()
+    where = Path(tempfile.gettempdir()) / "features"
+    with writing(where, size, "name another disk in the environment's TMPDIR"):
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+    return file
 
 
 def chunks(items: Sequence, size: int = CHUNK) -> Iterator[Sequence]:

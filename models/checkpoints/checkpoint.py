@@ -15,6 +15,7 @@ from models.checkpoints.safe_loading import read_content
 from models.checkpoints.upstream import (
     adapt,
     from_upstream,
+    is_lora,
     is_upstream,
     without_text_model,
 )
@@ -128,6 +129,12 @@ def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
 
     Where checkpoints differ among themselves, both are made to fit before, and it is said.
     """
+    own = model.state_dict()
+    if all(map(is_lora, state)) and not any(map(is_lora, own)):
+        raise ValueError(
+            f"{path} holds a LoRA alone; give a checkpoint of the whole model, and this beside it "
+            f"as lora_files=[{path}]"
+        )
     for line in adapt(model, state):
         say(f"{path}: {line}")
     own = model.state_dict()

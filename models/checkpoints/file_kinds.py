@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 
 from common.files import file_state
 
@@ -138,6 +139,11 @@ def _folder(path: Path) -> str:
         return (
             "is a sharded folder of FSDP; run python -m torch.distributed.checkpoint.format_utils "
             "dcp_to_torch FOLDER FILE and give that file"
+        )
+    if {"model_index.json", "conditioner"} <= names:
+        return (
+            f"is a folder that models.export wrote; make a checkpoint of it with python -m "
+            f"models.export checkpoint={quote(str(path))} out=model.ckpt, and give that"
         )
     if "model_index.json" in names or {"unet", "vae"} <= names:
         return (

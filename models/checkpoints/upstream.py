@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.checkpoints.stable_embedding import adopt_stable_embeddings
 from models.training.tuning import is_add_on
 
-__all__ = ["adapt", "from_upstream", "is_upstream", "to_upstream", "without_text_model"]
+__all__ = ["adapt", "from_upstream", "is_lora", "is_upstream", "to_upstream", "without_text_model"]
 
 # What is no weight: derived from sizes and tokenizers, or FID's network saved along.
 _DROPPED = re.compile(r".*position_ids|(clip_text|blip_text|blip_image)_null_token|inception\..*")
@@ -84,8 +84,8 @@ def adapt(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
         What was left out or filled in, a sentence each.
     """
     said, own = [], model.state_dict()
-    lora = [key for key in state if _is_lora(key)]
-    if lora and len(lora) < len(state) and not any(map(_is_lora, own)):
+    lora = [key for key in state if is_lora(key)]
+    if lora and len(lora) < len(state) and not any(map(is_lora, own)):
         for key in lora:
             del state[key]
         for key in [key for key in state if ".base_layer." in key]:
@@ -145,7 +145,8 @@ def to_upstream(
     return theirs
 
 
-def _is_lora(key: str) -> bool:
+def is_lora(key: str) -> bool:
+    """Whether a tensor of this name is part of a LoRA, whoever made it."""
     return "lora_" in key or "_lora." in key
 
 

@@ -44,12 +44,9 @@ class CheckpointWriter(TorchCheckpointIO):
                     f"{len(names)} tensors of the model are not finite, such as {names[0]}: "
                     f"{path} is left as it was; go on from it with a lower init_lr"
                 )
-        with writing(path, _size(checkpoint)), replacing(path) as temporary:
+        with replacing(path, _size(checkpoint)) as temporary:
             with open(temporary, "wb") as file:
-                try:
-                    torch.save(checkpoint, file)
-                except RuntimeError as error:  # PyTorch's word for a disk that is full
-                    raise OSError(f"PyTorch could not write it ({error})") from error
+                torch.save(checkpoint, file)
             try:
                 check_sums(temporary)
             except ValueError as error:

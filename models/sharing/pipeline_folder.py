@@ -74,9 +74,15 @@ class PipelineFolder:
             )
         for name, kind in config.items():
             wanted = isinstance(kind, list) and kind[0] is not None and name not in how
-            if wanted and not Path(folder, name).is_dir():
+            part = Path(folder, name)
+            if wanted and not part.is_dir():
                 raise OSError(f"{folder} is not whole: it has no {name}/; export the model again")
-        keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage")
+            if wanted and (part / "config.json").is_file() and not any(part.glob("*.safetensors")):
+                raise OSError(
+                    f"{folder} is not whole: {name}/ holds no safetensors; export the model again"
+                )
+        how = {"use_safetensors": True, **how}  # else other files would be unpickled
+        keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage", "use_safetensors")
         loading = {key: how[key] for key in keys if key in how}
         for name in OWN_PARTS:
             if name not in how and (kind := config[name][1]) is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torchvision.utils import make_grid
 
-from common.files import replacing, writing
+from common.files import replacing
 from models.pipeline import StoryPipeline
 from models.story_batch import StoryPrompt
 
@@ -78,7 +78,7 @@ class Previews(pl.Callback):
             rows = [F.pad(one, (0, 0) * 3 + (0, longest - len(one)), value=255) for one in drawn]
             grid = make_grid(torch.cat(rows).cpu(), nrow=longest)
             path = self.folder / f"{name}.png"
-            with writing(path), replacing(path) as temporary:
+            with replacing(path) as temporary:
                 Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary, "PNG")
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):

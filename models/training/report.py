@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
+import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -14,7 +14,16 @@ from torch import Tensor
 __all__ = ["TrainingReport"]
 
 EVERY_SECONDS = 30.0  # between two lines
-_KIB = 1 if sys.platform == "darwin" else 1024  # of what ru_maxrss counts
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has had."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # there is none on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class TrainingReport(TQDMProgressBar):
@@ -71,9 +80,8 @@ class TrainingReport(TQDMProgressBar):
 
     def _measure(self, trainer: pl.Trainer) -> dict[str, float]:
         device = trainer.strategy.root_device
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
-        if device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(device)
+        cuda = device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(device) if cuda else peak_memory()
         norm = trainer.callback_metrics.get("gradient_norm")
         return {
             "loss": torch.stack(self._losses).mean().item(),

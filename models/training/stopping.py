@@ -14,13 +14,14 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
+from common.interrupts import FROM_OUTSIDE, REQUEUE
 from models.checkpoints.finite import not_finite
 from models.checkpoints.run_folder import LAST, NON_FINITE
 from models.main_process import say
 
 __all__ = ["StopAtNonFinite", "StopOnSignal", "requeue"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, *FROM_OUTSIDE)
 
 
 class StopOnSignal(Checkpoint):
@@ -74,7 +75,7 @@ class StopOnSignal(Checkpoint):
         name = signal.Signals(self.signal).name
         if trainer.is_global_zero:
             print(f"\nStopped by {name}: {self.path} is saved, the same command goes on from it")
-            if self.signal == signal.SIGUSR1:
+            if self.signal == REQUEUE:
                 requeue()
         raise SystemExit(128 + self.signal)
 

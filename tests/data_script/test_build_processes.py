@@ -48,7 +48,7 @@ def test_the_script_in_two_processes_says_what_it_does(raw, tmp_path):
     (raw / "gone.txt").write_text("")
     again = script(raw / "gone.txt", tmp_path / "two.h5")
     assert again.returncode == 1 and "replaces the file that is there when whole" in again.stdout
-    assert ".two.h5.7.tmp is left of an interrupted build: delete it" in again.stdout
+    assert "removed .two.h5.7.tmp, left by a build that was killed" in again.stdout
     assert again.stderr.startswith("error: ") and "Traceback" not in again.stderr
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from data_script import folder_hdf5
@@ -151,9 +152,13 @@ def test_the_script_builds_replaces_and_explains(tmp_path):
     (tmp_path / ".s.h5.77.tmp").write_bytes(b"")
     failed = script("--data_dir", data, "--save_path", target)
     assert failed.returncode == 1 and "replaces it" in failed.stdout
-    assert ".s.h5.77.tmp is left of an interrupted build: delete it if" in failed.stdout
+    assert "removed .s.h5.77.tmp, left by a build that was killed" in failed.stdout
     assert "error: picture" in failed.stderr and "Traceback" not in failed.stderr
-    assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 3
+    assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+    with FileLock(tmp_path / ".s.h5.lock"):
+        second = script("--data_dir", data, "--save_path", target)
+    says = f"error: --save_path: {target} is in use by another process; wait for its end, or give"
+    assert second.returncode == 1 and second.stderr.startswith(says)
 
 
 def test_the_example_of_the_help_runs(tmp_path):

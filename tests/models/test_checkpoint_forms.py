@@ -277,6 +277,8 @@ REFUSED = {  # how the file is written, and what is said after its name
                   "zero_to_fp32.py"),
     "DeepSpeed's inner": (folder("mp_rank_00_model_states.pt"), "is a DeepSpeed folder; run its"),
     "FSDP": (sharded, "is a sharded folder of FSDP; run python -m torch.distributed.checkpoint"),
+    "exported": (folder("model_index.json", "conditioner/config.json"), "is a folder that "
+                 "models.export wrote; .* python -m models.export checkpoint=.*weights.pth out="),
     "diffusers": (folder("model_index.json", "unet/config.json"), "is a folder in diffusers' "
                   "layout, as the backbone's diffusion_model takes; give a checkpoint here"),
     "folder": (folder("last.ckpt"), "is a folder; give a checkpoint file, such as last.ckpt"),

@@ -222,6 +222,8 @@ def test_outputs_and_arguments_are_the_fields(saved):
     assert draw(pipeline, height=32, width=16).shape[-2:] == (32, 16)
     with pytest.raises(ValueError, match="height 31 and width 16 must be multiples of 2"):
         draw(pipeline, height=31, width=16)
+    with pytest.raises(ValueError, match="^a story has no captions; give one or more"):
+        pipeline([])
     with pytest.raises(ValueError, match="output_type='jpg': use one of pil, np, pt, uint8"):
         draw(pipeline, output_type="jpg")
     with pytest.raises(ValueError, match=r"a picture is \(20, 20\)"):
@@ -229,12 +231,13 @@ def test_outputs_and_arguments_are_the_fields(saved):
 
 
 def test_loras_are_loaded_fused_and_mixed(saved, tmp_path):
-    """What diffusers' loaders do with ours: one, several by weights, merged, taken off."""
+    """What diffusers' loaders do with ours: one, several by weights, merged, taken off; each has a
+    rank of its own, and one that does not fit leaves nothing behind."""
     pipeline = StoryPipeline.from_pretrained(saved["plain"][0])
-    for name in ("a", "b"):
+    for name, rank in (("a", 2), ("b", 3)):
         parts = build_parts()
         torch.manual_seed(ord(name))
-        add_lora(parts.unet, 2)
+        add_lora(parts.unet, rank)
         for key, parameter in parts.unet.named_parameters():
             if "lora_B" in key:
                 torch.nn.init.normal_(parameter)
@@ -247,6 +250,11 @@ def test_loras_are_loaded_fused_and_mixed(saved, tmp_path):
         assert not torch.equal(beside, saved["plain"][1])
     pipeline.set_adapters(["a", "b"], [0.5, 0.5])
     mixed = draw(pipeline)
+    for wrong in ({k: v[:1] for k, v in tensors.items()}, {"unet.conv_in.weight": torch.ones(1)}):
+        wrong = {f"unet.{key}": value for key, value in wrong.items()}
+        with pytest.raises(ValueError, match="^the LoRA does not go onto this U-Net .*; give a"):
+            pipeline.load_lora_weights(wrong, adapter_name="c")
+    assert torch.equal(draw(pipeline), mixed)
     with pytest.raises(ValueError, match="the U-Net has a LoRA beside its weights; merge it first"):
         pipeline.save_pretrained(tmp_path / "whole")
     pipeline.fuse_lora(adapter_names=["a", "b"])
@@ -263,6 +271,11 @@ def test_folders_that_are_something_else(saved, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps(config))
     with pytest.raises(OSError, match="is not whole: it has no conditioner/"):
         StoryPipeline.from_pretrained(tmp_path)
+    folder = shutil.copytree(saved["plain"][0], tmp_path / "folder")
+    for weights in (folder / "unet").glob("*.safetensors"):
+        weights.rename(weights.with_suffix(".bin"))  # a pickle, for all that is known
+    with pytest.raises(OSError, match="is not whole: unet/ holds no safetensors; export"):
+        StoryPipeline.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("file, change, says", [

@@ -16,6 +16,7 @@ import pytest
 import torch
 from filelock import FileLock
 from outcomes import behind, read
+from pytorch_lightning.strategies import FSDPStrategy
 from test_resume import equal, noted
 
 import building
@@ -186,6 +187,19 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_drawn(
         with pytest.raises(ValueError, match="^story .* came out with a black picture"):
             sample.sample(shrunk(*words, f"test_model_file={trained}"))
     assert not (tmp_path / "out" / "manifest.jsonl").read_bytes()  # no story
+
+
+def test_fsdp_writes_through_our_writer(shrunk, tmp_path):
+    """As far as it goes without GPUs: what Lightning's strategy does with a whole checkpoint."""
+    (writer_of_all,) = train._plugins(shrunk("strategy=fsdp"))
+    strategy, path = FSDPStrategy(checkpoint_io=writer_of_all), tmp_path / "last.ckpt"
+    for value in (1.0, 2.0):
+        strategy.save_checkpoint({"state_dict": {"x": torch.tensor(value)}}, path)
+    previous = tmp_path / "previous.ckpt"
+    assert [read(one)["state_dict"]["x"] for one in (previous, path)] == [1, 2]
+    with pytest.raises(ValueError, match="not finite, such as x"):
+        strategy.save_checkpoint({"state_dict": {"x": torch.tensor(float("nan"))}}, path)
+    assert train._plugins(shrunk("strategy=deepspeed_stage_2")) == []
 
 
 def flip(path: Path) -> None:
@@ -380,19 +394,26 @@ def test_every_part_of_a_file_is_summed(trained, tmp_path):
 
 
 INTERRUPTED = (
-    "import os, signal, sys; sys.argv = ['main.py', 'mode=sample', 'test_model_file=none']\n"
+    "import os, runpy, signal, sys\n"
+    "_, at, program, *sys.argv[1:] = sys.argv\n"
     "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
     "import builtins; real = builtins.__import__\n"
     "def importing(name, *rest, **how):\n"
-    "    if name == 'hydra': os.kill(os.getpid(), signal.SIGINT)\n"
+    "    if name == at: os.kill(os.getpid(), signal.SIGINT)\n"
     "    return real(name, *rest, **how)\n"
     "builtins.__import__ = importing\n"
-    "import runpy; runpy.run_path('main.py', run_name='__main__')\n"
+    "run = runpy.run_path if program.endswith('.py') else runpy.run_module\n"
+    "run(program, run_name='__main__')\n"
 )
 
 
-def test_ctrl_c_while_importing_is_one_line():
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True)
+@pytest.mark.parametrize("words", [
+    "hydra main.py mode=sample test_model_file=none", "numpy evaluation samples=none",
+    "h5py data_script/pororo_hdf5.py --data_dir none --save_path none",
+])  # fmt: skip
+def test_ctrl_c_while_importing_is_one_line(words):
+    command = [sys.executable, "-c", INTERRUPTED, *words.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
     assert done.returncode == -signal.SIGINT
     assert done.stderr.decode().strip() == "Interrupted (Ctrl-C)"
 

@@ -1,0 +1,142 @@
+"""Every kind of writer on a disk that takes no more: one sentence, and nothing half-written."""
+
+from __future__ import annotations
+
+import re
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sample_folders import VOCABULARY, write_samples
+
+from building import sampler_settings
+from common.files import replacing, writing_folder
+from configuration import load_config, write_config
+from datasets.contact_sheet import draw_contact_sheet
+from datasets.story_writer import StoryWriter
+from evaluation.networks.features import FeatureCache, Features
+from evaluation.networks.judge import Judge, JudgeNetwork
+from evaluation.pictures.page import write_storyboard_html
+from evaluation.pictures.story_files import StoryFiles, write_story_files
+from evaluation.pictures.storyboard import draw_storyboard
+from evaluation.samples import SamplesFolder
+from models.training.loggers import build_logger
+from page.story import Settings, Story, save
+
+ROOM = 600  # bytes that a file may have
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+@contextmanager
+def full():
+    """Every longer file of this process fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def log(kind: str):
+    def write(_: Path, out: Path) -> None:
+        logger = build_logger(kind, out, "run")
+        for step in range(100):
+            logger.log_metrics({"loss": 1 / (step + 1)}, step)
+        logger.save()
+        logger.finalize("success")
+
+    return write
+
+
+def tensors(_: Path, out: Path) -> None:
+    with replacing(out / "x.ckpt") as temporary:
+        torch.save(torch.zeros(10_000), temporary)
+
+
+def folder(_: Path, out: Path) -> None:
+    with writing_folder(out / "model") as new:
+        (new / "config.json").write_text("x" * 1000)
+
+
+def page(_: Path, out: Path) -> None:
+    settings = Settings("mine", 0, sampler_settings(load_config([])))
+    story = Story([NOISE, NOISE])
+    save(SimpleNamespace(digest="0"), story, ["One.", "Two."], settings, out)
+
+
+def sheet(data: Path, out: Path) -> None:
+    draw_contact_sheet(data / "good.h5", out / "sheet.png", ["text"])
+
+
+def files_as(kind: str):
+    return lambda data, out: write_story_files(StoryFiles(str(data / "samples"), str(out), kind))
+
+
+WRITERS = {
+    "storyboard.png": lambda data, out: draw_storyboard(data / "samples", out / "storyboard.png"),
+    "storyboard.html": lambda data, out: write_storyboard_html(data / "samples", out / "x.html"),
+    "GIF": files_as("gif"),
+    "strip": files_as("strip"),
+    "PDF": files_as("pdf"),
+    "contact sheet": sheet,
+    "configuration": lambda data, out: write_config(load_config([]), out / "config.yaml"),
+    "a judge, as safetensors": lambda data, out: judge().save(out / "judge.safetensors"),
+    "what PyTorch saves": tensors,
+    "a model's folder": folder,
+    "the page": page,
+    "the manifest": lambda data, out: SamplesFolder(out, {}, {"places": ["x" * 1000]}),
+    "log as CSV": log("csv"),
+    "log for TensorBoard": log("tensorboard"),
+}
+
+
+def judge() -> Judge:
+    return Judge(JudgeNetwork(VOCABULARY), VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    home = tmp_path_factory.mktemp("data")
+    write_samples(home / "samples")
+    for path in (home / "samples").glob("*/*.png"):
+        Image.fromarray(NOISE).save(path)
+    with StoryWriter(home / "good.h5", 2) as writer:
+        writer.add("train", [NOISE, NOISE], {"text": ["One.", "Two."]})
+    return home
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_is_said_with_its_path_and_a_remedy(kind, data, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with full(), pytest.raises(OSError) as caught:
+        WRITERS[kind](data, out)
+    said = str(caught.value)
+    assert re.match(rf"cannot write {out}.*: .*; (free some space|make .* writable), or", said)
+    assert "\n" not in said and said.count("cannot write") == 1
+    left = [path for path in out.rglob("*") if path.is_file() and path.stat().st_size]
+    assert [path for path in left if "logs" not in path.parts] == []
+
+
+def test_networks_results_need_room_too(tmp_path):
+    cache = FeatureCache(tmp_path / "f.sqlite")
+    rows, encoder = (
+        np.ones((1, 10_000), np.float32),
+        SimpleNamespace(key="toy", width=10_000, load=str),
+    )
+    with full(), pytest.raises(OSError, match="cannot write .*f.sqlite: .*, or name another cache"):
+        cache.put([b"key"], rows)
+    assert cache.known([b"key"]) == set()
+    cache.put([cache.key(encoder, "a caption")], rows)
+    with (
+        full(),
+        pytest.raises(OSError, match="cannot write .*; .*, or name another disk in .* TMP"),
+    ):
+        Features(cache)(["a caption"], encoder)

@@ -119,8 +119,9 @@ def _why(path: Path, size: int, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     there = next(folder for folder in path.absolute().parents if folder.exists())
     with suppress(OSError):
-        free = shutil.disk_usage(there).free
-        if size > free or free < 2**16 or re.search("No space|too large|quota", str(error)):
+        total, _, free = shutil.disk_usage(there)
+        none = total and free < 2**16  # whatever the library said; /proc has no size at all
+        if size > free or none or re.search("No space|too large|quota", str(error)):
             needs = f" and {size / 1e6:,.0f} MB are needed" if size else ""
             return f"{there} has {free / 1e6:,.0f} MB left{needs}; free some space"
     return f"{reason}; make {there} writable"

@@ -17,6 +17,7 @@ __all__ = [
     "replacing", "writing", "writing_folder",
 ]  # fmt: skip
 
+ELSEWHERE = "choose another place"
 # What libraries say of a disk in errors that are no OSError: PyTorch's and safetensors'.
 _DISK = re.compile(
     "No space left|too large|quota exceeded|Read-only file|PytorchStreamWriter|inline_container|"
@@ -34,14 +35,14 @@ class CannotWrite(OSError):
 
 
 @contextmanager
-def replacing(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
+def replacing(path: str | os.PathLike, size: int = 0, otherwise: str = ELSEWHERE) -> Iterator[Path]:
     """A temporary file beside `path` to write; it takes the name `path` when all went well.
 
     Where `path` is a link, the file it leads to is replaced. Errors of the disk are as `writing`
     says them; what else goes wrong within stays as it is.
     """
     path = Path(os.path.realpath(path))
-    with _telling_of(path, size), beside(path) as temporary:
+    with _telling_of(path, size, otherwise), beside(path) as temporary:
         yield temporary
 
 
@@ -79,7 +80,7 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def _telling_of(path: Path, size: int = 0) -> Iterator[None]:
+def _telling_of(path: Path, size: int = 0, otherwise: str = ELSEWHERE) -> Iterator[None]:
     """As `writing`, for what the disk refuses, but not for files that are read meanwhile."""
     try:
         yield
@@ -92,16 +93,14 @@ def _telling_of(path: Path, size: int = 0) -> Iterator[None]:
             disk |= path.parent in (named, *named.parents) or named in path.parents
         if not disk:
             raise
-        with writing(path, size):
+        with writing(path, size, otherwise):
             if isinstance(error, OSError):
                 raise
             raise OSError(f"the library could not write it ({error})") from error
 
 
 @contextmanager
-def writing(
-    path: str | os.PathLike, size: int = 0, otherwise: str = "choose another place"
-) -> Iterator[None]:
+def writing(path: str | os.PathLike, size: int = 0, otherwise: str = ELSEWHERE) -> Iterator[None]:
     """Errors in writing `path`, of `size` bytes if known, say what is missing and what to do.
 
     RuntimeError, too: what the HDF5 library raises on a full disk, when it closes a file.
@@ -120,8 +119,9 @@ def _why(path: Path, size: int, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     there = next(folder for folder in path.absolute().parents if folder.exists())
     with suppress(OSError):
-        free = shutil.disk_usage(there).free
-        if size > free or free < 2**16 or re.search("No space|too large|quota", str(error)):
+        total, _, free = shutil.disk_usage(there)
+        none = total and free < 2**16  # whatever the library said; /proc has no size at all
+        if size > free or none or re.search("No space|too large|quota", str(error)):
             needs = f" and {size / 1e6:,.0f} MB are needed" if size else ""
             return f"{there} has {free / 1e6:,.0f} MB left{needs}; free some space"
     return f"{reason}; make {there} writable"

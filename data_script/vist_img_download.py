@@ -169,14 +169,9 @@ def download(
 
 def _save(jpeg: bytes, path: Path) -> None:
     """Write a picture that is there whole or not at all."""
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(jpeg)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: free some space or choose another --img_dir ({error}), then run "
-            f"again, which goes on from here"
-        ) from None
+    then = "choose another --img_dir; then run again, which goes on from here"
+    with replacing(path, len(jpeg), then) as temporary:
+        temporary.write_bytes(jpeg)
 
 
 def _body(session: requests.Session, link: str, limits: Limits) -> tuple[bytes, bool]:

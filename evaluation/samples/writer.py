@@ -60,18 +60,18 @@ class SamplesFolder:
         self.asked = asked or {}
         self.path.mkdir(parents=True, exist_ok=True)
         self.manifest = self.path / MANIFEST
-        with self._locked():
+        with self._locked():  # or another process's new manifest would be taken for a user's
             self.done = self._resume()
-        for story_id in self.asked:
-            if story_id not in self.done:
-                self._refuse_taken(story_id)
+            for story_id in self.asked:
+                if story_id not in self.done:
+                    self._refuse_taken(story_id)
+            self.manifest.touch()  # from now on what is beside it is ours
         for left in sorted(self.path.glob(".*.[0-9]*")):
             warnings.warn(
                 f"{left} is left of an interrupted run: delete it if no other run draws into "
                 f"{self.path}",
                 stacklevel=2,
             )
-        self.manifest.touch()  # from now on what is beside it is ours
         if label_vocabulary is not None:
             with replacing(self.path / VOCABULARY) as temporary:
                 temporary.write_text(json.dumps(label_vocabulary))
@@ -94,7 +94,8 @@ class SamplesFolder:
         """Ids of the stories that need not be drawn; lines without pictures are dropped."""
         if not self.manifest.exists():
             self.outdated: dict[str, bytes] = {}
-            taken = next((name for name in RESERVED if (self.path / name).exists()), None)
+            others = RESERVED - {MANIFEST}  # another process may have made that meanwhile
+            taken = next((name for name in others if (self.path / name).exists()), None)
             if taken:
                 raise ValueError(
                     f"{self.path} has a {taken} but no {MANIFEST} that shows it as ours: choose "

@@ -57,7 +57,7 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
 
     def loss_fn() -> torch.Tensor:
         index = torch.randint(len(frames), (batch_size,), generator=generator)
-        pictures = to_target(frames[index], SIZE)  # (B, 3, 128, 128)
+        pictures = to_target(frames[index], (SIZE, SIZE))  # (B, 3, 128, 128)
         latents = vae.encode(pictures).latent  # (B, 64, 8, 8)
         noise = torch.randn(latents.shape, generator=generator)
         decoded = vae.decode(latents + LATENT_NOISE * noise).sample
@@ -72,4 +72,4 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
 @torch.no_grad()
 def encode(vae: AutoencoderRAE, frames: torch.Tensor) -> torch.Tensor:
     """Latents (N, 64, 8, 8) of uint8 frames (N, 3, H, W)."""
-    return torch.cat([encode_frames(vae, to_target(chunk, SIZE)) for chunk in frames.split(64)])
+    return torch.cat([encode_frames(vae, to_target(chunk, (SIZE, SIZE))) for chunk in frames.split(64)])

@@ -72,4 +72,5 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
 @torch.no_grad()
 def encode(vae: AutoencoderRAE, frames: torch.Tensor) -> torch.Tensor:
     """Latents (N, 64, 8, 8) of uint8 frames (N, 3, H, W)."""
-    return torch.cat([encode_frames(vae, to_target(chunk, (SIZE, SIZE))) for chunk in frames.split(64)])
+    size = (SIZE, SIZE)
+    return torch.cat([encode_frames(vae, to_target(chunk, size)) for chunk in frames.split(64)])

@@ -2,12 +2,13 @@
 
 So a frame that shows the wrong thing cleanly counts as clean, and what is measured is the drawing:
 blur, speckles, wrong shades. A frame read as no scene of the world (three characters, or two that
-never meet) has no such picture and does not count.
+never meet) has no such picture and does not count, nor does one of another size.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from datasets.cartoon.canvas import SIZE
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import ACTIONS, NEWCOMERS, PLACES, PRONOUNS, SHIRTS, Scene
 from evaluation.metrics.material import Material
@@ -24,7 +26,7 @@ from evaluation.networks.features import Encoder, Features, Network
 from evaluation.networks.judge import decode, shrink
 from evaluation.samples import read_picture
 
-__all__ = ["psnr", "psnr_one", "psnr_two", "scene_of", "ssim", "ssim_one", "ssim_two"]
+__all__ = ["fidelity", "psnr", "psnr_one", "psnr_two", "scene_of", "ssim", "ssim_one", "ssim_two"]
 
 MOST = 50.0  # dB, of equal pictures too: nobody sees a difference that small
 COLUMNS = ("psnr", "ssim", "characters")
@@ -43,8 +45,21 @@ def scene_of(reading: dict) -> Scene | None:
     return Scene(reading["place"], tuple(cast), reading["action"])
 
 
+def fidelity(picture: Tensor, reading: dict) -> Tensor:
+    """(3,), in the order of COLUMNS, of a picture (3, H, W) in uint8; zeros where it is of no scene
+    or not of the renderer's size."""
+    scene = scene_of(reading)
+    if scene is None or picture.shape[1:] != (SIZE, SIZE):
+        return torch.zeros(len(COLUMNS))
+    real = torch.from_numpy(render(scene)).permute(2, 0, 1)
+    both = picture.cpu()[None].float(), real[None].float()  # (1, 3, H, W) each
+    decibels = peak_signal_noise_ratio(*both, data_range=255.0).clamp(max=MOST)
+    likeness = structural_similarity_index_measure(*both, data_range=255.0)
+    return torch.stack([decibels, likeness, torch.tensor(float(len(scene.cast)))])
+
+
 class _Fidelity(nn.Module):
-    """Pictures (n, 3, H, W) in uint8 -> (n, 3), in the order of COLUMNS; zeros of no scene."""
+    """`fidelity` of pictures (n, 3, H, W) in uint8 -> (n, 3)."""
 
     def __init__(self, judge: Network) -> None:
         super().__init__()
@@ -54,20 +69,11 @@ class _Fidelity(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         pixels = next(shrink(pictures.permute(0, 2, 3, 1).cpu().numpy(), len(pictures)))
         answers = self.answers(pixels.to(pictures.device).float() / 255 - 0.5)
-        out = torch.zeros(len(pictures), len(COLUMNS), device=pictures.device)
-        for row, picture, reading in zip(
-            out, pictures, decode(answers, self.vocabulary), strict=True
-        ):
-            if scene := scene_of(reading):
-                real = torch.from_numpy(render(scene)).permute(2, 0, 1).to(picture.device)
-                both = picture[None].float(), real[None].float()  # (1, 3, H, W) each
-                row[0] = peak_signal_noise_ratio(*both, data_range=255.0).clamp(max=MOST)
-                row[1] = structural_similarity_index_measure(*both, data_range=255.0)
-                row[2] = len(scene.cast)
-        return out
+        rows = map(fidelity, pictures, decode(answers, self.vocabulary))
+        return torch.stack([row.to(pictures.device) for row in rows])
 
 
-def _load(path) -> Tensor:
+def _load(path: Path) -> Tensor:
     return torch.from_numpy(read_picture(path).copy()).permute(2, 0, 1)
 
 

@@ -13,7 +13,7 @@ from sample_folders import write_manifest
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, Scene
 from evaluation.__main__ import main
-from evaluation.metrics.fidelity import scene_of
+from evaluation.metrics.fidelity import fidelity, scene_of
 from evaluation.networks.judge import Judge, JudgeNetwork
 
 ALONE = Scene("beach", (("momo", "red"),), "jump")
@@ -81,6 +81,11 @@ def test_a_frame_is_compared_with_what_the_judge_reads_in_it(tmp_path, scene, ow
 def test_frames_read_as_no_scene_do_not_count(tmp_path):
     found, _, _ = measured(tmp_path, STRANGERS)
     assert {name: entry["n"] for name, entry in found.items()} == dict.fromkeys(found, 0)
+
+
+def test_frames_of_another_size_do_not_count():
+    assert fidelity(torch.zeros(3, 128, 128, dtype=torch.uint8), ALONE.label()).all()
+    assert not fidelity(torch.zeros(3, 64, 64, dtype=torch.uint8), ALONE.label()).any()
 
 
 def test_the_scene_of_a_reading():

@@ -34,7 +34,7 @@ STAGES = {  # steps and batch size
     "text to image: bind words": (1400, 24),
     "text to image: summarise": (900, 24),
     "align": (1000, 32),
-    "decoder": (900, 32),
+    "decoder": (650, 32),
 }
 DRAWN = 3904  # scenes that the last stage draws
 

@@ -75,7 +75,7 @@ def test_the_decoder_learns_to_undo_what_sampling_does_and_the_encoder_stays():
     latents = encode(vae, frames)
     before = {name: weight.clone() for name, weight in vae.encoder.state_dict().items()}
     shown = torch.arange(4)
-    drawn = latents + 0.3 * torch.randn(latents.shape)
+    drawn = latents + 2 * torch.randn(latents[:1].shape)  # far from what is encoded
     alone = torch.tensor([len(scene.cast) == 1 for scene in SCENES])
 
     def error():
@@ -83,8 +83,8 @@ def test_the_decoder_learns_to_undo_what_sampling_does_and_the_encoder_stays():
             return (decode_latents(vae, drawn).float() - frames).square().mean().item()
 
     at_first = error()
-    train_decoder(vae, frames, latents, alone, drawn, shown, steps=60, batch_size=8)
-    assert error() < 0.3 * at_first
+    train_decoder(vae, frames, latents, alone, drawn, shown, steps=120, batch_size=8)
+    assert (found := error()) < 0.4 * at_first, found / at_first
     after = vae.encoder.state_dict()
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
     assert not any(weight.requires_grad for weight in vae.encoder.parameters())

@@ -2,7 +2,7 @@
 
     python -m pretraining --out assets/cartoon-base
 
-Five stages, fixed seeds, an hour and a half on two CPU cores: the autoencoder; a text-to-image
+Five stages, fixed seeds, about an hour on two CPU cores: the autoencoder; a text-to-image
 U-Net that learns what every word of an explicit caption means, then to read it off the last token
 and out of stories' captions; a BLIP aligned to its text encoder; and the autoencoder's decoder once
 more, on latents that the U-Net draws. Only frames of training stories are seen; held-out

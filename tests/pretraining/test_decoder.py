@@ -84,7 +84,7 @@ def test_the_decoder_learns_to_undo_what_sampling_does_and_the_encoder_stays():
 
     at_first = error()
     train_decoder(vae, frames, latents, alone, drawn, shown, steps=120, batch_size=8)
-    assert (found := error()) < 0.4 * at_first, found / at_first
+    assert (found := error()) < 0.37 * at_first, found / at_first
     after = vae.encoder.state_dict()
     assert all(torch.equal(weight, after[name]) for name, weight in before.items())
     assert not any(weight.requires_grad for weight in vae.encoder.parameters())

@@ -27,7 +27,7 @@ from building import open_stories
 from common.files import replacing
 from configuration import load_config
 from demo.judge import make_judge
-from evaluation.metrics.table import GROUPS
+from evaluation.metrics.cartoon import ROWS as METRICS
 from evaluation.options import Options
 from evaluation.run import evaluate
 from evaluation.samples import read_samples
@@ -55,7 +55,6 @@ TUNES = {
     "tune: lora": ["tune=lora", "lora_rank=16", FASTER],
 }
 BATCH = 5  # stories a step
-METRICS = [name.removeprefix("cartoon/") for name in GROUPS["cartoon"]]
 
 
 class Ablation:

@@ -15,11 +15,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from common.files import replacing
 from configuration import load_config
 from demo.judge import make_judge
 from evaluation.metrics.cartoon import story_note
+from evaluation.metrics.fidelity import fidelity
 from evaluation.metrics.table import GROUPS
 from evaluation.networks.judge import Judge
 from evaluation.options import Options
@@ -63,7 +65,7 @@ def main() -> None:
     checkpoint = timed("train", train, load_config([*common, "resume=never"]))
     judge_file = args.out / "judge.safetensors"
     judge = timed("judge", make_judge, judge_file)
-    results, folders, notes = {}, {}, {}
+    results, folders, notes, frame_notes = {}, {}, {}, {}
     for way, overrides in WAYS.items():
         folder = args.out / way
         shutil.rmtree(folder, ignore_errors=True)  # drawn by an earlier run's checkpoint
@@ -79,11 +81,13 @@ def main() -> None:
             cache=str(args.out / "features.sqlite"),
         )  # fmt: skip
         results[way] = timed(f"evaluate {way}", evaluate, options)
-        folders[way.replace("_", " ")] = folder
-        notes[way.replace("_", " ")] = story_notes(folder, judge)
+        name = way.replace("_", " ")
+        folders[name] = folder
+        notes[name], frame_notes[name] = story_notes(folder, judge)
     shown = {name: folder for name, folder in folders.items() if name != "continuation"}
     draw_storyboard(shown, args.out / "storyboard.png", 6, notes=notes)
-    write_storyboard_html(folders, args.out / "storyboard.html", 40, notes=notes)
+    page = args.out / "storyboard.html"
+    write_storyboard_html(folders, page, 40, notes=notes, frame_notes=frame_notes)
     seconds["all"] = round(time.perf_counter() - start, 1)
     with replacing(args.out / "metrics.json") as temporary:
         temporary.write_text(json.dumps({**results, "seconds": seconds}, indent=1) + "\n")
@@ -91,13 +95,18 @@ def main() -> None:
     print(f"judge's own error: {judge.known_error}\nseconds: {seconds}")
 
 
-def story_notes(folder: Path, judge: Judge) -> dict[str, str]:
-    """What the judge counts right, for the storyboards."""
-    notes = {}
+def story_notes(folder: Path, judge: Judge) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """What the judge counts right, for the storyboards, and how cleanly each frame is drawn."""
+    notes, frame_notes = {}, {}
     for story in read_samples(folder).stories:
-        readings = judge.read(np.stack([read_picture(path) for path in story.frames]))
+        frames = np.stack([read_picture(path) for path in story.frames])
+        readings = judge.read(frames)
         notes[story.story_id] = story_note(story, readings)
-    return notes
+        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        decibels = [fidelity(*both)[0].item() for both in zip(pictures, readings, strict=True)]
+        said = [f"{one:.1f} dB" if one else "" for one in decibels]
+        frame_notes[story.story_id] = [""] * story.given + said[story.given :]
+    return notes, frame_notes
 
 
 def print_table(results: dict[str, dict]) -> None:

@@ -166,7 +166,7 @@ def _measure(
         if found[0].by_frame is not None:
             counts[metric.name] = found[0].by_frame
         if metric.group == "cartoon":
-            entry["chance"] = guess[metric.name.removeprefix("cartoon/")]
+            entry["chance"] = guess.get(metric.name.removeprefix("cartoon/"))
         entry["protocol"] = protocol(metric, network)
         entry["weights"] = network and {"file": network.file, "sha256": network.sha256}
         result["metrics"][metric.name] = entry

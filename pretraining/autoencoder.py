@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderRAE
 
 from datasets.cartoon.canvas import SIZE
@@ -11,7 +10,7 @@ from datasets.story_dataset import to_target
 from models.frames import decode_latents, encode_frames
 from pretraining.schedule import fit
 
-__all__ = ["build_autoencoder", "encode", "psnr", "train_autoencoder"]
+__all__ = ["build_autoencoder", "encode", "psnr", "reconstruction_loss", "train_autoencoder"]
 
 LATENT_CHANNELS = 64  # the least AutoencoderRAE can have: its attention heads are 64 wide
 DECODER_WIDTH = 384  # fewer cannot hold the patches: 224 principal components stop at 31 dB
@@ -42,6 +41,13 @@ def build_autoencoder() -> AutoencoderRAE:
     return vae
 
 
+def reconstruction_loss(decoded: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """Absolute and squared error of pixels and, for clean lines, of their differences."""
+    error = decoded - pictures
+    edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
+    return error.abs().mean() + 2.0 * error.square().mean() + 0.5 * edges
+
+
 @torch.no_grad()
 def psnr(vae: AutoencoderRAE, frames: torch.Tensor) -> float:
     """Mean peak signal-to-noise ratio in dB over uint8 `frames` (N, 3, H, W)."""
@@ -57,13 +63,11 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
 
     def loss_fn() -> torch.Tensor:
         index = torch.randint(len(frames), (batch_size,), generator=generator)
-        pictures = to_target(frames[index], SIZE)  # (B, 3, 128, 128)
+        pictures = to_target(frames[index], (SIZE, SIZE))  # (B, 3, 128, 128)
         latents = vae.encode(pictures).latent  # (B, 64, 8, 8)
         noise = torch.randn(latents.shape, generator=generator)
         decoded = vae.decode(latents + LATENT_NOISE * noise).sample
-        error = decoded - pictures
-        edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
-        return F.l1_loss(decoded, pictures) + 2.0 * error.square().mean() + 0.5 * edges
+        return reconstruction_loss(decoded, pictures)
 
     fit(vae, loss_fn, steps, lr=2e-3, matrix_lr=2e-2, description="autoencoder")
     return vae.eval()
@@ -72,4 +76,5 @@ def train_autoencoder(frames: torch.Tensor, steps: int, batch_size: int) -> Auto
 @torch.no_grad()
 def encode(vae: AutoencoderRAE, frames: torch.Tensor) -> torch.Tensor:
     """Latents (N, 64, 8, 8) of uint8 frames (N, 3, H, W)."""
-    return torch.cat([encode_frames(vae, to_target(chunk, SIZE)) for chunk in frames.split(64)])
+    size = (SIZE, SIZE)
+    return torch.cat([encode_frames(vae, to_target(chunk, size)) for chunk in frames.split(64)])

@@ -25,6 +25,8 @@ ALLOWED = {
     "data_script": {"common", "datasets", "evaluation"},
     "configuration": {"common", "datasets", "evaluation", "models"},
 }
+# A metric that compares drawn frames with rendered ones, so it renders.
+RENDERS = {"evaluation/metrics/fidelity.py": {"datasets"}}
 COMMANDS = {"models/export.py"}  # run from the root, as main.py is
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -75,7 +77,8 @@ def test_a_room_imports_only_from_where_it_may(room):
     others = {*ROOMS, *root} - {room} - ALLOWED[room]
     for path in (ROOT / room).rglob("*.py"):
         if str(path.relative_to(ROOT)) not in COMMANDS:
-            assert not imported(path) & others, path
+            more = RENDERS.get(str(path.relative_to(ROOT)), set())
+            assert not imported(path) & others - more, path
 
 
 def test_no_module_hides_one_of_pythons_own():

@@ -245,6 +245,16 @@ _RECORDS = (
              ("place", "cast", "action")),
         )
     ),
+    *(
+        Metric(f"cartoon/{name}{suffix}",
+               f"{text}, against the renderer's picture of what the judge reads{among}",
+               f"evaluation.metrics.fidelity:{name}{suffix}",
+               errors=("place", "cast", "clothes", "action"), **_CARTOON)
+        for name, text in (("psnr", "dB, mean of frames, 50 at most"), ("ssim", "SSIM"))
+        for suffix, among in (
+            ("", ""), ("_one", ", of one character"), ("_two", ", of two characters")
+        )
+    ),
 )  # fmt: skip
 METRICS = {metric.name: metric for metric in _RECORDS}
 GROUPS = {

@@ -17,6 +17,7 @@ from evaluation.samples import PLOT, STORYBOARD, Samples
 __all__ = ["draw_gallery", "worst_and_best_first"]
 
 MOST = 4  # metrics under a frame
+BESIDE = ("cartoon/psnr",)  # the cartoon metrics beside `_wrong`, which says the others
 ORDER = "cartoon/all_right"  # sorts stories where it was measured
 
 
@@ -85,13 +86,14 @@ def worst_and_best_first(scores: Sequence[float], shown: int) -> list[int]:
 
 def _numbers(counts: Mapping[str, np.ndarray], story: int) -> list[list[str]]:
     """Per frame, texts such as `clip_t 0.31`."""
-    names = [name for name in counts if not name.startswith("cartoon/")][:MOST]
+    names = [name for name in counts if not name.startswith("cartoon/") or name in BESIDE][:MOST]
     frames = next(iter(counts.values())).shape[1] if counts else 0
     rows: list[list[str]] = [[] for _ in range(frames)]
     for name in names:
         for k, (top, bottom) in enumerate(counts[name][story]):
             if bottom:
-                rows[k].append(f"{name.replace('_', ' ')} {top / bottom:.2f}")
+                said = name.removeprefix("cartoon/").replace("_", " ")
+                rows[k].append(f"{said} {top / bottom:.2f}")
     return rows
 
 

@@ -1,0 +1,103 @@
+"""Fidelity of drawn frames to the renderer's pictures, by a judge that always reads one scene."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sample_folders import write_manifest
+
+from datasets.cartoon.renderer import render
+from datasets.cartoon.world import LABEL_VOCABULARY, Scene
+from evaluation.__main__ import main
+from evaluation.metrics.fidelity import fidelity, scene_of
+from evaluation.networks.judge import Judge, JudgeNetwork
+
+ALONE = Scene("beach", (("momo", "red"),), "jump")
+PAIR = Scene("city", (("tiko", "blue"), ("zara", "white")), "wave")
+STRANGERS = Scene("house", (("pip", "red"), ("bruno", "red")), "wave")  # two hes never meet
+
+
+def write_judge(path, scene):
+    network = JudgeNetwork(LABEL_VOCABULARY)
+    names, places, shirts, actions = LABEL_VOCABULARY.values()
+    worn = dict(scene.cast)
+    answers = [place == scene.place for place in places] + [name in worn for name in names]
+    answers += [worn.get(name) == shirt for name in names for shirt in shirts]
+    answers += [action == scene.action for action in actions]
+    last = network.body[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(2 * torch.tensor(answers).float() - 1)
+    Judge(network, LABEL_VOCABULARY, {}).save(path)
+
+
+def measured(tmp_path, scene):
+    """Of a story of two frames, what the judge reads and the same with brighter columns; its mean
+    squared error too."""
+    write_judge(tmp_path / "judge.safetensors", scene)
+    samples = tmp_path / "samples"
+    (samples / "s").mkdir(parents=True)
+    clean = render(scene)
+    worse = clean.copy()
+    worse[:, ::2] = np.minimum(clean[:, ::2].astype(int) + 20, 255)
+    for name, frame in (("s/0.png", clean), ("s/1.png", worse)):
+        Image.fromarray(frame).save(samples / name)
+    write_manifest(samples, [{
+        "story_id": "s", "captions": ["One.", "Two."], "frames": ["s/0.png", "s/1.png"],
+        "reference_frames": [], "given": 0, "seed": 0, "checkpoint": "c", "sampler": {},
+        "labels": [ALONE.label()] * 2,
+    }])  # fmt: skip
+    judge = f"judge={tmp_path / 'judge.safetensors'}"
+    main([f"samples={samples}", judge, f"cache={tmp_path / 'cache'}", "draws=5", "stories=1"])
+    found = json.loads((samples / "metrics.json").read_text())["metrics"]
+    error = np.square(worse.astype(float) - clean).mean()
+    page = (samples / "storyboard.html").read_text("utf-8")
+    return {name: found[f"cartoon/{name}"] for name in found_names()}, error, page
+
+
+def found_names():
+    return [name + suffix for name in ("psnr", "ssim") for suffix in ("", "_one", "_two")]
+
+
+@pytest.mark.parametrize(("scene", "own", "other"), [(ALONE, "one", "two"), (PAIR, "two", "one")])
+def test_a_frame_is_compared_with_what_the_judge_reads_in_it(tmp_path, scene, own, other):
+    found, error, page = measured(tmp_path, scene)
+    decibels = 10 * np.log10(255**2 / error)
+    assert found["psnr"]["by_frame"] == pytest.approx([50, decibels], rel=1e-5)
+    assert found["psnr"]["value"] == pytest.approx((50 + decibels) / 2, rel=1e-5)
+    assert found["ssim"]["by_frame"][0] == pytest.approx(1, abs=1e-3)
+    assert 0.3 < found["ssim"]["by_frame"][1] < 0.99
+    for name in ("psnr", "ssim"):
+        assert found[f"{name}_{own}"]["value"] == found[name]["value"]
+        assert found[f"{name}_{other}"]["value"] is None and found[f"{name}_{other}"]["n"] == 0
+    assert found["psnr"]["interval"] and found["psnr"]["chance"] is None
+    assert "psnr 50.00" in page and f"psnr {decibels:.2f}" in page
+
+
+def test_frames_read_as_no_scene_do_not_count(tmp_path):
+    found, _, _ = measured(tmp_path, STRANGERS)
+    assert {name: entry["n"] for name, entry in found.items()} == dict.fromkeys(found, 0)
+
+
+def test_frames_of_another_size_do_not_count():
+    assert fidelity(torch.zeros(3, 128, 128, dtype=torch.uint8), ALONE.label()).all()
+    assert not fidelity(torch.zeros(3, 64, 64, dtype=torch.uint8), ALONE.label()).any()
+
+
+def test_the_scene_of_a_reading():
+    reading = PAIR.label()
+    reading["clothes"] = dict(reversed(PAIR.cast))
+    assert scene_of(reading) == PAIR  # he stands left, whatever the order of names
+    assert scene_of(ALONE.label()) == ALONE
+    assert scene_of(Scene("house", (("gus", "red"), ("olga", "white")), "wave").label())
+    nobody = {**ALONE.label(), "cast": [], "clothes": {}}
+    crowd = {"tiko": "red", "zara": "red", "luna": "red"}
+    elsewhere = {"place": "moon"}, {"action": "fly"}, {"clothes": {"momo": "pink"}}
+    others = [nobody, STRANGERS.label(), {**ALONE.label(), "clothes": crowd}]
+    others += [{**ALONE.label(), **change} for change in elsewhere]
+    others += [{**ALONE.label(), "clothes": {"ann": "red"}}]
+    assert [scene_of(other) for other in others] == [None] * 7

@@ -57,7 +57,7 @@ def test_latents_are_drawn_from_all_of_the_caption_and_nothing_else():
 
 
 def test_as_many_scenes_of_one_character_as_of_two_are_drawn():
-    scenes = list(all_scenes(include_held_out=False))
+    scenes = [scene for scene in all_scenes() if not scene.held_out]
     chosen = scenes_to_draw(scenes, 1000)
     assert len(chosen) == 1000 and chosen == scenes_to_draw(scenes, 1000)
     assert 0.35 < sum(len(scenes[i].cast) == 1 for i in chosen) / 1000 < 0.6

@@ -247,7 +247,7 @@ def test_the_callback_is_called_every_step_and_may_change_the_latents():
 @pytest.mark.parametrize("captions, message", [
     ([["a", "b"], ["a"]], r"\[1, 2\] captions"),
     ([[]], "a story has no captions"),
-    ([], r"\[\] captions"),
+    ([], "a story has no captions"),
 ])  # fmt: skip
 def test_stories_out_of_reach_are_refused(captions, message):
     with pytest.raises(ValueError, match=message):

@@ -126,6 +126,14 @@ def _check_combinations(config: DictConfig) -> None:
             "tune is adapter, but causal_story.adapter_width is null, so that there is none; set "
             "it, to 64 say"
         )
+    if config.redraw.frame is None:
+        told = {"story": None, "candidates": 1, "scorer": None, "choose": None}
+        for key, unsaid in told.items():
+            if (value := config.redraw[key]) != unsaid:
+                raise ConfigError(
+                    f"redraw.{key} is {value}, but redraw.frame is null, so that nothing is drawn "
+                    f"again; set redraw.frame to the frame that is meant"
+                )
     if config.redraw.scorer and config.redraw.candidates == 1:
         raise ConfigError(
             "redraw.scorer chooses among candidates, but redraw.candidates is 1; set it to 4 say"

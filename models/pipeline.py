@@ -28,7 +28,13 @@ from models.frames import (
     fitted,
     listed,
     sides,
-    wanted_sides,
+)
+from models.pipeline_inputs import (
+    check_generators,
+    check_known,
+    check_numbers,
+    check_output,
+    stories_of,
 )
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
@@ -193,7 +199,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: Sequence[str] | Sequence[Sequence[str]],
+        prompt: str | Sequence[str] | Sequence[Sequence[str]],
         image: Picture | Sequence[Picture] | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 6.0,
@@ -218,7 +224,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         """Sample B stories of K frames each.
 
         Args:
-            prompt: the K captions of a story, or those of B stories.
+            prompt: the K captions of a story, or those of B stories; a text is a story of one.
             image: the given first frame (continuation) of the story, or of each: a PIL image,
                 (H, W, 3) uint8 or a tensor (3, H, W) uint8, each of its own size; the history sees
                 it as it is, the result shows it at ours. None draws all.
@@ -248,17 +254,29 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
                 drawn, with uint8 (B, 3, H, W).
 
         Raises:
-            ValueError: stories of unequal length; more history than the time table reaches; a size
-                or an output type that there is not.
+            ValueError: stories of unequal length; more history than the time table reaches; a size,
+                a number of steps or an output type that there is not.
         """
-        alone = prompt and all(isinstance(caption, str) for caption in prompt)
-        captions = [prompt] if alone else prompt
+        captions = stories_of(prompt)
+        stories, frames_per_story = len(captions), len(captions[0])
+        check_numbers(
+            num_inference_steps=num_inference_steps,
+            first_frame_inference_steps=first_frame_inference_steps or num_inference_steps,
+            guidance_scale=guidance_scale,
+            history_guidance_scale=history_guidance_scale or 0,
+            eta=eta,
+        )
+        if not isinstance(negative_prompt, str | None):
+            raise ValueError(f"negative_prompt={negative_prompt!r:.80}: give one text")
+        check_generators(generator, stories)
         known = {k: list(map(as_tensor, shown)) for k, shown in (frames or {}).items()}
         if image is not None:
             known[0] = list(map(as_tensor, listed(image)))
-        size = (height or self.config.height, width or self.config.width)
-        frames_per_story = self._check(captions, known, size, output_type)
-        stories, device = len(captions), self._execution_device
+        given = zip((height, width), (self.config.height, self.config.width), strict=True)
+        size = tuple(own if side is None else side for side, own in given)
+        check_output(self.vae, size, output_type)
+        check_known(known, stories, frames_per_story)
+        device = self._execution_device
         # Not the U-Net's: its frozen parts may be in half precision, for autocast.
         dtype = self.conditioner.type_embeddings.weight.dtype
         ids, mask = self._tokens(self.clip_tokenizer, captions)  # (B, K, S)
@@ -404,32 +422,3 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
     def _latents_shape(self, stories: int, size: tuple[int, int]) -> tuple[int, ...]:
         step = downscale(self.vae)
         return stories, self.unet.config.in_channels, size[0] // step, size[1] // step
-
-    def _check(
-        self,
-        captions: Sequence[Sequence[str]],
-        known: Mapping[int, Sequence[Tensor]],
-        size: tuple[int, int],
-        output_type: str,
-    ) -> int:
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type={output_type!r}: use one of {', '.join(OUTPUT_TYPES)}")
-        if wanted := wanted_sides(self.vae, size):
-            raise ValueError(
-                f"height {size[0]} and width {size[1]} must be {wanted} for this model"
-            )
-        lengths = {len(story) for story in captions}
-        if lengths <= {0}:
-            raise ValueError("a story has no captions; give one or more")
-        if len(lengths) != 1:
-            raise ValueError(f"stories drawn together have {sorted(lengths)} captions: give equal")
-        (length,) = lengths
-        for k, pictures in known.items():
-            if not 0 <= k < length:
-                raise ValueError(f"frames: a story of {length} captions has no frame {k}")
-            if len(pictures) != len(captions):
-                what = "first frames" if k == 0 else f"pictures of frame {k}"
-                raise ValueError(f"{len(pictures)} {what} for {len(captions)} stories")
-        if len(known) == length:
-            raise ValueError("every frame is there already: leave one out to have it drawn")
-        return length

@@ -66,7 +66,9 @@ def write_story_files(options: StoryFiles) -> list[Path]:
             save(f"{name}.png", draw_strip(strip), format="PNG")
     if "pdf" in formats:
         first, *others = [draw_page(strip) for strip in strips]
-        save("stories.pdf", first, format="PDF", save_all=True, append_images=others)
+        save(
+            "stories.pdf", first, format="PDF", title="Stories", save_all=True, append_images=others
+        )
     return written
 
 

@@ -40,6 +40,9 @@ class PipelineFolder:
         with apart:
             super().save_pretrained(save_directory, **how)
         folder = Path(save_directory)
+        mode = (folder / "model_index.json").stat().st_mode
+        for weights in folder.glob("*/*.safetensors"):  # the library lets nobody else read them
+            weights.chmod(mode)
         write_code(type(self).__module__, folder / "pipeline.py")
         for name in OWN_PARTS:
             if (part := getattr(self, name)) is not None:
@@ -61,16 +64,24 @@ class PipelineFolder:
             where = {key: how.pop(key) for key in ("revision", "token") if key in how}
             folder = snapshot_download(folder, ignore_patterns="*.py", **where)
         config = cls.load_config(folder)
-        if config["_class_name"] != cls.__name__:
+        if (kind := config.get("_class_name")) != cls.__name__:
             raise ValueError(
-                f"{folder} holds a {config['_class_name']}, not a {cls.__name__}; give what "
-                f"models.export wrote"
+                f"{folder} holds a {kind}, not a {cls.__name__}; give what models.export wrote"
             )
         other = "is from another version of this code"
         if lacks := [key for key in (*OWN_PARTS, *KNOWN) if key not in config]:
             raise ValueError(
                 f"{folder} {other}: its model_index.json has no {lacks[0]!r}; export the model "
                 f"again from its checkpoint"
+            )
+        words = config["tokenization"]
+        if not isinstance(words, dict) or not all(
+            isinstance(one, int) and one > 0
+            for one in (words.get("max_length"), config["height"], config["width"])
+        ):
+            raise ValueError(
+                f"{folder}: tokenization.max_length, height and width of its model_index.json are "
+                f"no sizes; export the model again from its checkpoint"
             )
         for name, kind in config.items():
             wanted = isinstance(kind, list) and kind[0] is not None and name not in how
@@ -80,6 +91,17 @@ class PipelineFolder:
             if wanted and (part / "config.json").is_file() and not any(part.glob("*.safetensors")):
                 raise OSError(
                     f"{folder} is not whole: {name}/ holds no safetensors; export the model again"
+                )
+            if (
+                wanted
+                and name.endswith("tokenizer")
+                and not any(
+                    (part / file).is_file()
+                    for file in ("tokenizer.json", "vocab.json", "vocab.txt")
+                )
+            ):
+                raise OSError(
+                    f"{folder} is not whole: {name}/ holds no vocabulary; export the model again"
                 )
         how = {"use_safetensors": True, **how}  # else other files would be unpickled
         keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage", "use_safetensors")

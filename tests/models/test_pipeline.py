@@ -244,14 +244,35 @@ def test_the_callback_is_called_every_step_and_may_change_the_latents():
     assert (frames[:, 1] == 255).all() and not (frames[:, 2] == 255).all()
 
 
-@pytest.mark.parametrize("captions, message", [
-    ([["a", "b"], ["a"]], r"\[1, 2\] captions"),
-    ([[]], "a story has no captions"),
-    ([], "a story has no captions"),
-])  # fmt: skip
-def test_stories_out_of_reach_are_refused(captions, message):
+def test_a_text_is_a_story_of_one_caption():
+    pipeline = pipeline_of(build_parts())
+    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    frames = [
+        pipeline(p, generator=g).frames for p, g in zip(("Pip.", ["Pip."]), noise, strict=True)
+    ]
+    assert frames[0].shape[:2] == (1, 1) and torch.equal(*frames)
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"prompt": [["a", "b"], ["a"]]}, r"\[1, 2\] captions"),
+    ({"prompt": [[]]}, "a story has no captions"),
+    ({"prompt": []}, "a story has no captions"),
+    ({"prompt": ["a", None]}, r"prompt=\['a', None\]: give the captions"),
+    ({"prompt": [["a"], "b"]}, "prompt=.*: give the captions"),
+    ({"prompt": {"a": "b"}}, "prompt=.*: give the captions"),
+    ({"guidance_scale": float("nan")}, "guidance_scale=nan: give a finite number"),
+    ({"num_inference_steps": 0}, "num_inference_steps=0: give a whole number from 1 on"),
+    ({"num_inference_steps": True}, "num_inference_steps=True: give a whole number"),
+    ({"first_frame_inference_steps": "6"}, "first_frame_inference_steps='6': give a whole"),
+    ({"generator": []}, "0 generators for 1 stories"),
+    ({"generator": 3}, "generator=3: give a torch.Generator"),
+    ({"negative_prompt": ["a"]}, r"negative_prompt=\['a'\]: give one text"),
+    ({"height": "16"}, "height='16' and width=16: give numbers of pixels"),
+    ({"height": 0}, "height=0 and width=16: give numbers of pixels"),
+], ids=str)  # fmt: skip
+def test_what_cannot_be_drawn_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        pipeline_of(build_parts())(captions)
+        pipeline_of(build_parts())(**{"prompt": ["a"], **given})
 
 
 def test_first_frames_must_match_the_stories():

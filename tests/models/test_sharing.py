@@ -276,6 +276,14 @@ def test_folders_that_are_something_else(saved, tmp_path):
         weights.rename(weights.with_suffix(".bin"))  # a pickle, for all that is known
     with pytest.raises(OSError, match="is not whole: unet/ holds no safetensors; export"):
         StoryPipeline.from_pretrained(folder)
+    folder = shutil.copytree(saved["plain"][0], tmp_path / "other")
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+    assert len(modes) == 1  # whoever may read the folder may read the weights
+    for path in (folder / "history_tokenizer").glob("*"):
+        if path.name in ("tokenizer.json", "vocab.txt"):
+            path.unlink()
+    with pytest.raises(OSError, match="is not whole: history_tokenizer/ holds no vocabulary"):
+        StoryPipeline.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("file, change, says", [
@@ -284,6 +292,8 @@ def test_folders_that_are_something_else(saved, tmp_path):
     ("model_index.json", lambda c: c.update(conditioner=["models", "Later"]), "conditioner is f"),
     ("conditioner/config.json", lambda c: c.pop("history_slots"), "conditioner is from .*_slots"),
     ("add_ons/config.json", lambda c: c.pop("arguments"), "add_ons is from"),
+    ("model_index.json", lambda c: c["tokenization"].update(max_length=-1), "are no sizes"),
+    ("model_index.json", lambda c: c.update(height="x"), "are no sizes"),
 ])  # fmt: skip
 def test_another_versions_folder_is_refused(saved, tmp_path, file, change, says):
     folder = shutil.copytree(saved["history"][0], tmp_path / "folder")

@@ -126,6 +126,8 @@ def test_a_clip_may_choose(sampled, clip, capsys):
         assert np.array_equal(picture(folder / f"{name}/0001.png"), shown[best])
         assert f"{best + 1} takes its place, of scores {scores[0]:.1f}" in said
     (clip / "config.json").unlink()
+    with pytest.raises(ConfigError, match="redraw.choose is 1, but redraw.frame is null"):
+        sampled("redraw.choose=1")
     for many, says in ((3, "redraw.scorer: .* is no folder of a CLIP"),
                        (1, "chooses among candidates")):  # fmt: skip
         with pytest.raises(ConfigError, match=says):

@@ -192,7 +192,7 @@ def test_what_was_drawn_is_measured(sampled, tmp_path):
     words = ("metrics=[cartoon]", *(f"evaluation.{file}" for file in files))
     folder, entries = sampled(*words, "task=continuation")
     found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    assert (found["stories"], found["frames"], len(found["metrics"])) == (2, 8, 9)
+    assert (found["stories"], found["frames"], len(found["metrics"])) == (2, 8, 15)
     right = []
     for entry in entries.values():
         frames = np.stack([picture(folder / name) for name in entry["frames"][1:]])

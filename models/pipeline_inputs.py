@@ -82,4 +82,4 @@ def check_generators(generator: Any, stories: int) -> None:
 
 
 def _listed(value: Any) -> bool:
-    return isinstance(value, list | tuple)
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

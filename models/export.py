@@ -73,7 +73,8 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
         pipeline.to(dtype).save_pretrained(folder, variant=variant)
         if lora is not None:
             StoryPipeline.save_lora_weights(folder, unet_lora_layers=lora)
-        write_model_card(folder, out.name, config, options.samples, **beside)
+        trained = known["config"] or config
+        write_model_card(folder, out.name, config, trained, options.samples, **beside)
     return out
 
 

@@ -68,6 +68,7 @@ def write_model_card(
     folder: Path,
     name: str,
     config: Any,
+    trained: Any,
     samples: str | None,
     *,
     causal_story: bool,
@@ -77,7 +78,7 @@ def write_model_card(
     """Write `folder`/README.md, and the storyboard of a samples folder beside it.
 
     Args:
-        name: what the model is called; config: of the run.
+        name: what the model is called; config: how it draws; trained: the run's configuration.
         samples: a folder that mode=sample wrote, whose metrics are shown with their intervals.
         causal_story: whether it has add-ons; lora: whether one lies beside; variant: of its files.
 
@@ -85,9 +86,8 @@ def write_model_card(
         ValueError: `samples` is no folder.
     """
     data = config[config.dataset]
-    sampling = ", ".join(
-        f"{key}={config[key]}" for key in ("num_inference_steps", "guidance_scale", "eta")
-    )
+    keys = ("num_inference_steps", "first_frame_inference_steps", "guidance_scale", "eta")
+    sampling = ", ".join(f"{key}={config[key]}" for key in keys)
     card = _HEAD.format(
         name=name,
         causal=", with Causal-Story's additions, arXiv 2309.09553" if causal_story else "",
@@ -96,7 +96,7 @@ def write_model_card(
         lora=_LORA.format(name=name) if lora else "",
         max_length=data.max_length,
         words=", ".join([*data.new_tokens, *(one.word for one in config.new_characters)]) or "none",
-        settings="\n".join(f"| `{key}` | {config[key]} |" for key in _SETTINGS),
+        settings="\n".join(f"| `{key}` | {trained[key]} |" for key in _SETTINGS),
     )
     if samples is not None:
         card += _measured(folder, Path(samples))

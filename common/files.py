@@ -18,11 +18,9 @@ __all__ = [
 ]  # fmt: skip
 
 ELSEWHERE = "choose another place"
+_FULL = "No space left|too large|quota exceeded"
 # What libraries say of a disk in errors that are no OSError: PyTorch's and safetensors'.
-_DISK = re.compile(
-    "No space left|too large|quota exceeded|Read-only file|PytorchStreamWriter|inline_container|"
-    "iostream error"
-)
+_DISK = f"{_FULL}|Read-only file|PytorchStreamWriter|inline_container|iostream error"
 
 
 def is_address(path: str | os.PathLike) -> bool:
@@ -87,7 +85,7 @@ def _telling_of(path: Path, size: int = 0, otherwise: str = ELSEWHERE) -> Iterat
     except CannotWrite:
         raise
     except Exception as error:  # libraries have kinds of their own, known by what they say
-        disk = _DISK.search(str(error)) is not None
+        disk = re.search(_DISK, str(error)) is not None
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             named = Path(error.filename or path)
             disk |= path.parent in (named, *named.parents) or named in path.parents
@@ -121,7 +119,7 @@ def _why(path: Path, size: int, error: Exception) -> str:
     with suppress(OSError):
         total, _, free = shutil.disk_usage(there)
         none = total and free < 2**16  # whatever the library said; /proc has no size at all
-        if size > free or none or re.search("No space|too large|quota", str(error)):
+        if size > free or none or re.search(_FULL, str(error)):
             needs = f" and {size / 1e6:,.0f} MB are needed" if size else ""
             return f"{there} has {free / 1e6:,.0f} MB left{needs}; free some space"
     return f"{reason}; make {there} writable"

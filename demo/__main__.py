@@ -21,7 +21,7 @@ from common.files import replacing
 from configuration import load_config
 from demo.judge import make_judge
 from evaluation.metrics.cartoon import story_note
-from evaluation.metrics.fidelity import fidelity
+from evaluation.metrics.fidelity import decibels
 from evaluation.metrics.table import GROUPS
 from evaluation.networks.judge import Judge
 from evaluation.options import Options
@@ -103,8 +103,8 @@ def story_notes(folder: Path, judge: Judge) -> tuple[dict[str, str], dict[str, l
         readings = judge.read(frames)
         notes[story.story_id] = story_note(story, readings)
         pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        decibels = [fidelity(*both)[0].item() for both in zip(pictures, readings, strict=True)]
-        said = [f"{one:.1f} dB" if one else "" for one in decibels]
+        found = map(decibels, pictures, readings)
+        said = ["" if one is None else f"{one:.1f} dB" for one in found]
         frame_notes[story.story_id] = [""] * story.given + said[story.given :]
     return notes, frame_notes
 

@@ -272,8 +272,9 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         known = {k: list(map(as_tensor, shown)) for k, shown in (frames or {}).items()}
         if image is not None:
             known[0] = list(map(as_tensor, listed(image)))
-        given = zip((height, width), (self.config.height, self.config.width), strict=True)
-        size = tuple(own if side is None else side for side, own in given)
+        height = self.config.height if height is None else height
+        width = self.config.width if width is None else width
+        size = (height, width)
         check_output(self.vae, size, output_type)
         check_known(known, stories, frames_per_story)
         device = self._execution_device

@@ -129,8 +129,7 @@ def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
 
     Where checkpoints differ among themselves, both are made to fit before, and it is said.
     """
-    own = model.state_dict()
-    if all(map(is_lora, state)) and not any(map(is_lora, own)):
+    if all(map(is_lora, state)) and not any(map(is_lora, model.state_dict())):
         raise ValueError(
             f"{path} holds a LoRA alone; give a checkpoint of the whole model, and this beside it "
             f"as lora_files=[{path}]"

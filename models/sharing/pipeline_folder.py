@@ -15,6 +15,7 @@ __all__ = ["OWN_PARTS", "PipelineFolder"]
 
 OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
 
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # one of them is a tokenizer's
 KNOWN = ("tokenization", "height", "width")  # without which it would draw, but otherwise
 
 
@@ -84,25 +85,8 @@ class PipelineFolder:
                 f"no sizes; export the model again from its checkpoint"
             )
         for name, kind in config.items():
-            wanted = isinstance(kind, list) and kind[0] is not None and name not in how
-            part = Path(folder, name)
-            if wanted and not part.is_dir():
-                raise OSError(f"{folder} is not whole: it has no {name}/; export the model again")
-            if wanted and (part / "config.json").is_file() and not any(part.glob("*.safetensors")):
-                raise OSError(
-                    f"{folder} is not whole: {name}/ holds no safetensors; export the model again"
-                )
-            if (
-                wanted
-                and name.endswith("tokenizer")
-                and not any(
-                    (part / file).is_file()
-                    for file in ("tokenizer.json", "vocab.json", "vocab.txt")
-                )
-            ):
-                raise OSError(
-                    f"{folder} is not whole: {name}/ holds no vocabulary; export the model again"
-                )
+            if isinstance(kind, list) and kind[0] is not None and name not in how:
+                _check_whole(Path(folder, name))
         how = {"use_safetensors": True, **how}  # else other files would be unpickled
         keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage", "use_safetensors")
         loading = {key: how[key] for key in keys if key in how}
@@ -117,3 +101,17 @@ class PipelineFolder:
                         f"checkpoint"
                     ) from error
         return super().from_pretrained(folder, **how)
+
+
+def _check_whole(part: Path) -> None:
+    """OSError if a part's folder lacks what it is loaded from."""
+    lacks = None
+    if not part.is_dir():
+        lacks = f"it has no {part.name}/"
+    elif part.name.endswith("tokenizer"):
+        if not any((part / file).is_file() for file in VOCABULARIES):
+            lacks = f"{part.name}/ holds no vocabulary"
+    elif (part / "config.json").is_file() and not any(part.glob("*.safetensors")):
+        lacks = f"{part.name}/ holds no safetensors"
+    if lacks:
+        raise OSError(f"{part.parent} is not whole: {lacks}; export the model again")

@@ -147,7 +147,7 @@ def test_html_is_escaped_and_loads_nothing(tmp_path):
     page = write_storyboard_html(
         tmp_path, tmp_path / "board.html", notes={"drawn": {"story0": "<u>"}}
     ).read_text("utf-8")
-    assert not re.search(r"<(script|b|u)>", page)
+    assert not re.search(r"<(script|b|i|u)>", page)
     assert evil not in page and unescape(page).count(evil) == 3 * 3  # two rows' pictures, caption
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) == 3 * 4 and all(s.startswith("data:image/") for s in sources)

@@ -111,7 +111,7 @@ def test_each_story_is_drawn_once_and_shown_once(outcome, shrinking, tmp_path, l
     words += [f"sample_output_dir={tmp_path}", "gpu_ids=1"][: 1 + bool(launcher)]
     root = SCRIPT.parents[2]
     command = [sys.executable, *launcher.split(), str(root / "main.py"), *words]
-    for number in range(1 if launcher else 2):  # the second time nothing is left
+    for number in range(2):  # the second time nothing is left
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("5 stories, storyboard.png and storyboard.html are in") == 1

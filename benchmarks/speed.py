@@ -252,12 +252,13 @@ def together(stories: Stories, rounds: int) -> str:
 
 
 @torch.no_grad()
-def check(stories: Stories, steps: int = 2) -> str:
+def check(stories: Stories, pixels: int, steps: int = 2) -> str:
     """A whole story as `StoryPipeline` draws it, against its parts put together."""
     pipeline, ids, mask = stories.pipeline, stories.ids[None], stories.mask[None]
     pipeline.set_progress_bar_config(disable=True)
     pipeline._tokens = lambda *_: (ids, mask)
-    work = lambda: pipeline([["-"] * FRAMES], num_inference_steps=steps)  # noqa: E731
+    how = {"num_inference_steps": steps, "height": pixels, "width": pixels}
+    work = lambda: pipeline([["-"] * FRAMES], **how)  # noqa: E731
     work()
     whole = seconds_of(work, stories.device)
     works = {f"frame {k}": stories.unet_works(k) for k in range(FRAMES)} | stories.other_works()
@@ -313,8 +314,7 @@ def main() -> None:
             lines = drawing_table(stories, args.rounds, peak)
             lines.append(together(stories, args.rounds))
             if args.check:
-                parts.image_size = side * 2 ** (len(sizes.vae) - 1)
-                lines.append(check(stories))
+                lines.append(check(stories, side * 2 ** (len(sizes.vae) - 1)))
             print("\n".join(lines), flush=True)
             del stories, parts
         if args.only != "drawing":

@@ -85,7 +85,7 @@ def _check_sums(path: str | Path, state: tuple[int, ...]) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                part = Path(entry.filename).name
+                part = f"its part {Path(entry.filename).name}"
                 if entry.CRC:  # PyTorch can be told not to count them
                     with archive.open(entry) as file:
                         while file.read(1 << 24):

@@ -228,6 +228,10 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_one_before(
     flip(folder / "last.ckpt")
     with pytest.raises(ValueError, match="is damaged: .* is not as it was written"):
         train.train(shrunk(*words, f"train_model_file={folder / 'last.ckpt'}"))
+    where = [f"test_model_file={folder / 'last.ckpt'}", f"sample_output_dir={tmp_path / 'drawn'}"]
+    with pytest.raises(ValueError, match="^test_model_file: .* is damaged: its part .* is not as"):
+        sample.sample(shrunk("mode=sample", *where))
+    assert not (tmp_path / "drawn").exists()
     (folder / ".last.ckpt.4711.tmp").write_bytes(b"half of one")
     assert equal(read(train.train(shrunk(*words))), undisturbed)
     out = capfd.readouterr().out

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.imports import heavy_imports
 from evaluation.command_line import option, run
 
 
@@ -32,11 +33,11 @@ class App:
 def serve(options: App) -> None:
     """Load the model and answer until Ctrl-C."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing about anyone leaves this machine
-    from common.files import is_address
-    from page.model import load_model, newest_model
-    from page.opening import launch
-    from page.widgets import build_page
-
+    with heavy_imports():
+        from common.files import is_address
+        from page.model import load_model, newest_model
+        from page.opening import launch
+        from page.widgets import build_page
     if is_address(options.out) or Path(options.out).is_file():
         raise ValueError(f"out: {options.out} is no folder of this machine; give another name")
     if options.port > 65535:

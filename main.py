@@ -24,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from common.imports import heavy_imports
 from common.terminal import print_any_letter
 from configuration import load_config
 from configuration.composition import FILE, file_words, lay_over, parse_words, read_file
@@ -48,17 +49,17 @@ def run(words: Sequence[str]) -> None:
     try:
         config = load_config(words)
         if config.num_cpu_cores not in (None, -1):
-            import torch
-
+            with heavy_imports():
+                import torch
             torch.set_num_threads(config.num_cpu_cores)
         # Only what the mode needs is imported, which takes seconds.
         if config.mode == "train":
-            from train import train
-
+            with heavy_imports():
+                from train import train
             train(config)
         else:
-            from sample import sample
-
+            with heavy_imports():
+                from sample import sample
             sample(config)
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
         sys.exit("error: " + in_one_line(error))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hydra import compose, initialize
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -122,7 +122,8 @@ def write_config(config: DictConfig, path: Path) -> None:
 def _compose(layers: Sequence[DictConfig], words: Sequence[str]) -> DictConfig:
     try:
         GlobalHydra.instance().clear()  # within a sweep Hydra has one already
-        with initialize(None, version_base="1.3"):
+        # Any folder: the configuration is in the store. Without one Hydra looks who calls it.
+        with initialize_config_dir(str(Path(__file__).parent), version_base="1.3"):
             ConfigStore.instance().store("config", OmegaConf.merge(*layers))
             config = compose("config", overrides=list(words))
         _translate(config)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
+from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +102,13 @@ def read_config_file(path: str | Path) -> DictConfig:
 
 def load_yaml(path: Path) -> Any:
     """A YAML file as OmegaConf reads it; ValueError, OSError or a library's error if it cannot."""
-    check_yaml(path.read_text(encoding="utf-8"))
-    content = OmegaConf.load(path)
+    return deepcopy(_parsed(path.read_text(encoding="utf-8")))
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    check_yaml(text)
+    content = OmegaConf.load(StringIO(text))
     refuse_resolvers(OmegaConf.to_container(content))
     return content
 

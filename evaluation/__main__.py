@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from common.imports import heavy_imports
 from evaluation.command_line import run
 from evaluation.metrics.table import named_metrics
 from evaluation.options import Options
@@ -18,8 +19,8 @@ def main(arguments: list[str]) -> None:
 
 def _evaluate(options: Options) -> None:
     named_metrics(options.metrics)  # a mistyped name is said before seconds of imports
-    from evaluation.run import evaluate
-
+    with heavy_imports():
+        from evaluation.run import evaluate
     evaluate(options)
 
 

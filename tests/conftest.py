@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -18,6 +19,12 @@ import torch
 from tests.noise import start_again
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+gc.disable()  # until all is imported, see common/imports.py
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:

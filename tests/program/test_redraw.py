@@ -47,14 +47,15 @@ def test_a_frame_is_drawn_again(sampled, rest):
     redrawn = after[first].pop("redrawn")
     assert after[first] == entries[first]
     assert set(redrawn) == {str(k) for k in expected} and redrawn["2"]["seed"] == 9
-    once = contents(folder)
-    sampled(*words)  # the same seed, the same picture
-    assert not different(once, contents(folder))
+    if not rest:
+        once = contents(folder)
+        sampled(*words)  # the same seed, the same picture
+        assert not different(once, contents(folder))
 
 
 def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled):
     """Whatever has been drawn over it since; first frames take more steps, and so more noise."""
-    words = ["batch_size=1", "first_frame_inference_steps=3"]
+    words = ["batch_size=1", "num_stories=1", "first_frame_inference_steps=3"]
     folder, entries = sampled(*words)
     before = contents(folder)
     sampled(*words, "redraw.frame=2", "seed=9")
@@ -135,13 +136,14 @@ def test_a_clip_may_choose(sampled, clip, capsys):
 
 
 def test_a_continuation_is_redrawn_after_its_given_frame(sampled):
-    folder, entries = sampled("task=continuation")
+    words = ["task=continuation", "num_stories=1"]
+    folder, entries = sampled(*words)
     before = contents(folder)
-    sampled("task=continuation", "redraw.frame=1", "seed=3")
+    sampled(*words, "redraw.frame=1", "seed=3")
     changed = different(before, contents(folder))
     assert all(drawn(changed, name) == {1, 2, 3, 4} for name in entries)
     with pytest.raises(ConfigError, match="frame=0: that frame of .* was given, not drawn"):
-        sampled("task=continuation", "redraw.frame=0")
+        sampled(*words, "redraw.frame=0")
 
 
 @pytest.mark.parametrize(

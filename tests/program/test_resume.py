@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -67,30 +65,15 @@ def test_every_epoch_leaves_a_checkpoint(shrunk, monkeypatch):
     assert seen == [(1, 2)]
 
 
-# A process that trains and is killed in its third batch of four.
-KILLED = """
-import os, signal, sys
-import train
-from models.training.story_model import StoryModel
-import sample
-from configuration import load_config
-from models.training.story_model import StoryModel
-
-step = StoryModel.training_step
-def die_in_the_third(self, batch, index):
-    if index == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, index)
-StoryModel.training_step = die_in_the_third
-train.train(load_config(sys.argv[1:]))
-"""
-
-
 @pytest.fixture
-def four_batches(tmp_path):
-    """An epoch of twelve stories, saved after every batch."""
-    how = ["cartoon.stories.train=12", f"cartoon.data_dir={tmp_path}", f"ckpt_dir={tmp_path}"]
-    return [*how, "save_every_minutes=0", "init_lr=1e-2"]
+def four_batches(tmp_path, home):
+    """An epoch of four stories, saved after every one; `WHOLE` is not."""
+    data = ["cartoon.stories.train=4", f"cartoon.data_dir={home / 'four'}"]
+    how = [*data, f"ckpt_dir={tmp_path}"]
+    return [*how, "batch_size=1", "save_every_minutes=0", "init_lr=1e-2"]
+
+
+WHOLE = ["run_name=whole", "save_every_minutes=null"]
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -104,13 +87,20 @@ def equal(one: dict, other: dict) -> bool:
     )
 
 
-def test_a_killed_process_is_taken_up_within_its_epoch(
-    shrinking, shrunk, tmp_path, four_batches, monkeypatch
-):
+def test_a_killed_process_is_taken_up_within_its_epoch(shrunk, tmp_path, four_batches, monkeypatch):
     """It ends as if it had never been killed."""
-    command = [sys.executable, "-c", KILLED, *shrinking, *four_batches, "run_name=killed"]
-    killed = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, timeout=300)
-    assert killed.returncode == -signal.SIGKILL
+    words = shrunk(*four_batches, "run_name=killed")
+    process = os.fork()
+    if not process:
+        try:
+            kill = lambda self, batch, index: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+            step = StoryModel.training_step
+            StoryModel.training_step = lambda *a: (kill if a[2] == 2 else step)(*a)
+            train.train(words)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(process, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     last = tmp_path / "killed" / "last.ckpt"
     assert behind(read(last)) == (0, 2)
     kept = sorted(path.name for path in last.parent.glob("*.ckpt"))
@@ -120,7 +110,7 @@ def test_a_killed_process_is_taken_up_within_its_epoch(
     assert [index for _, index, _ in batches] == [2, 3]
     resumed = batches.copy()
     batches.clear()
-    whole = read(train.train(shrunk(*four_batches, "run_name=whole")))
+    whole = read(train.train(shrunk(*four_batches, *WHOLE)))
     assert resumed == batches[2:]
     assert behind(after) == (1, 4) and equal(after, whole)
 
@@ -154,7 +144,7 @@ def test_a_run_that_stopped_ends_as_if_it_had_not(
     words = ["max_epochs=2", "num_workers=0", *four_batches, *words]
     with pytest.MonkeyPatch.context() as patch:
         batches = noted(patch)
-        whole = read(train.train(shrunk(*words, "run_name=whole")))
+        whole = read(train.train(shrunk(*words, *WHOLE)))
     words += ["run_name=stopped"]
     with pytest.MonkeyPatch.context() as patch:
         noted(patch, stop_before)
@@ -176,13 +166,13 @@ def test_an_epoch_that_max_steps_cut_off_goes_on(shrunk, tmp_path, four_batches)
         train.train(shrunk(*four_batches, f"train_model_file={last}"))
         seen = batches.copy()
         batches.clear()
-        train.train(shrunk(*four_batches, "run_name=whole"))
+        train.train(shrunk(*four_batches, *WHOLE))
     assert seen == batches and len(seen) == 4
 
 
 def test_a_run_killed_while_validating_goes_on_after_it(shrunk, tmp_path, four_batches):
     words = [*four_batches, "max_epochs=2"]
-    whole = read(train.train(shrunk(*words, "run_name=whole")))
+    whole = read(train.train(shrunk(*words, *WHOLE)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StoryModel, "validation_step", lambda *a: {}["stopped"])
         with pytest.raises(KeyError, match="stopped"):

@@ -38,17 +38,20 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def four_batches(tmp_path, home):
-    """An epoch of twelve stories, drawn once for all tests."""
-    where = [f"cartoon.data_dir={home / 'twelve'}", f"ckpt_dir={tmp_path}"]
-    how = ["save_every_minutes=null", "init_lr=1e-2", "num_workers=0"]
-    return ["cartoon.stories.train=12", *where, *how]
+    """An epoch of four stories, drawn once for all tests."""
+    return [*FOUR, f"cartoon.data_dir={home / 'four'}", f"ckpt_dir={tmp_path}"]
+
+
+FOUR = [
+    "cartoon.stories.train=4", "batch_size=1", "save_every_minutes=null", "init_lr=1e-2",
+    "num_workers=0",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def undisturbed(shrunk, home):
     """The end of two epochs of such a run."""
-    words = ["cartoon.stories.train=12", f"cartoon.data_dir={home / 'twelve'}", "max_epochs=2"]
-    words += ["save_every_minutes=null", "init_lr=1e-2", "num_workers=0", "run_name=undisturbed"]
+    words = [*FOUR, f"cartoon.data_dir={home / 'four'}", "max_epochs=2", "run_name=undisturbed"]
     return read(train.train(shrunk(*words)))
 
 
@@ -111,8 +114,9 @@ def test_signals_save_first_and_slurm_starts_the_job_again(
     assert "max_epochs=2 is reached: raise it to train for longer" in capfd.readouterr().out
 
 
-def test_another_batch_size_reads_every_story_once(shrunk, four_batches, tmp_path, capfd):
-    words = [*four_batches, "batch_size=2"]
+def test_another_batch_size_reads_every_story_once(shrunk, four_batches, home, capfd):
+    data = ["cartoon.stories.train=12", f"cartoon.data_dir={home / 'twelve'}"]
+    words = [*four_batches, *data, "batch_size=2"]
     with pytest.MonkeyPatch.context() as patch:
         seen = noted(patch)
         signalled(patch, (0, 1), signal.SIGTERM)
@@ -121,7 +125,7 @@ def test_another_batch_size_reads_every_story_once(shrunk, four_batches, tmp_pat
         first = [story for *_, batch in seen for story in batch]
     with pytest.MonkeyPatch.context() as patch:
         rest = noted(patch)
-        changed = [*four_batches, "batch_size=4", "max_epochs=2", "init_lr=1e-3", "ema_decay=0.5"]
+        changed = [*words, "batch_size=4", "max_epochs=2", "init_lr=1e-3", "ema_decay=0.5"]
         end = read(train.train(shrunk(*changed)))
     assert "from here on init_lr 0.01 -> 0.001, max_epochs 1 -> 2, batch_size 2 -> 4" in (
         " ".join(capfd.readouterr().out.split())
@@ -316,7 +320,7 @@ def test_a_checkpoint_renewed_while_it_is_read_is_said(trained, shrunk, tmp_path
 def test_an_average_with_cached_encoders_goes_on(shrunk, tmp_path):
     """It makes -0 of frozen weights to +0."""
     words = ["cache_latents=true", "ema_decay=0.9", f"cartoon.data_dir={tmp_path}"]
-    words += [f"ckpt_dir={tmp_path}", "max_epochs=2"]
+    words += [f"ckpt_dir={tmp_path}", "max_epochs=2", "cartoon.stories.train=4", "batch_size=2"]
     parts = train.build_parts
 
     def negative(config):

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from models.hub import out_of_reach
 from models.sharing.code_bundle import write_code
 
 __all__ = ["OWN_PARTS", "PipelineFolder"]
@@ -58,12 +60,21 @@ class PipelineFolder:
         how: `torch_dtype` or `dtype`, `variant`, `revision` and more, as the library takes them.
 
         Raises:
-            OSError: a part is missing; ValueError: it is no story pipeline, or another version's.
+            OSError: it, or a part, is missing.
+            ValueError: it is no story pipeline, or another version's.
         """
         folder = str(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
             where = {key: how.pop(key) for key in ("revision", "token") if key in how}
-            folder = snapshot_download(folder, ignore_patterns="*.py", **where)
+            why = None if "token" in where else out_of_reach(folder)
+            where |= {"ignore_patterns": "*.py", "local_files_only": why is not None}
+            try:
+                folder = snapshot_download(folder, **where)
+            except (HFValidationError, LocalEntryNotFoundError) as error:
+                raise OSError(
+                    f"{folder} is no folder of this machine, and as a model of the hub {why}; give "
+                    f"what models.export wrote"
+                ) from error
         config = cls.load_config(folder)
         if (kind := config.get("_class_name")) != cls.__name__:
             raise ValueError(

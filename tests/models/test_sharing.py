@@ -264,6 +264,9 @@ def test_folders_that_are_something_else(saved, tmp_path):
     with pytest.raises(ValueError, match="holds a Other, not a StoryPipeline"):
         StoryPipeline.from_pretrained(tmp_path)
     (tmp_path / "model_index.json").write_text(json.dumps(config))
+    for gone, why in (("out/mine/again", "there is no such folder"), ("o/m", "HF_HUB_OFFLINE")):
+        with pytest.raises(OSError, match=f"^{gone} is no folder of this .* the hub {why}"):
+            StoryPipeline.from_pretrained(gone)
     with pytest.raises(OSError, match="is not whole: it has no conditioner/"):
         StoryPipeline.from_pretrained(tmp_path)
     folder = shutil.copytree(saved["plain"][0], tmp_path / "folder")

@@ -21,7 +21,7 @@ from common.files import replacing
 from common.terminal import tqdm
 from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
-from evaluation.networks.weights import load_weights
+from evaluation.networks.weights import in_short, load_weights
 from evaluation.options import Training
 from evaluation.samples import Samples, places_of, read_samples
 
@@ -123,7 +123,7 @@ def _start_from(network: nn.Module, path: str) -> None:
     try:
         missing = network.load_state_dict(weights, strict=False).missing_keys
     except RuntimeError as error:  # other shapes
-        raise ValueError(f"init={path} does not fit Inception v3 ({error})") from error
+        raise ValueError(f"init={path} does not fit Inception v3 ({in_short(error)})") from error
     if lacks := [k for k in missing if not k.endswith(("fc.weight", "fc.bias"))]:
         raise ValueError(f"init={path} is no Inception v3 of torchvision: it lacks {lacks[0]}")
 

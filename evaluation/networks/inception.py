@@ -21,7 +21,7 @@ from torchvision.models import inception as tv
 from common.files import file_hash
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import INCEPTION, find_weights, load_weights
+from evaluation.networks.weights import INCEPTION, find_weights, load_into, load_weights
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -76,11 +76,8 @@ def _inception(options: Options, first_side: int | None) -> Network:
     key = spelled("inception_weights")
     path = find_weights(INCEPTION, options.inception_weights, key, options.allow_other_weights)
     network = fid_inception()
-    weights = load_weights(path, key)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{key}={path} does not fit FID's Inception ({error})") from error
+    said = f"{key}={path} does not fit FID's Inception"
+    load_into(network, load_weights(path, key), said)
     network.fc = nn.Identity()
     network.eval().to(  # channels last is a third quicker on processors
         device_of(options.device), memory_format=torch.channels_last

@@ -28,7 +28,8 @@ PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 
 
 def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
-    """Drawn shots with the captions, casts and characters of ViStoryBench's stories in `root`.
+    """Drawn shots with the captions, casts and characters of ViStoryBench's stories in `root`;
+    what else labels say stays.
 
     folder: one that mode=sample wrote, or the benchmark's own that holds NN/shots.
     """
@@ -36,8 +37,10 @@ def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist: give a folder of drawn shots")
     if (folder / MANIFEST).is_file():
-        drawn = {one.story_id: one for one in whole_stories(read_samples(folder).stories)}
+        samples = read_samples(folder)
+        drawn = {one.story_id: one for one in whole_stories(samples.stories)}
     else:
+        samples = Samples(folder, [])
         inner = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
         drawn = {path.name: None for path in inner}
     if not drawn:
@@ -53,15 +56,13 @@ def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
                 f"{folder}: story {name!r} has {len(one.frames)} frames for the {len(told.shots)} "
                 f"shots in {root}: draw it again"
             )
-        stories.append(
-            replace(
-                one,
-                captions=[shot.caption for shot in told.shots],
-                labels=[{"cast": list(shot.cast)} for shot in told.shots],
-                characters=told.characters,
-            )
-        )
-    return Samples(folder, stories)
+        own = one.labels or [{}] * len(told.shots)
+        labels = [
+            {**label, "cast": list(shot.cast)} for label, shot in zip(own, told.shots, strict=True)
+        ]
+        captions = [shot.caption for shot in told.shots]
+        stories.append(replace(one, captions=captions, labels=labels, characters=told.characters))
+    return replace(samples, stories=stories)
 
 
 def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:

@@ -150,7 +150,7 @@ _TYPES = {  # key -> what its value must be, in code and in words
     "captions": (_are_names, "a list of texts"),
     "frames": (_are_names, "a list of texts"),
     "reference_frames": (_or_nothing(_are_names), "a list of texts"),
-    "labels": (_or_nothing(_list_of(is_label)), "a list of labels"),
+    "labels": (_or_nothing(_list_of(is_label)), "a list like [{cast: [names], place: name}]"),
     "seed": (_or_nothing(lambda v: type(v) is int), "a whole number"),
     "checkpoint": (_or_nothing(lambda v: isinstance(v, str)), "a text"),
     "captions_read": (

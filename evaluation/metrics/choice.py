@@ -19,14 +19,6 @@ if TYPE_CHECKING:  # torch takes seconds to import
 __all__ = ["choose", "load_networks", "preflight"]
 
 
-_OPTIONS = {
-    "captions": ": give captions=FILE",
-    "references": ": give reference=DIR",
-    "labels": ": give labels=FILE",
-    "neighbours": ": give story_length=N, the pictures a story has",
-}
-
-
 def preflight(options: Options) -> None:
     """Before stories are drawn: ValueError or FileNotFoundError for metrics and files that later
     could not be used."""
@@ -57,12 +49,10 @@ def choose(
     for metric in METRICS.values() if everything else (METRICS[name] for name in names):
         reason = None
         if need := next((need for need in metric.needs if need in lacks), None):
+            (folder, where), (what, option) = lacks[need], NEEDS[need]
             # A manifest says all there is, but a benchmark's characters.
-            folder, where = lacks[need]
-            known = Path(folder, MANIFEST).is_file()
-            option = "" if known else _OPTIONS.get(need, "")
-            option = ": give benchmark=DIR" if need == "characters" else option
-            reason = f"needs {NEEDS[need]}{option}; {where} has none"
+            told = Path(folder, MANIFEST).is_file() and need != "characters"
+            reason = f"needs {what}{'' if told else f': give {option}'}; {where} has none"
         elif not given(metric, options):
             reason = f"needs {spelled(metric.file)}=FILE ({FILES[metric.file]})"
         if reason and not everything:

@@ -23,12 +23,12 @@ __all__ = [
     "own_story_metrics",
 ]
 
-NEEDS = {  # what a metric may need of every story, in words
-    "captions": "a caption for every frame",
-    "neighbours": "two frames a story",
-    "references": "real frames",
-    "labels": "labels for every story",
-    "characters": "a benchmark's characters",
+NEEDS = {  # what a metric may need of every story, in words, and the option that gives it
+    "captions": ("a caption for every frame", "captions=FILE"),
+    "neighbours": ("two frames a story", "story_length=N, the pictures a story has"),
+    "references": ("real frames", "reference=DIR"),
+    "labels": ("labels for every story", "labels=FILE"),
+    "characters": ("a benchmark's characters", "benchmark=DIR"),
 }
 FILES = {  # options that a metric may need, and where to get the file
     "judge": "make demo saves one",

@@ -2,8 +2,9 @@
 
 torchvision's Inception v3 with three changes makes the network that TensorFlow published in 2015:
 average pooling that leaves the padding out, max pooling in the last block, 1008 classes. So the
-published file loads strictly. (torchmetrics has the network only with the torch-fidelity package,
-and resizes pictures another way.)
+published file (pytorch-fid's release; names as torchvision's, such as
+Mixed_5b.branch1x1.conv.weight and fc.weight, 1008 rows) loads strictly. (torchmetrics has the
+network only with the torch-fidelity package, and resizes pictures another way.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""LPIPS between two pictures, with torchmetrics' network and a checked backbone file."""
+"""LPIPS between two pictures, with torchmetrics' network and a checked backbone file.
+
+The file is torchvision's AlexNet, VGG-16 or SqueezeNet 1.1 (names such as features.0.weight; the
+classifier's are not looked at). The weights of LPIPS's own layers come with torchmetrics.
+"""
 
 from __future__ import annotations
 

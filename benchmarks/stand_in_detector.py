@@ -30,8 +30,9 @@ from evaluation.networks.detector import PROMPT
 
 __all__ = ["DETECTOR_STEPS", "train_detector"]
 
-DETECTOR_STEPS, SCENES, BATCH = 400, 600, 12
-SIDE = 64  # pixels
+DETECTOR_STEPS, SCENES, BATCH = 350, 600, 32
+SIDE = 128  # pixels
+SIZES = (2.7, 4.3)  # what turns the width and height that boxes begin with into a character's
 # transformers knows these by BERT's numbers, not by their names
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: "."}
 WORDS = [SPECIAL.get(n, "character" if n == 1 else f"[unused{n}]") for n in range(1013)]
@@ -43,14 +44,17 @@ def train_detector(folder: Path, steps: int = DETECTOR_STEPS) -> None:
     detector = GroundingDinoForObjectDetection(GroundingDinoConfig(
         backbone_config=SwinConfig(
             image_size=SIDE, embed_dim=16, depths=[1] * 4, num_heads=[1, 2, 4, 4], window_size=4,
-            out_features=["stage2", "stage3", "stage4"],
+            out_features=["stage3"],
         ),
         text_config=BertConfig(vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1,
                                num_attention_heads=2, intermediate_size=32),
         d_model=64, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4,
         decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, num_queries=6,
-        max_text_len=16, dropout=0.0, auxiliary_loss=True,
+        max_text_len=16, num_feature_levels=1, encoder_n_points=2, decoder_n_points=2,
+        dropout=0.0, focal_alpha=0.5,
     ))  # fmt: skip
+    with torch.no_grad():
+        detector.model.encoder_output_bbox_embed.layers[-1].bias[2:] = torch.tensor(SIZES)
     folder.mkdir(parents=True, exist_ok=True)
     (vocabulary := folder / "vocab.txt").write_text("\n".join(WORDS))
     processor = GroundingDinoProcessor(
@@ -63,8 +67,14 @@ def train_detector(folder: Path, steps: int = DETECTOR_STEPS) -> None:
     ids = processor.tokenizer([PROMPT], return_tensors="pt").input_ids.expand(BATCH, -1)
     answers = [{"boxes": boxes(one), "class_labels": torch.zeros(len(one.cast)).long()}
                for one in scenes]  # fmt: skip
-    optimiser, rng = torch.optim.AdamW(detector.parameters(), 1e-3), random.Random(0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
+    parts: tuple[list, list] = ([], [])
+    for name, value in detector.named_parameters():
+        parts["bbox_embed" in name].append(value)  # boxes move slowly: they begin in place
+    optimiser = torch.optim.AdamW([{"params": part} for part in parts])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, [1.5e-3, 3e-4], total_steps=steps, pct_start=0.1
+    )
+    rng = random.Random(0)
     bar = tqdm(range(steps), "detector")
     for step in bar:
         batch = rng.sample(range(SCENES), BATCH)

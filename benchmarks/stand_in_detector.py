@@ -1,6 +1,7 @@
 """A small GroundingDINO that finds the cartoon's characters, in the published one's files.
 
-transformers' network and loss, taught on rendered frames; boxes are what the renderer pastes.
+transformers' network and loss, taught on rendered frames; boxes are what the renderer pastes. Its
+nine places are a grid of three by three, so that a character lies in one of them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from evaluation.networks.detector import PROMPT
 
 __all__ = ["DETECTOR_STEPS", "train_detector"]
 
-DETECTOR_STEPS, SCENES, BATCH = 350, 600, 32
-SIDE = 128  # pixels
+DETECTOR_STEPS, SCENES, BATCH = 120, 600, 32
+SIDE = 96  # pixels
 SIZES = (2.7, 4.3)  # what turns the width and height that boxes begin with into a character's
 # transformers knows these by BERT's numbers, not by their names
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: "."}
@@ -44,12 +45,12 @@ def train_detector(folder: Path, steps: int = DETECTOR_STEPS) -> None:
     detector = GroundingDinoForObjectDetection(GroundingDinoConfig(
         backbone_config=SwinConfig(
             image_size=SIDE, embed_dim=16, depths=[1] * 4, num_heads=[1, 2, 4, 4], window_size=4,
-            out_features=["stage3"],
+            out_features=["stage4"], drop_path_rate=0.0,
         ),
         text_config=BertConfig(vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1,
                                num_attention_heads=2, intermediate_size=32),
         d_model=64, encoder_layers=1, decoder_layers=2, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, num_queries=6,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, num_queries=9,
         max_text_len=16, num_feature_levels=1, encoder_n_points=2, decoder_n_points=2,
         dropout=0.0, focal_alpha=0.5,
     ))  # fmt: skip
@@ -67,14 +68,10 @@ def train_detector(folder: Path, steps: int = DETECTOR_STEPS) -> None:
     ids = processor.tokenizer([PROMPT], return_tensors="pt").input_ids.expand(BATCH, -1)
     answers = [{"boxes": boxes(one), "class_labels": torch.zeros(len(one.cast)).long()}
                for one in scenes]  # fmt: skip
-    parts: tuple[list, list] = ([], [])
-    for name, value in detector.named_parameters():
-        parts["bbox_embed" in name].append(value)  # boxes move slowly: they begin in place
-    optimiser = torch.optim.AdamW([{"params": part} for part in parts])
+    optimiser, rng = torch.optim.AdamW(detector.parameters()), random.Random(0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, [1.5e-3, 3e-4], total_steps=steps, pct_start=0.1
+        optimiser, 1.5e-3, total_steps=steps, pct_start=0.1
     )
-    rng = random.Random(0)
     bar = tqdm(range(steps), "detector")
     for step in bar:
         batch = rng.sample(range(SCENES), BATCH)

@@ -238,7 +238,7 @@ def train_aesthetic(encoder: Path, head: Path, steps: int = TOWER_STEPS) -> None
     torch.manual_seed(0)
     scenes, noise = random.Random(0).sample(list(all_scenes()), 1000), np.random.default_rng(0)
     shares, frames = noise.uniform(0, 1, len(scenes)) * (np.arange(len(scenes)) % 3 > 0), []
-    for number, (scene, share) in enumerate(zip(scenes, shares, strict=True)):
+    for number, (scene, share) in enumerate(zip(scenes, shares.tolist(), strict=True)):
         worst = STRENGTHS["noise" if number % 3 == 1 else "blur"][-1]
         frame = render(scene)
         frames.append(noisy(frame, share * worst, noise) if number % 3 == 1

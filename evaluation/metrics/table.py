@@ -12,16 +12,9 @@ from difflib import get_close_matches
 from importlib import import_module
 
 __all__ = [
-    "FILES",
-    "GROUPS",
-    "METRICS",
-    "NEEDS",
-    "Metric",
-    "given",
-    "load",
-    "named_metrics",
+    "FILES", "GROUPS", "METRICS", "NEEDS", "Metric", "given", "load", "named_metrics",
     "own_story_metrics",
-]
+]  # fmt: skip
 
 NEEDS = {  # what a metric may need of every story, in words, and the option that gives it
     "captions": ("a caption for every frame", "captions=FILE"),

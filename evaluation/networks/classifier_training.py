@@ -23,7 +23,7 @@ from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
 from evaluation.networks.weights import in_short, load_weights
 from evaluation.options import Training
-from evaluation.samples import Samples, places_of, read_samples
+from evaluation.samples import Samples, places_of, read_samples, strange_names
 
 __all__ = ["LabelledFrames", "train"]
 
@@ -48,20 +48,14 @@ class LabelledFrames(Dataset):
                 if not story.labels:
                     raise ValueError(f"{samples.folder}: story {story.story_id!r} has no labels")
                 frames = story.reference_frames or story.frames
-                self._check(story.labels, f"{samples.folder}: story {story.story_id!r}")
+                for label in story.labels:
+                    if strange := strange_names(label, self.characters, self.places):
+                        raise ValueError(
+                            f"{samples.folder}: story {story.story_id!r} has label {strange[0]!r}, "
+                            "which is not in label_vocabulary.json: add it there, or mend the label"
+                        )
                 both = zip(frames, story.labels, strict=True)
                 self.frames += [(frame, label) for frame, label in both if "cast" in label]
-
-    def _check(self, labels: list[dict], where: str) -> None:
-        for label in labels:
-            strange = set(label.get("cast", ())) - set(self.characters)
-            if self.places:
-                strange |= set(places_of(label)) - set(self.places)
-            if strange:
-                raise ValueError(
-                    f"{where} has label {min(map(str, strange))!r}, which is not in "
-                    "label_vocabulary.json: add it there, or mend the label"
-                )
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -18,13 +18,13 @@ from pathlib import Path
 from PIL import Image
 
 from common.files import replacing
+from common.picture_files import SUFFIXES
 from common.vistorybench import BenchmarkStory, read_benchmark
 from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_picture, read_samples
 
 __all__ = ["open_benchmark", "whole_stories", "write_vinabench", "write_vistorybench"]
 
 VINABENCH_SIZE = (512, 224)
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 
 
 def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
@@ -74,8 +74,8 @@ def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
             name, number = story.story_id, "1"
         parts.setdefault(name, {})[int(number)] = story
     for name, found in parts.items():
-        if sorted(found) != list(range(1, len(found) + 1)):
-            raise ValueError(f"story {name!r} lacks part {_gap(found)}: draw it again")
+        if gap := next((n for n in range(1, max(found) + 1) if n not in found), None):
+            raise ValueError(f"story {name!r} lacks part {gap}: draw it again")
         ordered = [found[number] for number in sorted(found)]
         first = ordered[0]
         if name != first.story_id:
@@ -144,14 +144,10 @@ def _shots(folder: Path, told: BenchmarkStory) -> list[Path]:
     found: dict[int, Path] = {}
     for path in sorted(inner.iterdir()):
         number = path.stem.rpartition("_")[2]
-        if path.suffix.lower() in PICTURES and number.isdecimal():
+        if path.suffix.lower() in SUFFIXES and number.isdecimal():
             if int(number) in found:
                 raise ValueError(f"{inner} has two pictures of shot {number}: keep one")
             found[int(number)] = path
     if missing := [shot.index for shot in told.shots if shot.index not in found]:
         raise ValueError(f"{inner} has no picture shot_{missing[0]:02d}: draw that story again")
     return [found[shot.index] for shot in told.shots]
-
-
-def _gap(found: dict[int, object]) -> int:
-    return next(number for number in range(1, max(found) + 1) if number not in found)

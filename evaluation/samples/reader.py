@@ -17,7 +17,7 @@ from common.vistorybench import Character
 
 __all__ = [
     "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "is_label",
-    "places_of", "read_picture", "read_samples",
+    "places_of", "strange_names", "read_picture", "read_samples",
 ]  # fmt: skip
 
 MANIFEST = "manifest.jsonl"
@@ -122,6 +122,14 @@ def is_label(label: object) -> bool:
 
 def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def strange_names(label: dict, characters: Sequence[str], places: Sequence[str]) -> list[str]:
+    """Characters and places of a label that are not among these; an empty list asks nothing."""
+    return sorted(
+        (set(label.get("cast", ())) - set(characters) if characters else set())
+        | (set(places_of(label)) - set(places) if places else set())
+    )
 
 
 def places_of(label: dict) -> list[str]:

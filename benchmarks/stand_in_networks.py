@@ -38,9 +38,11 @@ from demo.judge import make_judge
 from evaluation.classifier import Training
 from evaluation.networks import csd, dino
 from evaluation.networks.aesthetic import Predictor, build_head
+from evaluation.networks.classifier import imagenet_network
 from evaluation.networks.classifier_training import train
 from evaluation.networks.features import Unit
 from evaluation.networks.inception import fid_inception
+from evaluation.options import Options
 from evaluation.samples import SamplesFolder
 
 CLIP = {
@@ -73,6 +75,7 @@ STYLES: tuple[Callable[[Image.Image], Image.Image], ...] = (
 )
 TOWER_STEPS = 150
 CLASSIFIER = {"image_size": 96, "batch_size": 16, "epochs": 6}
+MEASURED = 64  # scenes
 LABELLED = 200  # stories of five scenes that the classifier is given; every tenth is held out
 BEHIND = {  # for the table
     "fid": "FID's Inception with the body of the classifier below, instead of TensorFlow-2015's",
@@ -86,7 +89,10 @@ BEHIND = {  # for the table
     "clip…@l14": "the same CLIP",
     "dino": f"timm's {DINO}, taught for {TOWER_STEPS} steps who is where",
     "csd": f"a ViT of two layers, taught for {TOWER_STEPS} steps to tell {len(STYLES)} styles",
-    "inception_score": "the classifier",
+    "inception_score": (
+        f"the classifier; each answer brought to mean 0 and deviation 1 over {MEASURED} scenes, as "
+        "at 299 pixels it is sure of everything"
+    ),
     "aesthetic": (
         f"a SigLIP of two layers, taught for {TOWER_STEPS} steps to give clean renders 10 and "
         "fewer points to blurred and noisy ones: it knows no taste"
@@ -104,6 +110,7 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
     aesthetic, head, detector = out / "siglip", out / "aesthetic.safetensors", out / "detector"
     judge, clip, lpips = out / "judge.safetensors", out / "clip", out / "alexnet.safetensors"
     classifier, inception = out / "classifier.safetensors", out / "inception.safetensors"
+    answers = out / "imagenet_inception.safetensors"
     own_dino, own_csd = out / "dino.safetensors", out / "csd.safetensors"
     if not judge.is_file():
         make_judge(judge)
@@ -116,6 +123,8 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
         train(Training(str(out / "labelled"), str(classifier), device="cpu", **CLASSIFIER))
     if not inception.is_file():
         save_file(inception_from(load_file(classifier)), inception)
+    if not answers.is_file():
+        save_file(with_calm_answers(classifier, out / "labelled"), answers)
     if not own_dino.is_file():
         train_dino(own_dino)
     if not own_csd.is_file():
@@ -128,7 +137,7 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
         "judge": str(judge),
         "classifier": str(classifier),
         "inception_weights": str(inception),
-        "imagenet_inception": str(classifier),
+        "imagenet_inception": str(answers),
         "clip_model": f"local-dir:{clip}",
         "clip_l14_model": f"local-dir:{clip}",
         "dino_model": DINO,
@@ -160,6 +169,19 @@ def inception_from(classifier: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     weights = fid_inception().state_dict()
     return {name: torch.zeros_like(value) if name.startswith("fc.") else classifier[name]
             for name, value in weights.items()}  # fmt: skip
+
+
+def with_calm_answers(classifier: Path, labelled: Path) -> dict[str, torch.Tensor]:
+    """The classifier, its answers at 299 pixels scaled: unscaled they are far from 0, and every
+    Inception score is 1."""
+    options = Options("", imagenet_inception=str(classifier), allow_other_weights=True)
+    encoder = imagenet_network(options).encoders["features"]
+    frames = sorted(labelled.glob("*/[0-9]*.png"))[:MEASURED]
+    logits = torch.from_numpy(np.concatenate([encoder([frame]) for frame in frames]))
+    weights = load_file(classifier)
+    weights["fc.weight"] /= logits.std(0)[:, None]
+    weights["fc.bias"] = (weights["fc.bias"] - logits.mean(0)) / logits.std(0)
+    return weights
 
 
 def random_alexnet() -> nn.Module:

@@ -15,7 +15,7 @@ from common.vistorybench import CAST
 from datasets.cartoon.grammar import Story
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import HES, LABEL_VOCABULARY, PLACES, SHES, Scene
-from evaluation.samples import SamplesFolder
+from evaluation.samples import SamplesFolder, read_samples
 
 # Of growing strength: pixels (sigma), deviation out of 255, then shares of frames or of stories.
 STRENGTHS = {
@@ -23,6 +23,8 @@ STRENGTHS = {
     "noise": (20, 60, 180),
     "another style": (0.25, 0.5, 1.0),
     "characters swapped": (0.25, 0.5, 1.0),
+    "one character missing": (0.25, 0.5, 1.0),
+    "reference copied": (0.25, 0.5, 1.0),
     "wrong place": (0.25, 0.5, 1.0),
     "frames shuffled": (0.25, 0.5, 1.0),
 }
@@ -36,14 +38,21 @@ def write_damaged(folder: Path, stories: list[Story], kind: str = "", strength: 
     rng, noise = random.Random(2), np.random.default_rng(2)
     damage: dict[str, Callable[[list[Scene]], list[np.ndarray]]] = {
         "": lambda scenes: [render(one) for one in scenes],
-        "blur": lambda scenes: [_blurred(render(one), strength) for one in scenes],
-        "noise": lambda scenes: [_noisy(render(one), strength, noise) for one in scenes],
+        "blur": lambda scenes: [blurred(render(one), strength) for one in scenes],
+        "noise": lambda scenes: [noisy(render(one), strength, noise) for one in scenes],
         "another style": lambda scenes: [
             np.asarray(pencil(Image.fromarray(frame))) if rng.random() < strength else frame
             for frame in map(render, scenes)
         ],
         "characters swapped": lambda scenes: [
             render(_recast(one) if rng.random() < strength else one) for one in scenes
+        ],
+        "one character missing": lambda scenes: [
+            render(replace(one, cast=one.cast[1:]) if rng.random() < strength else one)
+            for one in scenes
+        ],
+        "reference copied": lambda scenes: [
+            render(_portrait(one.cast[0][0]) if rng.random() < strength else one) for one in scenes
         ],
         "wrong place": lambda scenes: [
             render(_elsewhere(one) if rng.random() < strength else one) for one in scenes
@@ -61,23 +70,26 @@ def write_damaged(folder: Path, stories: list[Story], kind: str = "", strength: 
         samples.add(f"{number:04d}", captions, frames, real, list(story.labels))
 
 
-def write_told(root: Path, stories: list[Story]) -> None:
-    """The same stories as ViStoryBench tells them, each character with one picture."""
-    for number, story in enumerate(stories):
-        folder = root / f"{number:04d}"
+def write_told(root: Path, samples: str | Path) -> None:
+    """The stories of a cartoon's samples folder as ViStoryBench tells them, each character with one
+    picture."""
+    for story in read_samples(samples).stories:
+        folder = root / story.story_id
         shots = [
             {
                 "index": index,
-                CAST: {"en": [name for name, _ in scene.cast]},
-                "Static Shot Description": {"en": scene.explicit_caption()},
+                CAST: {"en": label["cast"]},
+                "Static Shot Description": {"en": caption},
             }
-            for index, scene in enumerate(story.scenes, 1)
+            for index, (caption, label) in enumerate(
+                zip(story.captions, story.labels, strict=True), 1
+            )
         ]
-        there = dict.fromkeys(name for scene in story.scenes for name, _ in scene.cast)
+        there = dict.fromkeys(name for label in story.labels for name in label["cast"])
         for name in there:
             path = folder / "image" / name / "0.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(render(Scene("meadow", ((name, "white"),), "stand"))).save(path)
+            Image.fromarray(render(_portrait(name))).save(path, quality=95)
         told = {"Shots": shots, "Characters": {name: {"tag": "non_human"} for name in there}}
         (folder / "story.json").write_text(json.dumps(told))
 
@@ -87,11 +99,16 @@ def pencil(picture: Image.Image) -> Image.Image:
     return picture.filter(ImageFilter.CONTOUR)
 
 
-def _blurred(frame: np.ndarray, sigma: float) -> np.ndarray:
+def _portrait(name: str) -> Scene:
+    """What a character's reference picture shows."""
+    return Scene("meadow", ((name, "white"),), "stand")
+
+
+def blurred(frame: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(sigma)))
 
 
-def _noisy(frame: np.ndarray, deviation: float, noise: np.random.Generator) -> np.ndarray:
+def noisy(frame: np.ndarray, deviation: float, noise: np.random.Generator) -> np.ndarray:
     speckled = frame + deviation * noise.standard_normal(frame.shape)
     return speckled.round().clip(0, 255).astype(np.uint8)
 

@@ -1,6 +1,9 @@
 """Small networks that stand in for the published ones, trained here on rendered frames.
 
-    python -m benchmarks.stand_in_networks [FOLDER]    prints the options of `python -m evaluation`
+    python -m benchmarks.stand_in_networks [FOLDER [SAMPLES]]
+
+prints the options of `python -m evaluation`; of cartoon stories in SAMPLES also the one that names
+them as a benchmark's, with pictures of their characters.
 
 Nothing is downloaded. Each goes through the same files, checks and code as the published one, so
 what is shown is the metric's code at work, and not the values that the published network gives.
@@ -24,17 +27,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import alexnet
 from torchvision.transforms.functional import normalize, to_tensor
+from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
-from benchmarks.damaged_stories import pencil
+from benchmarks.damaged_stories import STRENGTHS, blurred, noisy, pencil, write_told
+from benchmarks.stand_in_detector import DETECTOR_STEPS, train_detector
 from common.terminal import tqdm
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, all_scenes
 from demo.judge import make_judge
 from evaluation.classifier import Training
 from evaluation.networks import csd, dino
+from evaluation.networks.aesthetic import Predictor, build_head
+from evaluation.networks.classifier import imagenet_network
 from evaluation.networks.classifier_training import train
 from evaluation.networks.features import Unit
 from evaluation.networks.inception import fid_inception
+from evaluation.options import Options
 from evaluation.samples import SamplesFolder
 
 CLIP = {
@@ -55,6 +63,8 @@ CSD = {
                    "head_width": 64},
     "text_cfg": {"layers": 1, "width": 16, "heads": 1},
 }  # fmt: skip
+SIGLIP = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+          "num_attention_heads": 2, "image_size": 64, "patch_size": 8}  # fmt: skip
 STYLES: tuple[Callable[[Image.Image], Image.Image], ...] = (
     lambda picture: picture,
     pencil,
@@ -65,6 +75,7 @@ STYLES: tuple[Callable[[Image.Image], Image.Image], ...] = (
 )
 TOWER_STEPS = 150
 CLASSIFIER = {"image_size": 96, "batch_size": 16, "epochs": 6}
+MEASURED = 64  # scenes
 LABELLED = 200  # stories of five scenes that the classifier is given; every tenth is held out
 BEHIND = {  # for the table
     "fid": "FID's Inception with the body of the classifier below, instead of TensorFlow-2015's",
@@ -78,15 +89,28 @@ BEHIND = {  # for the table
     "clip…@l14": "the same CLIP",
     "dino": f"timm's {DINO}, taught for {TOWER_STEPS} steps who is where",
     "csd": f"a ViT of two layers, taught for {TOWER_STEPS} steps to tell {len(STYLES)} styles",
-    "inception_score": "the classifier",
+    "inception_score": (
+        f"the classifier; each answer brought to mean 0 and deviation 1 over {MEASURED} scenes, as "
+        "at 299 pixels it is sure of everything"
+    ),
+    "aesthetic": (
+        f"a SigLIP of two layers, taught for {TOWER_STEPS} steps to give clean renders 10 and "
+        "fewer points to blurred and noisy ones: it knows no taste"
+    ),
+    "cids, onstage_count, copy_paste": (
+        f"a GroundingDINO of few layers, taught for {DETECTOR_STEPS} steps where characters are, "
+        "and the same CLIP"
+    ),
 }
 
 
 def prepare_networks(out: Path) -> dict[str, str | bool]:
     """Make what is not in `out` yet; the options of `evaluate` that name the networks."""
     out.mkdir(parents=True, exist_ok=True)
+    aesthetic, head, detector = out / "siglip", out / "aesthetic.safetensors", out / "detector"
     judge, clip, lpips = out / "judge.safetensors", out / "clip", out / "alexnet.safetensors"
     classifier, inception = out / "classifier.safetensors", out / "inception.safetensors"
+    answers = out / "imagenet_inception.safetensors"
     own_dino, own_csd = out / "dino.safetensors", out / "csd.safetensors"
     if not judge.is_file():
         make_judge(judge)
@@ -99,20 +123,29 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
         train(Training(str(out / "labelled"), str(classifier), device="cpu", **CLASSIFIER))
     if not inception.is_file():
         save_file(inception_from(load_file(classifier)), inception)
+    if not answers.is_file():
+        save_file(with_calm_answers(classifier, out / "labelled"), answers)
     if not own_dino.is_file():
         train_dino(own_dino)
     if not own_csd.is_file():
         train_csd(own_csd)
+    if not head.is_file():
+        train_aesthetic(aesthetic, head)
+    if not detector.is_dir():
+        train_detector(detector)
     return {
         "judge": str(judge),
         "classifier": str(classifier),
         "inception_weights": str(inception),
-        "imagenet_inception": str(classifier),
+        "imagenet_inception": str(answers),
         "clip_model": f"local-dir:{clip}",
         "clip_l14_model": f"local-dir:{clip}",
         "dino_model": DINO,
         "dino_weights": str(own_dino),
         "csd_weights": str(own_csd),
+        "aesthetic_encoder": str(aesthetic),
+        "aesthetic_head": str(head),
+        "detector": str(detector),
         "lpips_weights": str(lpips),
         "allow_other_weights": True,
         "cache": str(out / "features.sqlite"),
@@ -136,6 +169,19 @@ def inception_from(classifier: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     weights = fid_inception().state_dict()
     return {name: torch.zeros_like(value) if name.startswith("fc.") else classifier[name]
             for name, value in weights.items()}  # fmt: skip
+
+
+def with_calm_answers(classifier: Path, labelled: Path) -> dict[str, torch.Tensor]:
+    """The classifier, its answers at 299 pixels scaled: unscaled they are far from 0, and every
+    Inception score is 1."""
+    options = Options("", imagenet_inception=str(classifier), allow_other_weights=True)
+    encoder = imagenet_network(options).encoders["features"]
+    frames = sorted(labelled.glob("*/[0-9]*.png"))[:MEASURED]
+    logits = torch.from_numpy(np.concatenate([encoder([frame]) for frame in frames]))
+    weights = load_file(classifier)
+    weights["fc.weight"] /= logits.std(0)[:, None]
+    weights["fc.bias"] = (weights["fc.bias"] - logits.mean(0)) / logits.std(0)
+    return weights
 
 
 def random_alexnet() -> nn.Module:
@@ -209,6 +255,28 @@ def train_csd(path: Path, steps: int = TOWER_STEPS) -> None:
     save_file({name: value.contiguous() for name, value in {**body, **heads}.items()}, path)
 
 
+def train_aesthetic(encoder: Path, head: Path, steps: int = TOWER_STEPS) -> None:
+    """From 10 for a clean render to 1 for one blurred or noisy beyond recognition."""
+    torch.manual_seed(0)
+    scenes, noise = random.Random(0).sample(list(all_scenes()), 1000), np.random.default_rng(0)
+    shares, frames = noise.uniform(0, 1, len(scenes)) * (np.arange(len(scenes)) % 3 > 0), []
+    for number, (scene, share) in enumerate(zip(scenes, shares.tolist(), strict=True)):
+        worst = STRENGTHS["noise" if number % 3 == 1 else "blur"][-1]
+        frame = render(scene)
+        frames.append(noisy(frame, share * worst, noise) if number % 3 == 1
+                      else blurred(frame, share * worst))  # fmt: skip
+    processor = SiglipImageProcessor(size={"height": 64, "width": 64})
+    pictures = processor(images=list(map(Image.fromarray, frames)), return_tensors="pt")
+    siglip = SiglipVisionModel(SiglipVisionConfig(**SIGLIP))
+    network = Predictor(siglip, build_head(SIGLIP["hidden_size"]))
+    answers = torch.from_numpy(10 - 9 * shares).float()[:, None]
+    _teach(network, pictures.pixel_values, answers, F.mse_loss, steps)
+    siglip.save_pretrained(encoder)
+    processor.save_pretrained(encoder)
+    weights = network.head.state_dict()
+    save_file({f"scoring_head.{name}": value for name, value in weights.items()}, head)
+
+
 def _pixels(pictures: Sequence[Image.Image], network) -> Tensor:
     """(N, 3, side, side), normalised as `network`, a module of `evaluation.networks`, does."""
     how = (network.MEAN, network.DEVIATION)
@@ -227,5 +295,9 @@ def _teach(network: nn.Module, pictures: Tensor, answers: Tensor, loss_of, steps
 
 
 if __name__ == "__main__":
-    made = prepare_networks(Path((*sys.argv[1:], "outputs/damage")[0]))
+    folder, *samples = (*sys.argv[1:], "outputs/damage")[: max(1, len(sys.argv) - 1)]
+    made = prepare_networks(Path(folder))
+    if samples:
+        write_told(Path(folder, "demo"), samples[0])
+        made["benchmark"] = str(Path(folder, "demo"))
     print(" ".join(f"{name}={value}" for name, value in made.items()))

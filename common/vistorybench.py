@@ -118,10 +118,13 @@ def _shot(shot: object, where: str, people: dict, language: str, caption: str) -
     for name, told in shot.items():
         if isinstance(told, dict):
             said = told.get(language)
-            fields[name] = ", ".join(said) if isinstance(said, list) else str(said or "").strip()
+            parts = said if isinstance(said, list) else [said or ""]
+            fields[name] = ", ".join(map(str, parts)).strip()
     if isinstance(told := shot.get(CAST), dict):
         cast = told.get("en") or []  # its English names are the keys, in either language
-    if unknown := [name for name in cast if name not in people]:
+    if not isinstance(cast, list):
+        raise ValueError(f"{where} shows {cast!r}: give a list of names as {CAST!r}")
+    if unknown := [name for name in cast if name not in {*people}]:
         raise ValueError(f"{where} shows {unknown[0]!r}, who is not among the Characters: add them")
     asked = re.findall(r"{([^{}]*)}", caption)
     if strange := [name for name in asked if name not in fields]:

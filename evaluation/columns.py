@@ -32,10 +32,6 @@ def _name(folder: str) -> str:
     return Path(folder).name or folder
 
 
-def _arrow(entry: dict) -> bool:
-    return entry["higher_is_better"]
-
-
 def _markdown(columns: list[tuple[str, dict]]) -> str:
     heads = [name.replace("|", r"\|") for name, _ in columns]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
@@ -44,7 +40,7 @@ def _markdown(columns: list[tuple[str, dict]]) -> str:
         for _, found in columns:
             text = _value(found[metric], " ± ")
             cells.append(f"**{text}**" if found[metric]["best"] else text)
-        arrow = "↑" if _arrow(entry) else "↓"
+        arrow = "↑" if entry["higher_is_better"] else "↓"
         lines.append(f"| {metric} {arrow} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -58,7 +54,7 @@ def _latex(columns: list[tuple[str, dict]]) -> str:
         for _, found in columns:
             text = _value(found[metric], r" $\pm$ ").replace("–", "--")
             cells.append(rf"\textbf{{{text}}}" if found[metric]["best"] else text)
-        arrow = r"$\uparrow$" if _arrow(entry) else r"$\downarrow$"
+        arrow = r"$\uparrow$" if entry["higher_is_better"] else r"$\downarrow$"
         lines.append(rf"{_escaped(metric)} {arrow} & {' & '.join(cells)} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 

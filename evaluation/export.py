@@ -6,6 +6,7 @@ python -m evaluation.export samples=DIR layout=vinabench out=OUT method=ours sub
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,6 +44,9 @@ def export(options: Export) -> None:
     from evaluation.samples import read_samples  # NumPy and Pillow take time to import
     from evaluation.samples.benchmarks import write_vinabench, write_vistorybench
 
+    for name in ("method", "mode"):
+        if not re.fullmatch(r"\w[^/\\]*", getattr(options, name)):
+            raise ValueError(f"{name}={getattr(options, name)} cannot name a folder")
     if options.layout == "vistorybench" and not options.benchmark:
         raise ValueError("layout=vistorybench needs benchmark=ROOT, for the shots' indices")
     samples = read_samples(options.samples)

@@ -717,7 +717,10 @@ FOLDERS_OF_SAMPLES: dict[str, tuple[Spoil, str]] = {
     "sampler": (entry(sampler=[1]), r"'sampler' is \[1\], not a section"),
     "weights": (entry(history_weights=[[1]]), "'history_weights' is .*, not 2 rows of 2 numbers"),
     "read": (entry(captions_read=["a", 1]), "'captions_read' is .*, not a list of whole numbers"),
-    "vocabulary": (content("out/label_vocabulary.json", "{}"), "non-empty list 'characters'"),
+    "vocabulary": (
+        content("out/label_vocabulary.json", "{}"),
+        "list of different names 'characters'",
+    ),
     "vocabulary is cut": (content("out/label_vocabulary.json", "{"), "vocabulary.json is not JSON"),
     "picture is a page": (content("out/s0/1.png", "<html>"), "1.png cannot be used"),
     "picture is empty": (content("out/s0/1.png", ""), "1.png cannot be used"),

@@ -13,13 +13,13 @@ from datasets.cartoon.places import draw_place
 from datasets.cartoon.world import Scene
 
 # Where characters stand (pixels from the left): alone in the middle, or he left and she right.
-_SLOTS = {1: (64,), 2: (34, 94)}
+SLOTS = {0: (), 1: (64,), 2: (34, 94)}
 
 
 def render(scene: Scene) -> np.ndarray:
     """The frame of a scene, (128, 128, 3) uint8 RGB; the same scene always gives the same bytes."""
     frame = _background(scene.place).copy()
-    for (name, shirt), x in zip(scene.cast, _SLOTS[len(scene.cast)], strict=True):
+    for (name, shirt), x in zip(scene.cast, SLOTS[len(scene.cast)], strict=True):
         character = _character(name, shirt, scene.action)
         frame.paste(character, (x - SIZE // 2, 0), character)
     return np.array(frame)

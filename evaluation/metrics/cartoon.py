@@ -121,16 +121,9 @@ def chance(stories: Sequence[SampledStory], vocabulary: dict) -> dict[str, float
             shirts = len(verdict["shirts"])
             hits = sum(present[name] / len(drawn) for name in label["cast"])
             sizes = len(label["cast"]) + sum(present.values()) / len(drawn)
-            total += _rows(
-                label,
-                place,
-                cast,
-                action,
-                (2 * hits, sizes),
-                shirts * colour,
-                shirts,
-                place * cast * action * colour**shirts,
-            )
+            everything = place * cast * action * colour**shirts
+            share = (place, cast, action, (2 * hits, sizes), (shirts * colour, shirts), everything)
+            total += _rows(label, *share)
     values = zip(ROWS, ratio(total).tolist(), strict=True)
     return {row: value if value == value else None for row, value in values}
 
@@ -140,19 +133,10 @@ def count_frames(story: SampledStory, readings: Sequence[dict]) -> np.ndarray:
     counts = np.zeros((len(story.frames), len(ROWS), 2))
     for k, verdict in enumerate(frame_verdicts(story, readings), story.given):
         truth, seen = set(verdict["label"]["cast"]), set(verdict["reading"]["cast"])
-        place, cast, action, shirts = (
-            verdict[key] for key in ("place", "cast", "action", "shirts")
-        )
-        counts[k] = _rows(
-            verdict["label"],
-            place,
-            cast,
-            action,
-            (2 * len(truth & seen), len(truth) + len(seen)),
-            sum(shirts),
-            len(shirts),
-            place and cast and action and all(shirts),
-        )
+        right, shirts = [verdict[key] for key in ("place", "cast", "action")], verdict["shirts"]
+        characters = (2 * len(truth & seen), len(truth) + len(seen))
+        kept = (sum(shirts), len(shirts))
+        counts[k] = _rows(verdict["label"], *right, characters, kept, all(right + shirts))
     return counts
 
 
@@ -162,8 +146,7 @@ def _rows(
     cast: float,
     action: float,
     characters: tuple[float, float],
-    kept: float,
-    shirts: int,
+    kept: tuple[float, float],
     everything: float,
 ) -> np.ndarray:
     """One frame's share of each metric, in the order of ROWS; bools or probabilities."""
@@ -178,7 +161,7 @@ def _rows(
             characters,
             (cast * pronoun, pronoun),
             (action, 1),
-            (kept, shirts),
+            kept,
             (everything, 1),
             (place * cast * action * held_out, held_out),
         ],

@@ -19,14 +19,6 @@ if TYPE_CHECKING:  # torch takes seconds to import
 __all__ = ["choose", "load_networks", "preflight"]
 
 
-_OPTIONS = {
-    "captions": ": give captions=FILE",
-    "references": ": give reference=DIR",
-    "labels": ": give labels=FILE",
-    "neighbours": ": give story_length=N, the pictures a story has",
-}
-
-
 def preflight(options: Options) -> None:
     """Before stories are drawn: ValueError or FileNotFoundError for metrics and files that later
     could not be used."""
@@ -51,25 +43,16 @@ def choose(
         asked = ["cartoon"] if options.judge else []
     names, lacks = named_metrics(asked), {}
     for material in materials:
-        there = material.pictures != None  # noqa: E711
-        has = {
-            "captions": material.captions[there].all(),
-            "neighbours": material.drawn[:, 1:].any(),
-            "references": material.references is not None,
-            "labels": all(story.labels for story in material.stories),
-            "characters": all(story.characters for story in material.stories),
-        }
-        lacks |= {need: material.folder for need in NEEDS if not has[need]}
+        lacks |= {need: (material.folder, where) for need, where in _lacks(material).items()}
     everything = names == ["all"]
     chosen, skipped = [], {}
     for metric in METRICS.values() if everything else (METRICS[name] for name in names):
         reason = None
         if need := next((need for need in metric.needs if need in lacks), None):
+            (folder, where), (what, option) = lacks[need], NEEDS[need]
             # A manifest says all there is, but a benchmark's characters.
-            known = Path(lacks[need], MANIFEST).is_file()
-            option = "" if known else _OPTIONS.get(need, "")
-            option = ": give benchmark=DIR" if need == "characters" else option
-            reason = f"needs {NEEDS[need]}{option}; {lacks[need]} has none"
+            told = Path(folder, MANIFEST).is_file() and need != "characters"
+            reason = f"needs {what}{'' if told else f': give {option}'}; {where} has none"
         elif not given(metric, options):
             reason = f"needs {spelled(metric.file)}=FILE ({FILES[metric.file]})"
         if reason and not everything:
@@ -79,6 +62,24 @@ def choose(
         else:
             chosen.append(metric)
     return chosen, skipped
+
+
+def _lacks(material: Material) -> dict[str, str]:
+    """{what a metric may need: where it is not}."""
+    folder, lacks = material.folder, {}
+    if not material.drawn[:, 1:].any():
+        lacks["neighbours"] = folder
+    if material.references is None:
+        lacks["references"] = folder
+    for story in material.stories:
+        where = f"story {story.story_id!r} of {folder}"
+        if not all(story.captions):
+            frame = next(n for n, text in enumerate(story.captions, 1) if not text)
+            lacks.setdefault("captions", f"frame {frame} of {where}")
+        for need in ("labels", "characters"):
+            if not getattr(story, need):
+                lacks.setdefault(need, where)
+    return lacks
 
 
 def load_networks(
@@ -104,7 +105,7 @@ def load_networks(
             if metric.check and samples:
                 load(metric.check)(samples, networks[name])
         except (ValueError, OSError) as error:
-            if options.metrics not in ("all", ["all"]):
+            if named_metrics(options.metrics) != ["all"]:
                 raise
             metrics.remove(metric)
             skipped[metric.name] = str(error)

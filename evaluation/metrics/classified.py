@@ -13,7 +13,7 @@ import numpy as np
 from evaluation.command_line import spelled
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
-from evaluation.samples import Samples, places_of
+from evaluation.samples import Samples, places_of, strange_names
 
 __all__ = [
     "background_accuracy", "background_f1", "character_f1", "check_backgrounds", "check_labels",
@@ -43,13 +43,10 @@ def _check(
         raise ValueError(f"{samples.folder} has no labels that say the {what}: give some that do")
     characters, places = (classifier.vocabulary[key] for key in ("characters", "places"))
     for story, label in labels:
-        strange = set(label.get("cast", ())) - set(characters) if characters else set()
-        if places:
-            strange |= set(places_of(label)) - set(places)
-        if strange:
+        if strange := strange_names(label, characters, places):
             raise ValueError(
-                f"story {story.story_id!r} has label {min(map(str, strange))!r}, which the "
-                "classifier does not know: train it on this data set"
+                f"story {story.story_id!r} has label {strange[0]!r}, which the classifier does not "
+                "know: train it on this data set"
             )
 
 

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 
 __all__ = [
-    "FILES",
-    "GROUPS",
-    "METRICS",
-    "NEEDS",
-    "Metric",
-    "given",
-    "load",
-    "named_metrics",
+    "FILES", "GROUPS", "METRICS", "NEEDS", "Metric", "given", "load", "named_metrics",
     "own_story_metrics",
-]
+]  # fmt: skip
 
-NEEDS = {  # what a metric may need of every story, in words
-    "captions": "a caption for every frame",
-    "neighbours": "two frames a story",
-    "references": "real frames",
-    "labels": "labels for every story",
-    "characters": "a benchmark's characters",
+NEEDS = {  # what a metric may need of every story, in words, and the option that gives it
+    "captions": ("a caption for every frame", "captions=FILE"),
+    "neighbours": ("two frames a story", "story_length=N, the pictures a story has"),
+    "references": ("real frames", "reference=DIR"),
+    "labels": ("labels for every story", "labels=FILE"),
+    "characters": ("a benchmark's characters", "benchmark=DIR"),
 }
 FILES = {  # options that a metric may need, and where to get the file
     "judge": "make demo saves one",
@@ -220,9 +214,12 @@ _RECORDS = (
             ("cids_self", "cosine of pairs of a character's crops, {network}, Hungarian matching, "
              "never found 0, found once 1, all characters but realistic humans"),
             ("onstage_count", "100 exp(-|D - E| / E), D of E expected characters found, {network}"),
-            ("copy_paste", "softmax of cosines of crop with reference and mirrored reference, over "
-             "0.01, {network}; 0.5 is no preference"),
         )
+    ),
+    Metric(
+        "copy_paste", "softmax of cosines of crop with reference and mirrored reference, over "
+        "0.01, {network}; 0.5 is no preference, 1 a copy; mean of stories",
+        "evaluation.metrics.vistorybench:copy_paste", higher_is_better=False, **_CIDS,
     ),
     Metric(
         "cids_realistic_human", "not measured: it takes ArcFace, AdaFace and FaceNet, which are "
@@ -272,18 +269,16 @@ def load(name: str) -> Callable:
 def named_metrics(asked: Sequence[str] | str | None) -> list[str]:
     """Names as given or with commas between them, groups spelled out; ValueError for an unknown.
 
-    ["all"] stays as it is: what it means depends on the samples.
+    ["all"] where that is among them: what it means depends on the samples.
     """
     asked = asked.split(",") if isinstance(asked, str) else list(asked or ())
-    if asked == ["all"]:
-        return asked
     names = [name for one in asked for name in GROUPS.get(one, [one])]
-    if unknown := [name for name in names if name not in METRICS]:
-        raise ValueError(
-            f"metrics: {unknown[0]!r} is not known; choose among {', '.join(METRICS)}, or the "
-            f"groups {', '.join(GROUPS)}, all"
-        )
-    return list(dict.fromkeys(names))
+    if unknown := [name for name in names if name not in (*METRICS, "all")]:
+        near = get_close_matches(unknown[0], [*METRICS, *GROUPS, "all"], 1)
+        known = f"{', '.join(METRICS)}, or the groups {', '.join(GROUPS)}, all"
+        hint = f"did you mean {near[0]}?" if near else f"choose among {known}"
+        raise ValueError(f"metrics: {unknown[0]!r} is not known; {hint}")
+    return ["all"] if "all" in names else list(dict.fromkeys(names))
 
 
 def given(metric: Metric, options: object) -> bool:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from evaluation.networks.weights import in_short
+
 __all__ = ["CaptionScorer"]
 
 
@@ -32,10 +34,9 @@ class CaptionScorer:
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, **local)
             self.processor = CLIPImageProcessor.from_pretrained(folder, **local)
         except Exception as error:  # transformers raises many kinds
-            said = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{folder} is no folder of a CLIP in transformers' layout ({said}); give one with "
-                f"its tokenizer and preprocessor, such as PickScore's"
+                f"{folder} is no folder of a CLIP in transformers' layout ({in_short(error)}); "
+                "give one with its tokenizer and preprocessor, such as PickScore's"
             ) from error
 
     @torch.inference_mode()

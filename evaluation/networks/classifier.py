@@ -23,7 +23,13 @@ from torchvision.transforms.functional import center_crop, normalize, resize, to
 from common.files import file_hash
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import IMAGENET_INCEPTION, find_weights, load_weights
+from evaluation.networks.weights import (
+    IMAGENET_INCEPTION,
+    find_weights,
+    load_into,
+    load_weights,
+    require,
+)
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -64,36 +70,28 @@ def imagenet_network(options: Options, samples: Samples | None = None) -> Networ
     path = find_weights(
         IMAGENET_INCEPTION, options.imagenet_inception, key, options.allow_other_weights
     )
-    weights = load_weights(path, key)
-    rows = len(weights.get("fc.weight", ()))
-    network = build_inception(rows or 1, any(name.startswith("AuxLogits") for name in weights))
+    network = _inception(path, key, options.device)
     network.transform_input = False
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{key}={path} does not fit Inception v3 ({error})") from error
-    network.eval().to(device_of(options.device), memory_format=torch.channels_last)
     sha256, load = file_hash(path), partial(prepare, crop="centre")
-    encoder = Encoder(f"imagenet-inception {sha256}", rows, network, load)
+    encoder = Encoder(f"imagenet-inception {sha256}", network.fc.out_features, network, load)
     return Network("torchvision's Inception v3", path.name, sha256, {"features": encoder})
 
 
 def _network(
     options: Options, samples: Samples | None, option: str, kinds: tuple[str, ...]
 ) -> Network | None:
-    key, path = spelled(option), Path(getattr(options, option))
-    if not path.is_file():
-        raise FileNotFoundError(f"{key}={path} does not exist: train one, or name its file")
+    key = spelled(option)
+    path = require(getattr(options, option), key, "train one, or name its file")
     if samples is None:
         return None
-    weights = load_weights(path, key)
+    network = _inception(path, key, options.device)
     about, told = {"known_error": None, "image_size": SIDE}, {}
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             kept = file.metadata() or {}
             told = {key: json.loads(kept[key]) for key in ABOUT if key in kept}
     about |= {**(samples.vocabulary or {}), **told}
-    rows, side = len(weights.get("fc.weight", ())), about["image_size"]
+    rows, side = network.fc.out_features, about["image_size"]
     names = {kind: (about.get(kind) or []) if kind in kinds else []
              for kind in ("characters", "places")}  # fmt: skip
     counts = [len(names[kind]) for kind in kinds]
@@ -106,12 +104,6 @@ def _network(
             f"{key}={path} has {rows} outputs for {words}: give the label_vocabulary.json it was "
             "trained with"
         )
-    network = build_inception(rows, any(name.startswith("AuxLogits") for name in weights))
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{key}={path} does not fit Inception v3 ({error})") from error
-    network.eval().to(device_of(options.device), memory_format=torch.channels_last)
     sha256, crop = file_hash(path), options.classifier_crop or ("squash" if told else "centre")
     load = partial(prepare, side=side, crop=crop)
     squashed = crop == "squash"
@@ -128,6 +120,15 @@ def _network(
         names,
         one_place=bool(told),
     )
+
+
+def _inception(path: Path, key: str, device: str) -> Inception3:
+    """torchvision's, with as many answers as the file has."""
+    weights = load_weights(path, key)
+    rows = len(weights.get("fc.weight", "?"))
+    network = build_inception(rows, any(name.startswith("AuxLogits") for name in weights))
+    load_into(network, weights, f"{key}={path} does not fit Inception v3")
+    return network.eval().to(device_of(device), memory_format=torch.channels_last)
 
 
 def prepare(path: Path, side: int = SIDE, crop: str = "squash") -> Tensor:

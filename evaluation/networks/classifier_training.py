@@ -21,9 +21,9 @@ from common.files import replacing
 from common.terminal import tqdm
 from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
-from evaluation.networks.weights import load_weights
+from evaluation.networks.weights import in_short, load_weights
 from evaluation.options import Training
-from evaluation.samples import Samples, places_of, read_samples
+from evaluation.samples import Samples, places_of, read_samples, strange_names
 
 __all__ = ["LabelledFrames", "train"]
 
@@ -48,20 +48,14 @@ class LabelledFrames(Dataset):
                 if not story.labels:
                     raise ValueError(f"{samples.folder}: story {story.story_id!r} has no labels")
                 frames = story.reference_frames or story.frames
-                self._check(story.labels, f"{samples.folder}: story {story.story_id!r}")
+                for label in story.labels:
+                    if strange := strange_names(label, self.characters, self.places):
+                        raise ValueError(
+                            f"{samples.folder}: story {story.story_id!r} has label {strange[0]!r}, "
+                            "which is not in label_vocabulary.json: add it there, or mend the label"
+                        )
                 both = zip(frames, story.labels, strict=True)
                 self.frames += [(frame, label) for frame, label in both if "cast" in label]
-
-    def _check(self, labels: list[dict], where: str) -> None:
-        for label in labels:
-            strange = set(label.get("cast", ())) - set(self.characters)
-            if self.places:
-                strange |= set(places_of(label)) - set(self.places)
-            if strange:
-                raise ValueError(
-                    f"{where} has label {min(map(str, strange))!r}, which is not in "
-                    "label_vocabulary.json: add it there, or mend the label"
-                )
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -123,7 +117,7 @@ def _start_from(network: nn.Module, path: str) -> None:
     try:
         missing = network.load_state_dict(weights, strict=False).missing_keys
     except RuntimeError as error:  # other shapes
-        raise ValueError(f"init={path} does not fit Inception v3 ({error})") from error
+        raise ValueError(f"init={path} does not fit Inception v3 ({in_short(error)})") from error
     if lacks := [k for k in missing if not k.endswith(("fc.weight", "fc.bias"))]:
         raise ValueError(f"init={path} is no Inception v3 of torchvision: it lacks {lacks[0]}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from huggingface_hub import hf_hub_download, model_info, try_to_load_from_cache
+from huggingface_hub import hf_hub_download
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
@@ -20,6 +20,7 @@ from common.files import file_hash
 from common.model_folders import refuse_code
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, device_of
+from evaluation.networks.weights import ask_hub, in_short
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -65,7 +66,7 @@ def _network(options: Options, model_option: str, weights_option: str) -> Networ
         tokenizer = open_clip.get_tokenizer(model)
         sha256 = _hash(model, tag)
     except Exception as error:  # open_clip and the hub client raise many kinds
-        said = str(error).partition("\n")[0]
+        said = in_short(error)
         file = "" if own else f"{weights_key}=FILE{_source(model, weights)}, or "
         raise ValueError(
             f"{model_key}={model} with {weights_key}={weights} cannot be loaded ({said}): without "
@@ -121,14 +122,12 @@ def _hash(model: str, weights: str | None) -> str:
 
 
 def _ask_for(model: str, tag: str | None) -> None:
-    """Fail at once where a download will: the hub's client would retry for half a minute."""
     name, files = model.removeprefix("hf-hub:"), ("open_clip_config.json",)
     if not model.startswith("hf-hub:"):
         known = open_clip.get_pretrained_cfg(model, tag) if tag and not Path(tag).is_file() else {}
         name, files = ((known or {}).get("hf_hub") or "").rstrip("/"), FILES
-    kept = (try_to_load_from_cache(name, file) for file in files) if name else ()
-    if name and not any(isinstance(path, str) for path in kept):
-        model_info(name, timeout=10)
+    if name:
+        ask_hub(name, files)
 
 
 def _refuse_code(model: str) -> None:

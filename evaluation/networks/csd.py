@@ -17,7 +17,7 @@ from torchvision.transforms.functional import InterpolationMode, normalize, resi
 from common.files import file_hash
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, Unit, device_of
-from evaluation.networks.weights import load_weights, require_file
+from evaluation.networks.weights import in_short, load_weights, require
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -30,14 +30,14 @@ DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 def csd_network(options: Options, samples: Samples | None = None) -> Network:
     key = spelled("csd_weights")
-    path = require_file(options.csd_weights, key, "csd_vit-large.pth, named in ViStoryBench")
+    path = require(options.csd_weights, key, "get csd_vit-large.pth, named in ViStoryBench")
     weights = load_weights(path, key)
     weights = weights.get("model_state_dict", weights)
     weights = {name.removeprefix("module."): value for name, value in weights.items()}
     try:
         tower = _tower(weights)
     except (KeyError, RuntimeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{key}={path} does not fit CSD's ViT ({error})") from error
+        raise ValueError(f"{key}={path} does not fit CSD's ViT ({in_short(error)})") from error
     network, sha256 = Unit(tower).eval().to(device_of(options.device)), file_hash(path)
     width = tower.proj.shape[1]
     picture = Encoder(f"csd {sha256}", width, network, _prepare)

@@ -19,7 +19,7 @@ from common.files import file_hash
 from evaluation.command_line import spelled
 from evaluation.networks.clip import clip_l14_network
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import require_file
+from evaluation.networks.weights import in_short, require
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -51,7 +51,8 @@ class _Boxes(nn.Module):
 def detector_network(options: Options, samples: Samples | None = None) -> Network:
     """Encoders "boxes" of pictures, one at a time, and "picture" of (path, crop_name(…))."""
     key = spelled("detector")
-    path = require_file(options.detector, key, "a folder with IDEA-Research/grounding-dino-tiny")
+    hint = "give a folder with IDEA-Research/grounding-dino-tiny"
+    path = require(options.detector, key, hint, folder=True)
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         detector = GroundingDinoForObjectDetection.from_pretrained(path, **local)
@@ -59,7 +60,7 @@ def detector_network(options: Options, samples: Samples | None = None) -> Networ
         sha256 = file_hash(path / "model.safetensors")
         ids = processor.tokenizer([PROMPT], return_tensors="pt").input_ids
     except Exception as error:  # transformers raises many kinds
-        said = str(error).partition("\n")[0]
+        said = in_short(error)
         raise ValueError(f"{key}={path} is no folder of a GroundingDINO ({said})") from error
     clip = clip_l14_network(options)
     network = _Boxes(detector, ids).eval().to(device_of(options.device))

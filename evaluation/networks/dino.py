@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import timm
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import hf_hub_download
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor
@@ -21,7 +21,7 @@ from torchvision.transforms.functional import to_tensor as to_pixels
 from common.files import file_hash
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, Unit, device_of
-from evaluation.networks.weights import load_weights
+from evaluation.networks.weights import ask_hub, in_short, load_weights, require
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -46,7 +46,8 @@ def dino_network(options: Options, samples: Samples | None = None) -> Network:
     try:
         network.load_state_dict(checkpoint_filter_fn(weights, network))
     except (RuntimeError, KeyError, ValueError) as error:
-        raise ValueError(f"{key}={path} does not fit {name_key}={name} ({error})") from error
+        said = f"{key}={path} does not fit {name_key}={name}"
+        raise ValueError(f"{said} ({in_short(error)})") from error
     sha256 = file_hash(path)
     unit = Unit(network).eval().to(device_of(options.device))
     picture = Encoder(f"dino {name} {sha256}", network.num_features, unit, _prepare)
@@ -61,24 +62,16 @@ def _size(name: str) -> dict[str, int]:
 
 def _find(given: str | None, published: dict, key: str) -> Path:
     """The file to load, from the hub's cache or the hub if none is given."""
-    if given:
-        if not (path := Path(given)).is_file():
-            raise FileNotFoundError(
-                f"{key}={path} does not exist: get model.safetensors of "
-                f"https://huggingface.co/{published.get('hf_hub_id')}, or Meta's own file"
-            )
-        return path
     source, file = published.get("hf_hub_id"), "model.safetensors"
-    found = source and try_to_load_from_cache(source, file)
-    if isinstance(found, str):
-        return Path(found)
+    where = f"{file} of https://huggingface.co/{source}"
+    if given:
+        return require(given, key, f"get {where}, or Meta's own file")
     try:
-        return Path(hf_hub_download(source, file, etag_timeout=10))
+        ask_hub(source, [file])
+        return Path(hf_hub_download(source, file))
     except Exception as error:  # the hub client raises many kinds
-        said = str(error).partition("\n")[0]
         raise FileNotFoundError(
-            f"{file} of https://huggingface.co/{source} cannot be downloaded ({said}): without a "
-            f"network give {key}=FILE"
+            f"{where} cannot be downloaded ({in_short(error)}): without a network give {key}=FILE"
         ) from error
 
 

@@ -2,8 +2,9 @@
 
 torchvision's Inception v3 with three changes makes the network that TensorFlow published in 2015:
 average pooling that leaves the padding out, max pooling in the last block, 1008 classes. So the
-published file loads strictly. (torchmetrics has the network only with the torch-fidelity package,
-and resizes pictures another way.)
+published file (pytorch-fid's release; names as torchvision's, such as
+Mixed_5b.branch1x1.conv.weight and fc.weight, 1008 rows) loads strictly. (torchmetrics has the
+network only with the torch-fidelity package, and resizes pictures another way.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torchvision.models import inception as tv
 from common.files import file_hash
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import INCEPTION, find_weights, load_weights
+from evaluation.networks.weights import INCEPTION, find_weights, load_into, load_weights
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -76,11 +77,8 @@ def _inception(options: Options, first_side: int | None) -> Network:
     key = spelled("inception_weights")
     path = find_weights(INCEPTION, options.inception_weights, key, options.allow_other_weights)
     network = fid_inception()
-    weights = load_weights(path, key)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{key}={path} does not fit FID's Inception ({error})") from error
+    said = f"{key}={path} does not fit FID's Inception"
+    load_into(network, load_weights(path, key), said)
     network.fc = nn.Identity()
     network.eval().to(  # channels last is a third quicker on processors
         device_of(options.device), memory_format=torch.channels_last

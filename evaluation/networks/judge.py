@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from common.files import file_hash, replacing
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network
+from evaluation.networks.weights import in_short, require
 from evaluation.options import Options
 from evaluation.samples import Samples, check_vocabulary, read_picture
 
@@ -75,11 +76,8 @@ class Judge:
     @classmethod
     def load(cls, path: str | os.PathLike) -> Judge:
         """Read what `save` wrote; FileNotFoundError or ValueError otherwise."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"{spelled('judge')}={path} does not exist: give the file that training a "
-                "judge saved (make demo leaves one)"
-            )
+        key = spelled("judge")
+        require(path, key, "give the file that training a judge saved (make demo leaves one)")
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -90,7 +88,7 @@ class Judge:
             network.load_state_dict(weights)
         except (SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
             raise ValueError(
-                f"{spelled('judge')}={path} is not a judge's file ({error}): train one again"
+                f"{key}={path} is not a judge's file ({in_short(error)}): train one again"
             ) from error
         return cls(network, vocabulary, json.loads(metadata.get("known_error", "null")))
 

@@ -1,4 +1,8 @@
-"""LPIPS between two pictures, with torchmetrics' network and a checked backbone file."""
+"""LPIPS between two pictures, with torchmetrics' network and a checked backbone file.
+
+The file is torchvision's AlexNet, VGG-16 or SqueezeNet 1.1 (names such as features.0.weight; the
+classifier's are not looked at). The weights of LPIPS's own layers come with torchmetrics.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from torchmetrics.functional.image.lpips import _NoTrainLpips
 from common.files import file_hash
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import LPIPS_BACKBONES, find_weights, load_weights
+from evaluation.networks.weights import LPIPS_BACKBONES, find_weights, in_short, load_weights
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -45,7 +49,8 @@ def lpips_network(options: Options, samples: Samples | None = None) -> Network:
         network = _Lpips(net, load_weights(path, key))
     except (KeyError, RuntimeError) as error:
         net_key = spelled("lpips_net")
-        raise ValueError(f"{key}={path} does not fit {net_key}={net} ({error})") from error
+        said = f"{key}={path} does not fit {net_key}={net}"
+        raise ValueError(f"{said} ({in_short(error)})") from error
     network, sha256 = network.eval().to(device_of(options.device)), file_hash(path)
     distance = Encoder(f"lpips {net} {sha256}", 1, network, _load)
     return Network(net, path.name, sha256, {"distance": distance})

@@ -7,12 +7,16 @@ downloaded. A hash that differs from the published one is refused unless the use
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import torch
+from huggingface_hub import model_info, try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 from torchvision.models import (
     AlexNet_Weights,
     Inception_V3_Weights,
@@ -24,8 +28,8 @@ from common.files import file_hash
 from evaluation.command_line import spelled
 
 __all__ = [
-    "IMAGENET_INCEPTION", "INCEPTION", "LPIPS_BACKBONES", "Published", "find_weights",
-    "load_weights", "require_file",
+    "IMAGENET_INCEPTION", "INCEPTION", "LPIPS_BACKBONES", "Published", "ask_hub", "find_weights",
+    "in_short", "load_into", "load_weights", "require",
 ]  # fmt: skip
 
 
@@ -76,10 +80,10 @@ def find_weights(
     """The file to load; `key` is the option that names it. FileNotFoundError or ValueError."""
     default = Path(torch.hub.get_dir(), "checkpoints", published.name)
     path = Path(given) if given else default
-    if not path.is_file():
-        hint = f"get {published.name} (SHA-256 {published.sha256}) from {published.url}"
-        if given:
-            raise FileNotFoundError(f"{key}={path} does not exist: {hint}, or leave {key} out")
+    hint = f"get {published.name} (SHA-256 {published.sha256}) from {published.url}"
+    if given:
+        require(path, key, f"{hint}, or leave {key} out")
+    elif not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(published.url, str(path), published.sha256)
@@ -98,21 +102,47 @@ def find_weights(
     return path
 
 
-def require_file(path: str | os.PathLike, key: str, source: str) -> Path:
-    """The path; FileNotFoundError tells where to get what is not there."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{key}={path} does not exist: get {source}")
-    return Path(path)
+def require(path: str | os.PathLike, key: str, hint: str, folder: bool = False) -> Path:
+    """The path of a file, or of a folder; FileNotFoundError ends in the hint if there is none."""
+    path = Path(path)
+    if not (path.is_dir() if folder else path.is_file()):
+        wrong = f"is no {'folder' if folder else 'file'}" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"{key}={path} {wrong}: {hint}")
+    return path
 
 
-def load_weights(path: str | os.PathLike, key: str) -> dict[str, torch.Tensor]:
+def ask_hub(name: str, files: Sequence[str]) -> None:
+    """Fail at once where a download will: the hub's client would retry for half a minute."""
+    if not any(isinstance(try_to_load_from_cache(name, file), str) for file in files):
+        model_info(name, timeout=10)
+
+
+def load_weights(path: str | os.PathLike, key: str) -> dict[str, Tensor]:
     """A state dict from a safetensors or PyTorch file; never unpickles anything else."""
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{key}={path} cannot be read as weights ({error})") from error
     except Exception as error:  # torch.load's own, for what it will not unpickle, is a page long
         reason = type(error).__name__
         raise ValueError(f"{key}={path} is not a plain file of weights ({reason})") from error
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise ValueError(f"{key}={path} holds no tensors by name: give a state dict")
+    return weights
+
+
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], said: str, **how) -> None:
+    """Load all of them; ValueError begins with `said` and names the first that do not fit."""
+    try:
+        network.load_state_dict(weights, **how)
+    except RuntimeError as error:
+        raise ValueError(f"{said} ({in_short(error)})") from error
+
+
+def in_short(error: Exception) -> str:
+    """What a library says, which may be pages, in at most two lines."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    return shorten(str(error) or type(error).__name__, 160, placeholder=" …")

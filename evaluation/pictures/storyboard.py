@@ -20,15 +20,8 @@ from evaluation.pictures.heat_map import draw_heat_map
 from evaluation.samples import SampledStory, Samples, read_picture, read_samples
 
 __all__ = [
-    "Folders",
-    "FrameNotes",
-    "Notes",
-    "Row",
-    "Strip",
-    "draw_block",
-    "draw_storyboard",
-    "gather",
-]
+    "Folders", "FrameNotes", "Notes", "Row", "Strip", "draw_block", "draw_storyboard", "gather",
+]  # fmt: skip
 
 Folder = str | os.PathLike | Samples  # by its path, or read
 Folders = Folder | Mapping[str, Folder]  # one, or {row name: folder}

@@ -31,11 +31,12 @@ from evaluation.samples.reader import (
     places_of,
     read_picture,
     read_samples,
+    strange_names,
 )
 from evaluation.samples.writer import RESERVED, SamplesFolder
 
 __all__ = [
     "MANIFEST", "PLOT", "RESERVED", "STORYBOARD", "VOCABULARY", "SampledStory", "Samples",
     "SamplesFolder", "check_vocabulary", "open_samples", "places_of", "read_picture",
-    "read_samples",
+    "read_samples", "strange_names",
 ]  # fmt: skip

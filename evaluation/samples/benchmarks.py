@@ -18,17 +18,18 @@ from pathlib import Path
 from PIL import Image
 
 from common.files import replacing
+from common.picture_files import SUFFIXES
 from common.vistorybench import BenchmarkStory, read_benchmark
 from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_picture, read_samples
 
 __all__ = ["open_benchmark", "whole_stories", "write_vinabench", "write_vistorybench"]
 
 VINABENCH_SIZE = (512, 224)
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 
 
 def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
-    """Drawn shots with the captions, casts and characters of ViStoryBench's stories in `root`.
+    """Drawn shots with the captions, casts and characters of ViStoryBench's stories in `root`;
+    what else labels say stays.
 
     folder: one that mode=sample wrote, or the benchmark's own that holds NN/shots.
     """
@@ -36,8 +37,10 @@ def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist: give a folder of drawn shots")
     if (folder / MANIFEST).is_file():
-        drawn = {one.story_id: one for one in whole_stories(read_samples(folder).stories)}
+        samples = read_samples(folder)
+        drawn = {one.story_id: one for one in whole_stories(samples.stories)}
     else:
+        samples = Samples(folder, [])
         inner = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
         drawn = {path.name: None for path in inner}
     if not drawn:
@@ -53,15 +56,13 @@ def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
                 f"{folder}: story {name!r} has {len(one.frames)} frames for the {len(told.shots)} "
                 f"shots in {root}: draw it again"
             )
-        stories.append(
-            replace(
-                one,
-                captions=[shot.caption for shot in told.shots],
-                labels=[{"cast": list(shot.cast)} for shot in told.shots],
-                characters=told.characters,
-            )
-        )
-    return Samples(folder, stories)
+        own = one.labels or [{}] * len(told.shots)
+        labels = [
+            {**label, "cast": list(shot.cast)} for label, shot in zip(own, told.shots, strict=True)
+        ]
+        captions = [shot.caption for shot in told.shots]
+        stories.append(replace(one, captions=captions, labels=labels, characters=told.characters))
+    return replace(samples, stories=stories)
 
 
 def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
@@ -73,8 +74,8 @@ def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
             name, number = story.story_id, "1"
         parts.setdefault(name, {})[int(number)] = story
     for name, found in parts.items():
-        if sorted(found) != list(range(1, len(found) + 1)):
-            raise ValueError(f"story {name!r} lacks part {_gap(found)}: draw it again")
+        if gap := next((n for n in range(1, max(found) + 1) if n not in found), None):
+            raise ValueError(f"story {name!r} lacks part {gap}: draw it again")
         ordered = [found[number] for number in sorted(found)]
         first = ordered[0]
         if name != first.story_id:
@@ -143,14 +144,10 @@ def _shots(folder: Path, told: BenchmarkStory) -> list[Path]:
     found: dict[int, Path] = {}
     for path in sorted(inner.iterdir()):
         number = path.stem.rpartition("_")[2]
-        if path.suffix.lower() in PICTURES and number.isdecimal():
+        if path.suffix.lower() in SUFFIXES and number.isdecimal():
             if int(number) in found:
                 raise ValueError(f"{inner} has two pictures of shot {number}: keep one")
             found[int(number)] = path
     if missing := [shot.index for shot in told.shots if shot.index not in found]:
         raise ValueError(f"{inner} has no picture shot_{missing[0]:02d}: draw that story again")
     return [found[shot.index] for shot in told.shots]
-
-
-def _gap(found: dict[int, object]) -> int:
-    return next(number for number in range(1, max(found) + 1) if number not in found)

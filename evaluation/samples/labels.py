@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluation.samples.reader import VOCABULARY, check_vocabulary
+from common.documents import parse_json
+from evaluation.samples.reader import VOCABULARY, check_vocabulary, is_label
 
 __all__ = ["read_labels"]
 
@@ -46,7 +46,7 @@ def read_labels(path: str | os.PathLike) -> tuple[dict[str, dict], dict | None]:
         raise ValueError(f"labels={path} holds no label: give one line a picture")
     if (names := path.with_name(VOCABULARY)).is_file():
         try:
-            vocabulary = json.loads(names.read_bytes())
+            vocabulary = parse_json(names.read_bytes())
         except ValueError as error:
             raise ValueError(f"{names} is not JSON ({error}): write it anew") from error
         check_vocabulary(vocabulary, str(names), optional=("places", "clothes", "actions"))
@@ -59,15 +59,12 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, object, dict]]:
             continue
         where = f"{path} line {number}"
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError as error:
             raise ValueError(f"{where} is not JSON ({error}): give one object a line") from error
-        label = {key: entry[key] for key in ("cast", "place") if key in entry} if isinstance(
-            entry, dict) else {}  # fmt: skip
-        cast, place = label.get("cast", []), label.get("place", [])
-        good = all(isinstance(one, list) and all(isinstance(name, str) for name in one)
-                   for one in (cast, [place] if isinstance(place, str) else place))  # fmt: skip
-        if not label or not good:
+        entry = entry if isinstance(entry, dict) else {}
+        label = {key: entry[key] for key in ("cast", "place") if key in entry}
+        if not label or not is_label(label):
             raise ValueError(f"{where}: give a list of names as cast, or a name or list as place")
         yield where, entry.get("picture"), label
 

@@ -16,8 +16,8 @@ from common.picture_files import read_picture
 from common.vistorybench import Character
 
 __all__ = [
-    "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "places_of",
-    "read_picture", "read_samples",
+    "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "is_label",
+    "places_of", "strange_names", "read_picture", "read_samples",
 ]  # fmt: skip
 
 MANIFEST = "manifest.jsonl"
@@ -99,11 +99,37 @@ def check_vocabulary(vocabulary: object, where: str, optional: Sequence[str] = (
         names = vocabulary.get(key) if isinstance(vocabulary, dict) else None
         if names is None and key in optional:
             continue
-        if not isinstance(names, list) or not names:
+        if not names or not _are_names(names) or len({*names}) < len(names):
             raise ValueError(
-                f"{where}: label vocabulary needs a non-empty list {key!r}, not "
-                f"{names!r}: build the story file again"
+                f"{where}: label vocabulary needs a list of different names {key!r}, not "
+                f"{names!r}: write it anew"
             )
+
+
+def is_label(label: object) -> bool:
+    """Whether what it says of cast, place, clothes and action has the form that the manifest's
+    description gives."""
+    if not isinstance(label, dict):
+        return False
+    place, clothes = label.get("place", []), label.get("clothes", {})
+    return (
+        _are_names(label.get("cast", []))
+        and (isinstance(place, str) or _are_names(place))
+        and isinstance(clothes, dict)
+        and _are_names([*clothes.values(), label.get("action", "")])
+    )
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def strange_names(label: dict, characters: Sequence[str], places: Sequence[str]) -> list[str]:
+    """Characters and places of a label that are not among these; an empty list asks nothing."""
+    return sorted(
+        (set(label.get("cast", ())) - set(characters) if characters else set())
+        | (set(places_of(label)) - set(places) if places else set())
+    )
 
 
 def places_of(label: dict) -> list[str]:
@@ -119,8 +145,8 @@ def _parse(text: bytes, where: str) -> object:
         raise ValueError(f"{where} is not JSON ({error}): sample again") from error
 
 
-def _list_of(kind: type) -> Callable[[object], bool]:
-    return lambda v: isinstance(v, list) and all(isinstance(one, kind) for one in v)
+def _list_of(holds: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda v: isinstance(v, list) and all(map(holds, v))
 
 
 def _or_nothing(holds: Callable[[object], bool]) -> Callable[[object], bool]:
@@ -129,13 +155,16 @@ def _or_nothing(holds: Callable[[object], bool]) -> Callable[[object], bool]:
 
 _TYPES = {  # key -> what its value must be, in code and in words
     "story_id": (lambda v: isinstance(v, str), "a text"),
-    "captions": (_list_of(str), "a list of texts"),
-    "frames": (_list_of(str), "a list of texts"),
-    "reference_frames": (_or_nothing(_list_of(str)), "a list of texts"),
-    "labels": (_or_nothing(_list_of(dict)), "a list of labels"),
+    "captions": (_are_names, "a list of texts"),
+    "frames": (_are_names, "a list of texts"),
+    "reference_frames": (_or_nothing(_are_names), "a list of texts"),
+    "labels": (_or_nothing(_list_of(is_label)), "a list like [{cast: [names], place: name}]"),
     "seed": (_or_nothing(lambda v: type(v) is int), "a whole number"),
     "checkpoint": (_or_nothing(lambda v: isinstance(v, str)), "a text"),
-    "captions_read": (_or_nothing(_list_of(int | None)), "a list of whole numbers"),
+    "captions_read": (
+        _or_nothing(_list_of(lambda v: isinstance(v, int | None))),
+        "a list of whole numbers",
+    ),
     "sampler": (_or_nothing(lambda v: isinstance(v, dict)), "a section of settings"),
 }
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.damaged_stories import STRENGTHS, write_damaged
+from benchmarks.damaged_stories import STRENGTHS, write_damaged, write_told
 from benchmarks.metric_damage import UNDAMAGED, gets_worse, markdown
+from benchmarks.stand_in_detector import boxes
+from common.vistorybench import read_benchmark
 from datasets.cartoon.grammar import make_story
+from datasets.cartoon.renderer import render
 from evaluation.samples import read_picture, read_samples
 
 
@@ -42,6 +46,26 @@ def test_more_strength_is_more_damage(stories, tmp_path, kind):
 def test_undamaged_frames_are_the_references(stories, tmp_path):
     drawn, real = pictures(stories, tmp_path, *UNDAMAGED)
     assert np.array_equal(drawn, real)
+
+
+def test_stories_are_told_as_a_benchmark_and_characters_lie_in_their_boxes(stories, tmp_path):
+    write_damaged(tmp_path / "drawn", stories)
+    write_told(tmp_path / "told", tmp_path / "drawn")
+    for story, told in zip(stories, read_benchmark(tmp_path / "told"), strict=True):
+        for scene, shot in zip(story.scenes, told.shots, strict=True):
+            assert shot.cast == tuple(name for name, _ in scene.cast)
+            assert shot.caption == scene.explicit_caption()
+            there = render(scene) != render(replace(scene, cast=()))
+            rows, columns = np.nonzero(there.any(2))
+            inside = np.zeros(len(rows), bool)
+            for x, y, wide, high in 128 * boxes(scene).numpy():
+                beside = np.abs(columns + 0.5 - x) <= wide / 2
+                inside |= beside & (np.abs(rows + 0.5 - y) <= high / 2)
+            assert inside.all()
+            if len(scene.cast) == 1:  # and the box is no larger
+                assert np.ptp(columns) + 1 == pytest.approx(wide, abs=2)
+                assert np.ptp(rows) + 1 == pytest.approx(high, abs=2)
+        assert all(len(one.pictures) == 1 for one in told.characters)
 
 
 def test_worse_with_every_step_is_bold():

@@ -70,6 +70,19 @@ def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
     assert theirs.stories[0].labels[-1] == {"cast": []} != theirs.stories[0].labels[0]
 
 
+def test_own_labels_stay_beside_the_benchmarks_casts(root, tmp_path):
+    vocabulary = {"characters": ["Pip", "Ada"], "places": ["sea"]}
+    settings = {"seed": 0, "given": 0, "checkpoint": "", "sampler": {}}
+    samples = SamplesFolder(tmp_path / "drawn", settings, vocabulary)
+    frames, labels = np.zeros((2, 8, 8, 3), np.uint8), [{"cast": ["Ada"], "place": "sea"}] * 2
+    samples.add("02", ["a", "b"], frames, [], labels)
+    found = open_samples(tmp_path / "drawn", benchmark=root)
+    assert found.vocabulary == vocabulary
+    assert found.stories[0].labels == [
+        {"cast": ["Pip", "Ada"], "place": "sea"}, {"cast": [], "place": "sea"},
+    ]  # fmt: skip
+
+
 def test_only_longer_stories_are_cut():
     first = np.zeros((4, 4, 3), np.uint8)
     long = StoryPrompt("a", list("123456"), first)
@@ -116,6 +129,10 @@ def test_what_is_wrong_with_a_story_is_said(root):
     refused("shot 2 has index 'x'", lambda story: story["Shots"][1].update(index="x"))
     refused("shot 2 shows 'Bo', who is not among the Characters",
             lambda story: story["Shots"][1]["Characters Appearing"].update(en=["Bo"]))  # fmt: skip
+    refused("shot 2 shows 'Pip': give a list of names",
+            lambda story: story["Shots"][1]["Characters Appearing"].update(en="Pip"))  # fmt: skip
+    refused("shot 2 shows 3, who is not",
+            lambda story: story["Shots"][1]["Characters Appearing"].update(en=[3]))  # fmt: skip
     refused("'Pip' has tag 'fox', none of realistic_human",
             lambda story: story["Characters"]["Pip"].update(tag="fox"))  # fmt: skip
     refused("has no list of Shots", lambda story: story.pop("Shots"))
@@ -139,6 +156,7 @@ def test_what_is_wrong_with_drawn_folders_is_said(root, tmp_path):
         ([f"samples={tmp_path / 'drawn'}"], "needs benchmark=ROOT"),
         ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}"], "5 frames, not 6 in"),
         ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}", "timestamp=now"], "YYYYMMDD"),
+        ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}", "mode=../../x"], "mode=../../x ca"),
     ):
         with pytest.raises(SystemExit, match=message):
             main([*common, *more])

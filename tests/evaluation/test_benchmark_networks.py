@@ -30,10 +30,12 @@ from transformers import (
 from evaluation.metrics.inception_score import InceptionScore
 from evaluation.networks.aesthetic import aesthetic_network
 from evaluation.networks.classifier import imagenet_network
-from evaluation.networks.clip import crop_name
+from evaluation.networks.clip import clip_network, crop_name
 from evaluation.networks.csd import csd_network
 from evaluation.networks.detector import BOXES, detector_network
 from evaluation.networks.dino import dino_network
+from evaluation.networks.inception import inception_at_64
+from evaluation.networks.lpips import lpips_network
 from evaluation.options import Options
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -49,6 +51,31 @@ def picture(tmp_path):
 def refused(load, message, **options):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load(Options("s", device="cpu", **options))
+
+
+LOADERS = {
+    "inception_weights": inception_at_64, "imagenet_inception": imagenet_network,
+    "lpips_weights": lpips_network, "dino_weights": dino_network, "csd_weights": csd_network,
+    "aesthetic_head": aesthetic_network, "clip_weights": clip_network,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", LOADERS)
+def test_files_of_something_else_are_refused_in_a_sentence(tmp_path, option):
+    """A library would list every tensor that it misses."""
+    other = {f"{n}.weight": torch.zeros(1) for n in range(300)}
+    for name, content, message in (
+        ("other.pth", other, "does not fit|cannot be loaded"),
+        ("list.pth", [torch.zeros(1)], "holds no tensors by name|cannot be loaded"),
+        ("numbers.pth", {1: torch.zeros(1)}, "holds no tensors by name|cannot be loaded"),
+    ):
+        torch.save(content, path := tmp_path / name)
+        more = {"dino_model": "test_vit", option: str(path), "allow_other_weights": True}
+        with pytest.raises(ValueError, match=message) as caught:
+            LOADERS[option](Options("s", device="cpu", **more))
+        assert f"{option}={path}" in str(caught.value) and len(str(caught.value)) < 400
+    more = {"dino_model": "test_vit", option: str(tmp_path)}
+    refused(LOADERS[option], f"{option}={tmp_path} (is no file|cannot be loaded)", **more)
 
 
 def test_csd_is_clips_tower_with_its_own_projection(tmp_path, picture):
@@ -136,7 +163,11 @@ def test_the_aesthetic_head_stands_on_siglip(tmp_path, picture):
     network = aesthetic_network(Options("s", device="cpu", **files))
     assert network.encoders["score"]([picture])[0, 0] == pytest.approx(value.item(), abs=2e-2)
     torch.save({}, tmp_path / "x.pth")
-    refused(aesthetic_network, "does not fit layers on aesthetic_encoder",
+    refused(aesthetic_network, "does not fit the layers of Aesthetic Predictor 2.5",
+            **files | {"aesthetic_head": str(tmp_path / "x.pth")})  # fmt: skip
+    head["scoring_head.0.weight"] = torch.zeros(1024, 12)
+    torch.save(head, tmp_path / "x.pth")
+    refused(aesthetic_network, "takes vectors of 12, but aesthetic_encoder=.* gives 16",
             **files | {"aesthetic_head": str(tmp_path / "x.pth")})  # fmt: skip
     refused(aesthetic_network, "aesthetic_encoder=gone cannot be loaded",
             **files | {"aesthetic_encoder": "gone"})  # fmt: skip

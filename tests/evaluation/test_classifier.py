@@ -190,7 +190,7 @@ def test_training_starts_from_a_given_inception(tmp_path):
 def test_classifier_files_that_do_not_fit(tmp_path):
     with pytest.raises(FileNotFoundError, match="classifier=gone"):
         loaded("gone")
-    torch.save({"fc.weight": torch.zeros(3, 2048)}, tmp_path / "three.pth")
+    torch.save(build_inception(3, False).state_dict(), tmp_path / "three.pth")
     with pytest.raises(ValueError, match="3 outputs for 2 characters and 2 backgrounds"):
         loaded(tmp_path / "three.pth", VOCABULARY)
     torch.save({"fc.weight": torch.zeros(2, 2048)}, tmp_path / "two.pth")

@@ -99,7 +99,7 @@ def test_bad_training_input():
     labels[0]["place"] = "moon"
     with pytest.raises(ValueError, match="'moon'"):
         train_judge(frames, labels, VOCABULARY, 0)
-    with pytest.raises(ValueError, match="non-empty list 'places'"):
+    with pytest.raises(ValueError, match="list of different names 'places'"):
         train_judge(frames, labels, {"characters": ["ann"]}, 0)
 
 

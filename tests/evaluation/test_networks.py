@@ -50,8 +50,8 @@ def test_clip_without_weights_names_file_and_key(tmp_path, monkeypatch):
     def no_retries(*_, **__):
         raise AssertionError("the slow way was tried after the quick one had failed")
 
-    monkeypatch.setattr("evaluation.networks.clip.model_info", no_network)
-    monkeypatch.setattr("evaluation.networks.clip.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("evaluation.networks.weights.model_info", no_network)
+    monkeypatch.setattr("evaluation.networks.weights.try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr("open_clip.factory.download_pretrained", no_retries)
     monkeypatch.setattr("open_clip.factory.download_pretrained_from_hf", no_retries)
     with pytest.raises(ValueError, match="offline") as caught:

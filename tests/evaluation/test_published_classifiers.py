@@ -139,6 +139,8 @@ def test_columns_of_a_csv_name_the_characters(tmp_path):
         ('{"picture": "a/0.png", "cast": "fred"}', "line 1: give a list of names as cast"),
         ('{"cast": ["fred"]}', "line 1 names no picture"),
         ("[1", "line 1 is not JSON"),
+        ("[" * 99999, "line 1 is not JSON .it is nested too deeply"),
+        ('{"picture": "a", "cast": ["fred"], "cast": []}', "line 1 is not JSON .'cast' is there"),
     ):
         wrong.write_text(text, "utf-8")
         with pytest.raises(ValueError, match=message):

@@ -216,7 +216,8 @@ def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             evaluate(Options(str(folder), **{"cache": str(tmp_path / "c"), **changes}))
 
-    refused("'fidd' is not known; choose among fid@64", metrics="fidd")
+    refused("'fidd' is not known; did you mean fid", metrics="fidd")
+    refused("'taste' is not known; choose among fid@64", metrics="taste")
     refused("cartoon/place_accuracy needs judge=FILE", metrics="cartoon")
     refused("frame_accuracy needs classifier=FILE", metrics=["frame_accuracy"])
     refused("papers=pororo is none of", papers="pororo")
@@ -257,6 +258,11 @@ def test_all_is_what_the_samples_and_files_allow(tmp_path):
     skipped = choose(Options("s", "all"), [material])[1]
     assert skipped["clip_i"] == "needs real frames: give reference=DIR; s has none"
     assert "needs aesthetic_head=FILE" in skipped["aesthetic"]
+    assert skipped["character_f1"].endswith("give labels=FILE; story 'story0' of s has none")
+    assert choose(Options("s", "clip_t,all"), [material])[1] == skipped
+    material.stories[1].captions[1] = ""
+    with pytest.raises(ValueError, match="caption for .*; frame 2 of story 'story1' of s has none"):
+        chosen(metrics="clip_t")
     with_judge = chosen(metrics="all", judge="x")
     assert not any(name.startswith("cartoon/") for name in with_judge)  # no labels
     assert chosen() == []

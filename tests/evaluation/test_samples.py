@@ -24,6 +24,24 @@ def test_reads_stories_and_their_pictures(tmp_path):
     assert frame.shape == (128, 128, 3) and tuple(frame[0, 0]) == (200, 30, 30)
 
 
+@pytest.mark.parametrize("label", [
+    {"cast": "ann"}, {"cast": None}, {"cast": [["ann"]]}, {"place": 7}, {"place": [7]},
+    {"clothes": ["red"]}, {"clothes": {"ann": 1}}, {"action": ["sit"]}, "ann",
+])  # fmt: skip
+def test_labels_of_another_form_are_refused(tmp_path, label):
+    write_samples(tmp_path, stories=1, labels=[{"cast": ["ann"], "place": ["sea"]}, label])
+    with pytest.raises(ValueError, match="line 1: 'labels' is .*, not a list like"):
+        read_samples(tmp_path)
+
+
+def test_names_of_a_vocabulary_are_texts_and_differ(tmp_path):
+    write_samples(tmp_path, stories=1)
+    for names in ("ann", [], [1, None], ["ann", "ann"]):
+        (tmp_path / "label_vocabulary.json").write_text(json.dumps({"characters": names}))
+        with pytest.raises(ValueError, match="list of different names 'characters', not"):
+            read_samples(tmp_path)
+
+
 def test_line_separators_inside_captions_do_not_end_a_manifest_line(tmp_path):
     entry = write_samples(tmp_path, stories=1)[0]
     entry["captions"][0] = "one\u2028two"

@@ -13,6 +13,7 @@ import pytest
 from common.vistorybench import Character
 from evaluation.metrics import vistorybench as bench
 from evaluation.metrics.material import Material
+from evaluation.metrics.table import GROUPS, METRICS
 from evaluation.networks.clip import crop_name
 from evaluation.networks.features import Network
 from evaluation.samples import SampledStory
@@ -128,6 +129,8 @@ def test_identity_count_and_copying_are_those_of_plain_loops(world):
     for name, value in expected.items():
         counted = getattr(bench, name)(material, NETWORK, features)
         assert counted.tolist() == [[pytest.approx(value), 1]], name
+    worse = [name for name in GROUPS["vistorybench"] if not METRICS[name].higher_is_better]
+    assert worse == ["copy_paste"]  # 1 is a copy
     assert counts[3] == (0, 0) and counts[0] == (3, 3)  # a fourth box is not asked for
 
 

@@ -50,17 +50,21 @@ def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -
     parts = random_parts(sizes, 85)
     parts.image_size = side * 2 ** (len(sizes.vae) - 1)
     parts.modules().to(device)
-    works = {name: step_of(parts, how, frames, device) for name, how in ways.items()}
-    times = take_turns(works, rounds, device)
-    peaks = {name: peak_of(sizes, side, how) for name, how in ways.items()}
-    label = f"training, {side}×{side} latents"
-    return [
-        f"| {label}, {name} (time of {frames} frames; memory of 5) | time "
-        f"{ratio(times[name], times[REFERENCE])}, memory "
-        f"{peaks[name] / peaks[REFERENCE]:.2f} of {peaks[REFERENCE] / 2**30:.1f} GiB |"
-        for name in ways
-        if name != REFERENCE
-    ]
+    ways.pop(REFERENCE)
+    theirs = peak_of(sizes, side, None)
+    lines = []
+    for name, how in ways.items():
+        # Two models with their moments at a time are what memory holds.
+        pair = {name: how, REFERENCE: None}
+        works = {one: step_of(parts, way, frames, device) for one, way in pair.items()}
+        times = take_turns(works, rounds, device)
+        del works
+        lines.append(
+            f"| training, {side}×{side} latents, {name} (time of {frames} frames; memory of 5) | "
+            f"time {ratio(times[name], times[REFERENCE])}, memory "
+            f"{peak_of(sizes, side, how) / theirs:.2f} of {theirs / 2**30:.1f} GiB |"
+        )
+    return lines
 
 
 def step_of(

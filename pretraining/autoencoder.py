@@ -10,7 +10,7 @@ from torch import Tensor
 from datasets.story_dataset import to_target
 from models.frames import decode_latents, encode_frames
 from pretraining.schedule import Plan, fit
-from pretraining.sizes import Size
+from pretraining.sizes import IMAGE_SIZES, Size
 
 __all__ = ["build_autoencoder", "encode", "psnr", "reconstruction_loss", "train_autoencoder"]
 
@@ -27,6 +27,7 @@ def build_autoencoder(image_size: int = 128, size: Size = Size()) -> Autoencoder
     full resolution, and its position embedding lets the decoder know where in the picture it is.
     """
     patch = image_size // LATENT_SIDE
+    width = size.decoder_widths[IMAGE_SIZES.index(image_size)]
     vae = AutoencoderRAE(
         encoder_type="mae",
         encoder_hidden_size=LATENT_CHANNELS,
@@ -36,10 +37,10 @@ def build_autoencoder(image_size: int = 128, size: Size = Size()) -> Autoencoder
         encoder_norm_mean=[0.0, 0.0, 0.0],  # pictures come in [-1, 1] already
         encoder_norm_std=[1.0, 1.0, 1.0],
         patch_size=patch,
-        decoder_hidden_size=size.decoder_width,
+        decoder_hidden_size=width,
         decoder_num_hidden_layers=size.decoder_layers,
-        decoder_num_attention_heads=size.decoder_width // 64,
-        decoder_intermediate_size=5 * size.decoder_width // 3,
+        decoder_num_attention_heads=width // 64,
+        decoder_intermediate_size=5 * width // 3,
     )
     vae.encoder.requires_grad_(True)  # the library freezes it, meaning it for downloaded encoders
     return vae

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from pretraining.muon import Muon
 from pretraining import schedule
+from pretraining.muon import Muon
 from pretraining.schedule import Plan, _optimizers, fit
 
 

@@ -110,7 +110,7 @@ class _Run:
         plan = self.settings.plan(name, state)
         torch.manual_seed(self.settings.seed)
         parts = build()
-        if not (path / "done.json").exists():
+        if not path.exists():
             number = list(STAGES).index(name) + 1
             print(f"stage {number} of {len(STAGES)}, {name}: {self._left(plan)}")
             start = time.monotonic()

@@ -21,7 +21,8 @@ MOST_WORDS = 8000  # with a token of their own; rarer ones are spelt
 def build_clip_tokenizer(captions: Sequence[str], max_length: int) -> CLIPTokenizer:
     """A CLIP tokenizer whose byte-pair merges make one token of every word in `captions`."""
     core = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    words = [word for caption in captions for word in split_words(caption)]
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str
+    words = [as_bytes(word)[0][0] for caption in captions for word in split_words(caption)]
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(

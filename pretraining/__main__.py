@@ -13,9 +13,11 @@ measured. What is done lies under --work, and a run that was cut off goes on the
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import yaml
+from transformers.utils import logging
 
 from common.terminal import error_in_one_line, script_parser
 from datasets.specs import SPECS
@@ -50,6 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
         value = getattr(args, name)
         if value is not None and not (0 < value < math.inf):
             parser.error(f"--{name} {value}: give more than 0")
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # a file would hold each of its states
     cartoon = Path("assets/cartoon-base")
     out = args.out or (Path("outputs/bases") / args.stories.stem if args.stories else cartoon)
     work = args.work or Path("outputs/pretraining") / out.name

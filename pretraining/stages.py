@@ -113,13 +113,15 @@ class _Run:
         if not path.exists():
             number = list(STAGES).index(name) + 1
             print(f"stage {number} of {len(STAGES)}, {name}: {self._left(plan)}")
+            if plan.seconds is None:
+                _warn_if_short(name, plan.steps)
             start = time.monotonic()
             for part in parts.values():
                 part.train()
             steps = train(parts, plan)
             seconds = round(time.monotonic() - start)
-            if steps < stage.least:
-                print(f"{name}: {steps} steps: expect nothing; {stage.least} are the least")
+            if plan.seconds is not None:
+                _warn_if_short(name, steps)
             done = {"steps": steps, "batch": stage.batch, "seconds": seconds}
             with writing_folder(path) as temporary:
                 for part, model in parts.items():
@@ -148,6 +150,11 @@ class _Run:
         cost = sum(one.steps * STAGES[name].cost for name, one in plans.items())
         minutes = cost * self._spent["seconds"] / self._spent["cost"] / 60
         return f"{plan.steps} steps; about {minutes:.0f} minutes to go in all"
+
+
+def _warn_if_short(name: str, steps: int) -> None:
+    if steps < STAGES[name].least:
+        print(f"{name}: {steps} steps: expect nothing; {STAGES[name].least} are the least")
 
 
 def _fingerprint(source: Source) -> str:

@@ -19,8 +19,14 @@ from datasets.story_writer import StoryWriter
 from models.components import load_components
 from pretraining import autoencoder, stages
 from pretraining.__main__ import main
+from pretraining.align import build_blip
 from pretraining.cartoon_source import cartoon_source
+from pretraining.sizes import IMAGE_SIZES, SIZES
 from pretraining.stages import STAGES, Settings, make_base
+from pretraining.text_to_image import build_text_encoder, build_unet
+from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
+
+TOKENIZERS = (build_clip_tokenizer, build_blip_tokenizer)
 
 
 def command(stories, out, work, more=""):
@@ -104,6 +110,22 @@ def test_stages_that_are_done_are_kept_and_the_rest_goes_on(base, work, stories,
 def test_stages_of_other_settings_are_not_mixed(base, work, stories, other, what):
     with pytest.raises(SystemExit, match=f"{what}.*give another --work"):
         main(command(stories, base, work, other))
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("image_size", IMAGE_SIZES)
+@torch.no_grad()
+def test_networks_of_every_size_fit_together(name, image_size):
+    size, tokenizers = SIZES[name], [build(["A frog."], 32) for build in TOKENIZERS]
+    vae = autoencoder.build_autoencoder(image_size, size)
+    latents = vae.encode(torch.zeros(1, 3, image_size, image_size)).latent
+    tokens = tokenizers[0](["A frog."], return_tensors="pt")
+    states = build_text_encoder(tokenizers[0], size)(**tokens).last_hidden_state
+    unet = build_unet(latents.shape[1], size)
+    drawn = unet(latents, 5, encoder_hidden_states=states).sample
+    assert vae.decode(drawn).sample.shape == (1, 3, image_size, image_size)
+    blip = build_blip(tokenizers[1], size.width, size.vision_layers)
+    assert blip.config.text_config.hidden_size == states.shape[-1]
 
 
 @pytest.mark.parametrize("bad", ["--steps 0", "--minutes nan", "--minutes 1 --steps 5",

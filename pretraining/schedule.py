@@ -68,7 +68,7 @@ def fit(
     All chance in `loss_fn` has to be PyTorch's, whose state is kept with the rest.
     """
     optimizers = _optimizers(model, lr, matrix_lr)
-    rates = [(group, group["lr"]) for o in optimizers for group in o.param_groups]
+    rates = [group["lr"] for o in optimizers for group in o.param_groups]
     parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     average = torch.optim.swa_utils.AveragedModel(model, avg_fn=_warm_average)
     parts = {"model": model, "average": average}
@@ -76,6 +76,7 @@ def fit(
     step, before, smooth = 0, 0.0, None
     if plan.state and plan.state.exists():
         step, before = _read_state(plan.state, parts)
+    groups = [group for o in optimizers for group in o.param_groups]  # others than before reading
     start = saved = time.monotonic()
     with tqdm(total=plan.steps, initial=step, desc=description, mininterval=5.0) as bar:
         while True:
@@ -84,7 +85,7 @@ def fit(
             if done >= 1:
                 break
             factor = min((step + 1) / _WARMUP_STEPS, (1 - done) / (1 - _DECAY_FROM), 1.0)
-            for group, rate in rates:
+            for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * factor
             loss = loss_fn()
             loss.backward()

@@ -170,8 +170,8 @@ def test_minutes_decide_where_they_are_given(monkeypatch):
 
     handle = register_optimizer_step_post_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
     try:
-        steps = fit(model, loss_fn, Plan(7, seconds=60), lr=0.1, description="test")
+        steps = fit(model, loss_fn, Plan(7, seconds=120), lr=0.1, description="test")
     finally:
         handle.remove()
-    assert steps == len(rates) == 120
-    assert max(rates) == pytest.approx(0.1) and rates[-1] == pytest.approx(0.1 * 0.5 / 36)
+    assert steps == len(rates) == 240
+    assert max(rates) == pytest.approx(0.1) and rates[-1] == pytest.approx(0.1 * 0.5 / 72)

@@ -180,7 +180,7 @@ def judge_samples(file: Path, samples: Path) -> dict:
     from evaluation.samples import read_picture, read_samples
 
     frames, labels = _real(StoryFile(file, "train"))
-    judge = train_judge(frames, labels, VOCABULARY, seed=0, steps=500)
+    judge = train_judge(frames, labels, VOCABULARY, seed=0, steps=300)
     stories = read_samples(samples).stories
     captions = [caption for story in stories for caption in story.captions]
     labels = [label for story in stories for label in story.labels]

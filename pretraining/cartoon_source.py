@@ -51,7 +51,6 @@ def cartoon_source(
         held_out_examples=[_example(i, s, s.explicit_caption()) for i, s in enumerate(unseen)],
         telling=(SHIRTS, CHARACTERS),
         determined=True,
-        story_shares=(0.0, 0.2),  # names and shirts are bound by explicit captions alone
         augment=False,
         max_length=MAX_LENGTH,
     )

@@ -35,9 +35,8 @@ class Source:
     frames: uint8 (N, 3, H, W), no two alike, of `examples`; held_out: uint8 (M, 3, H, W), which no
     training story shows, of `held_out_examples`. telling: words in ranks, those first that stories'
     captions leave out and pictures show. determined: full captions leave nothing of a picture open.
-    story_shares: of a story's own captions in the two stages of text to image. augment: pictures
-    are few, so the autoencoder sees them shifted and mirrored too. about: for the card.
-    max_length: tokens of the longest caption.
+    augment: pictures are few, so the autoencoder sees them shifted and mirrored too. about: for the
+    card. max_length: tokens of the longest caption.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Source:
     held_out_examples: Sequence[Example]
     telling: Sequence[Collection[str]]
     determined: bool
-    story_shares: tuple[float, float]
     augment: bool
     max_length: int
 

@@ -233,7 +233,7 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
             )) if number == 0 else (lambda before=parts: before),
             lambda parts, plan, number=number: text_to_image.train_text_to_image(
                 parts["text_encoder"], parts["unet"], latents, examples, clip_tokenizer, plan,
-                story_share=source.story_shares[number], summary_share=(0.0, 0.25)[number],
+                **({}, {"story_share": 0.2, "summary_share": 0.25})[number],
             ),
             preview_drawn,
         )  # fmt: skip

@@ -66,7 +66,6 @@ def story_source(path: str | os.PathLike, size: int, dataset: str = "folder") ->
         held_out_examples=held_out_examples,
         telling=telling_words(examples),
         determined=False,
-        story_shares=(0.3, 0.3),
         augment=len(frames) < FEW,
         max_length=min(LONGEST, max(32, *(len(split_words(e.full)) + 2 for e in examples))),
     )

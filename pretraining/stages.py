@@ -35,24 +35,25 @@ DRAWN, DRAWN_PER_STEP = 3904, 6  # pictures that the last stage draws, at most
 
 @dataclass(frozen=True)
 class Stage:
-    """steps: of the cartoon base. least: of fewer expect nothing. cost: of a step, relatively."""
+    """steps: of the cartoon base; share: of other numbers of steps. least: of fewer expect nothing.
+    cost: of a step, relatively."""
 
     folder: str
     steps: int
     batch: int
+    share: float
     least: int
     cost: float
 
 
 STAGES = {
-    "autoencoder": Stage("1-autoencoder", 1800, 32, 300, 0.65),
-    "text to image: bind words": Stage("2-bind", 1400, 24, 400, 0.55),
-    "text to image: summarise": Stage("3-summarise", 900, 24, 150, 0.62),
-    "align": Stage("4-align", 1000, 32, 150, 0.33),
-    "decoder": Stage("5-decoder", 650, 32, 60, 0.65),
+    "autoencoder": Stage("1-autoencoder", 1800, 32, 0.19, 200, 0.65),
+    "text to image: bind words": Stage("2-bind", 1400, 24, 0.42, 400, 0.55),
+    "text to image: summarise": Stage("3-summarise", 900, 24, 0.25, 200, 0.62),
+    "align": Stage("4-align", 1000, 32, 0.09, 100, 0.33),
+    "decoder": Stage("5-decoder", 650, 32, 0.05, 50, 0.65),
 }
-_STEPS = sum(stage.steps for stage in STAGES.values())
-_COST = sum(stage.steps * stage.cost for stage in STAGES.values())
+_COST = sum(stage.share * stage.cost for stage in STAGES.values())
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ class Settings:
     def plan(self, name: str, state: Path) -> Plan:
         """Of a stage: its share of what is to be spent."""
         stage = STAGES[name]
-        share = (self.steps or _STEPS) / _STEPS
-        seconds = self.minutes and 60 * self.minutes * stage.steps * stage.cost / _COST
-        return Plan(max(1, round(stage.steps * share)), stage.batch, seconds, state)
+        steps = max(1, round(self.steps * stage.share)) if self.steps else stage.steps
+        seconds = self.minutes and 60 * self.minutes * stage.share * stage.cost / _COST
+        return Plan(steps, stage.batch, seconds, state)
 
 
 class _Run:

@@ -46,12 +46,13 @@ def main(arguments: list[str] | None = None) -> None:
     how_long = parser.add_mutually_exclusive_group()
     how_long.add_argument("--minutes", type=float, help="to spend on all stages together")
     how_long.add_argument("--steps", type=int, help="of all stages together (5750)")
+    add("--batch-size", type=int, help="pictures a step (32 and 24); fewer learn sooner, worse")
     add("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    for name in ("minutes", "steps"):
+    for name in ("minutes", "steps", "batch_size"):
         value = getattr(args, name)
         if value is not None and not (0 < value < math.inf):
-            parser.error(f"--{name} {value}: give more than 0")
+            parser.error(f"--{name.replace('_', '-')} {value}: give more than 0")
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # a file would hold each of its states
     cartoon = Path("assets/cartoon-base")
@@ -62,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
             source = story_source(args.stories, args.image_size, args.dataset)
         else:
             source = cartoon_source(image_size=args.image_size)
-        how = {key: getattr(args, key) for key in ("size", "seed", "start", "steps", "minutes")}
+        keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
+        how = {key: getattr(args, key) for key in keys}
         make_base(source, out, work, Settings(args.image_size, **how))
         if args.stories:
             write_training_file(out, args.stories, args.dataset, args.image_size)

@@ -67,13 +67,14 @@ class Settings:
     start: Path | None = None
     steps: int | None = None
     minutes: float | None = None
+    batch_size: int | None = None  # of every stage; None: each its own
 
     def plan(self, name: str, state: Path) -> Plan:
         """Of a stage: its share of what is to be spent."""
         stage = STAGES[name]
         steps = max(1, round(self.steps * stage.share)) if self.steps else stage.steps
         seconds = self.minutes and 60 * self.minutes * stage.share * stage.cost / _COST
-        return Plan(steps, stage.batch, seconds, state)
+        return Plan(steps, self.batch_size or stage.batch, seconds, state)
 
 
 class _Run:
@@ -123,7 +124,7 @@ class _Run:
             seconds = round(time.monotonic() - start)
             if plan.seconds is not None:
                 _warn_if_short(name, steps)
-            done = {"steps": steps, "batch": stage.batch, "seconds": seconds}
+            done = {"steps": steps, "batch": plan.batch_size, "seconds": seconds}
             with writing_folder(path) as temporary:
                 for part, model in parts.items():
                     model.save_pretrained(temporary / part)

@@ -24,7 +24,7 @@ from pretraining.previews import COLUMNS, save_sheet
 from pretraining.save import save_base
 from pretraining.schedule import Plan
 from pretraining.sizes import SIZES
-from pretraining.source import Example, Source
+from pretraining.source import Example, Source, standing_alone
 from pretraining.starting import start_from
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
@@ -234,7 +234,8 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
                 unet=text_to_image.build_unet(latents.shape[1], size),
             )) if number == 0 else (lambda before=parts: before),
             lambda parts, plan, number=number: text_to_image.train_text_to_image(
-                parts["text_encoder"], parts["unet"], latents, examples, clip_tokenizer, plan,
+                parts["text_encoder"], parts["unet"], latents,
+                examples if number else standing_alone(examples), clip_tokenizer, plan,
                 **({}, {"story_share": 0.2, "summary_share": 0.25})[number],
             ),
             preview_drawn,

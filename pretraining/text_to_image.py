@@ -90,21 +90,15 @@ def train_text_to_image(
 ) -> int:
     """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of frames; steps taken.
 
-    Half of a batch are pictures whose own caption stands alone, if there are some, such as stories
-    begin with: of these a word is learnt soonest, and of "they" not at all.
     `story_share` of the captions are the stories' own, the rest full. Of `summary_share` the
     U-Net sees the end-of-text token only, so that this token learns to say everything.
     """
     # Convolutions on CPUs are up to twice as fast with channels last.
     unet.to(memory_format=torch.channels_last)
     schedule = training_schedule(scheduler_config())
-    plain = [example for example in examples if example.caption == example.full]
 
     def loss_fn() -> Tensor:
-        count = plan.batch_size // 2 if plain else 0
-        chosen = [plain[i] for i in torch.randint(len(plain), (count,))] if plain else []
-        rest = torch.randint(len(examples), (plan.batch_size - count,))
-        chosen += [examples[i] for i in rest]
+        chosen = [examples[i] for i in torch.randint(len(examples), (plan.batch_size,))]
         empty = torch.rand(len(chosen)) < EMPTY_CAPTION_RATE
         captions = [
             "" if nothing else draw_caption(example, story_share)

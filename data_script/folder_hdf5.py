@@ -13,8 +13,8 @@ or CSV, `captions.csv`, one frame a row, frames in the order they are told:
     pond,b.png,It jumps.
 
 A story may name its split (key or column `split`: train, val or test). If none does, a hash of the
-story's id decides: 80 % train, 10 % val, 10 % test. All stories have the same number of frames,
-two to five.
+story's id decides: 80 % train, 10 % val, 10 % test, of fewer than 100 stories exactly. All stories
+have the same number of frames, two to five.
 
 Pictures may have any size and shape, but training sees squares: of a longer picture a random part,
 in validation and sampling its middle. `--pad` keeps pictures whole instead, in the middle of a
@@ -50,6 +50,7 @@ from datasets.story_writer import StoryWriter
 
 KEYS = ("story", "image", "caption")
 OPEN_QUOTE = "a quote that opens here is not closed on its line: close it, or double quotes inside"
+FEW = 100  # stories: of so many or more, later ones move none to another split
 STEPS, BATCH = 1000, 5  # what the tiny backbone wants at least, of config.yaml's batch_size
 
 
@@ -200,8 +201,13 @@ def assign_splits(stories: Sequence[FolderStory], how: str | None = None) -> Non
     if how == "file":
         return
     groups: dict[str, list[tuple[float, FolderStory]]] = {split: [] for split in SPLITS}
-    for story in stories:
-        share = int(hashlib.sha256(story.name.encode()).hexdigest()[:12], 16) / 16**12
+    shares = [
+        int(hashlib.sha256(story.name.encode()).hexdigest()[:12], 16) / 16**12 for story in stories
+    ]
+    if len(stories) < FEW:  # by chance alone, ten stories could become five to train on
+        order = sorted(shares)
+        shares = [(order.index(share) + 0.5) / len(stories) for share in shares]
+    for story, share in zip(stories, shares, strict=True):
         split = "train" if share < 0.8 else "val" if share < 0.9 else "test"
         groups[split].append((share, story))
     for split, group in groups.items():  # training first: a single story is for it

@@ -1,1 +1,1 @@
-"""Makes `assets/cartoon-base/`: the pretrained parts the tiny AR-LDM starts from."""
+"""Makes the small pretrained parts that AR-LDM starts from: `assets/cartoon-base`, or anyone's."""

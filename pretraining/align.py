@@ -1,14 +1,13 @@
 """A BLIP that reads a frame with its story caption as the text encoder reads a full one.
 
-The multimodal states are taught to equal the text encoder's states of the explicit caption, the
+The multimodal states are taught to equal the text encoder's states of the full caption, the
 telling ones first: a short caption has few tokens, and they have to say everything. So what a frame
 shows, and its caption leaves out, is in the tokens. (To cross-attention their order is nothing.)
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -20,11 +19,10 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from datasets.cartoon.world import CHARACTERS, SHIRTS
 from models.blip import read_frames
 from models.frames import HistoryTransform
-from pretraining.examples import Example
-from pretraining.schedule import fit
+from pretraining.schedule import Plan, fit
+from pretraining.source import Example
 
 __all__ = ["build_blip", "history_transform", "train_alignment"]
 
@@ -32,12 +30,14 @@ IMAGE_SIZE, PATCH_SIZE = 64, 8
 IMAGE_MEAN = IMAGE_STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1]
 
 
-def build_blip(tokenizer: BertTokenizer, width: int) -> BlipForImageTextRetrieval:
-    """Stock BLIP: three vision layers on 8x8 patches, two multimodal text layers."""
+def build_blip(
+    tokenizer: BertTokenizer, width: int, vision_layers: int = 3
+) -> BlipForImageTextRetrieval:
+    """Stock BLIP: vision layers on 8x8 patches, two multimodal text layers."""
     vision = {
         "hidden_size": width,
         "intermediate_size": 3 * width,
-        "num_hidden_layers": 3,
+        "num_hidden_layers": vision_layers,
         "num_attention_heads": 4,
         "image_size": IMAGE_SIZE,
         "patch_size": PATCH_SIZE,
@@ -72,34 +72,34 @@ def history_transform() -> HistoryTransform:
 
 
 def train_alignment(
+    blip: BlipForImageTextRetrieval,
     frames: Tensor,
-    frame_of: Sequence[int],
     examples: Sequence[Example],
+    telling: Sequence[Collection[str]],
     clip_tokenizer: CLIPTokenizer,
     blip_tokenizer: BertTokenizer,
     text_encoder: CLIPTextModel,
-    steps: int,
-    batch_size: int,
-) -> BlipForImageTextRetrieval:
-    """Train BLIP on uint8 `frames`; example i shows `frames[frame_of[i]]`."""
-    blip = build_blip(blip_tokenizer, text_encoder.config.hidden_size)
+    plan: Plan,
+) -> int:
+    """Train `blip` on uint8 `frames` of `examples`; `telling`: words by rank. Steps taken."""
+    blip.train()
     transform = history_transform()
     first_token = blip_tokenizer.convert_tokens_to_ids("[ENC]")
-    rank = _telling_words(clip_tokenizer)
+    rank = _telling_words(clip_tokenizer, telling)
     text_encoder.requires_grad_(False)
-    rng = random.Random(3)
 
     def loss_fn() -> Tensor:
-        index = [rng.randrange(len(examples)) for _ in range(batch_size)]
-        explicit = [examples[i].scene.explicit_caption() for i in index]
+        chosen = [examples[i] for i in torch.randint(len(examples), (plan.batch_size,))]
         with torch.no_grad():
-            tokens = clip_tokenizer(explicit, padding=True, return_tensors="pt")
+            tokens = clip_tokenizer(
+                [e.full for e in chosen], padding=True, truncation=True, return_tensors="pt"
+            )
             states = text_encoder(**tokens).last_hidden_state
             target = _telling_first(states, tokens.attention_mask, rank[tokens.input_ids])
         words = blip_tokenizer(
-            [examples[i].story_caption for i in index], padding=True, return_tensors="pt"
+            [e.caption for e in chosen], padding=True, truncation=True, return_tensors="pt"
         )
-        pictures = transform(_disturb(frames[[frame_of[i] for i in index]]))
+        pictures = transform(_disturb(frames[[e.frame for e in chosen]]))
         states = read_frames(
             blip.vision_model,
             blip.text_encoder,
@@ -112,14 +112,15 @@ def train_alignment(
         seen = words.attention_mask[:, :length].bool() & tokens.attention_mask[:, :length].bool()
         return (states[:, :length] - target[:, :length])[seen].square().mean()
 
-    fit(blip, loss_fn, steps, lr=1e-3, description="align BLIP")
-    return blip.eval()
+    steps = fit(blip, loss_fn, plan, lr=1e-3, description="align BLIP")
+    blip.eval()
+    return steps
 
 
-def _telling_words(tokenizer: CLIPTokenizer) -> Tensor:
-    """A rank for each id: colours of clothes, names, any other word."""
-    rank = torch.full((len(tokenizer),), 3)
-    for words, value in ((SHIRTS, 1), (CHARACTERS, 2)):
+def _telling_words(tokenizer: CLIPTokenizer, telling: Sequence[Collection[str]]) -> Tensor:
+    """A rank for each id: 1 for the most telling words, and so on, any other word last."""
+    rank = torch.full((len(tokenizer),), len(telling) + 1)
+    for value, words in enumerate(telling, 1):
         rank[[tokenizer(word).input_ids[1] for word in words]] = value
     return rank
 
@@ -127,7 +128,7 @@ def _telling_words(tokenizer: CLIPTokenizer) -> Tensor:
 def _telling_first(states: Tensor, mask: Tensor, rank: Tensor) -> Tensor:
     """States (B, S, D) by the ranks (B, S) of their tokens; the end-of-text state before all."""
     rows, length = mask.shape
-    rank = rank.masked_fill(mask == 0, 4)
+    rank = rank.masked_fill(mask == 0, rank.max() + 1)
     rank[torch.arange(rows), mask.sum(dim=1) - 1] = 0  # it sums up what was said
     order = (rank * length + torch.arange(length)).argsort(dim=1)
     return states.gather(1, order[..., None].expand_as(states))

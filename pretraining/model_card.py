@@ -1,4 +1,4 @@
-"""The README that travels with the base: what it is, what it saw, what it measures."""
+"""The README that travels with a base: what it is, what it saw, what it measures."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from pathlib import Path
 __all__ = ["write_model_card"]
 
 _CARD = """---
-license: apache-2.0
+license: {licence}
 ---
-# cartoon-base
+# {name}
 
 The pretrained parts of the `tiny` backbone, in the folder layout real weights have: a transformer
 autoencoder (`vae`), a text-to-image U-Net with its CLIP text encoder (`unet`, `text_encoder`,
 `tokenizer`, `scheduler`), and a BLIP aligned to that text encoder (`blip`). Half precision.
+Pictures of {image_size} pixels, networks of size `{size}`, seed {seed}, started from {start}.
 
-It knows single frames, not stories: who somebody called "she" is, what a character wore a frame
-ago, and where "the same place" is, AR-LDM learns from stories afterwards.
+{about}
 
-Made by `python -m pretraining` (seed {seed}) from frames of the cartoon world's training stories
-only; the held-out combinations of character, place and action were never shown.
-
-| stage | steps | batch | seconds on two CPU cores |
+| stage | steps | batch | seconds |
 |---|---|---|---|
 {rows}
 
-Autoencoder on frames of held-out combinations: {psnr_held_out} dB PSNR.
-
-Good for: the demo and the tests of this repository. It draws nothing but its six characters.
+{measured}
+`previews/` has a sheet a stage: real pictures above what the stage made of them.
 """
+HELD_OUT = """Autoencoder on {count} held-out pictures: {psnr_held_out} dB PSNR ({psnr_first} dB
+after its first stage, before the decoder learnt to mend drawn latents)."""
+NONE_HELD_OUT = "No picture was held out, so nothing was measured."
 
 
 def write_model_card(out: Path, report: dict) -> None:
     """Write `out`/README.md from the figures of a run."""
     rows = "\n".join(
-        f"| {name} | {steps} | {batch} | {report['seconds'].get(name, 'kept from before')} |"
-        for name, (steps, batch) in report["stages"].items()
+        f"| {name} | {one['steps']} | {one['batch']} | {one['seconds']} |"
+        for name, one in report["stages"].items()
     )
-    card = _CARD.format(seed=report["seed"], rows=rows, psnr_held_out=report["psnr_held_out"])
-    (out / "README.md").write_text(card)
+    measured = NONE_HELD_OUT if report["psnr_held_out"] is None else HELD_OUT.format(**report)
+    card = _CARD.format(name=out.name, rows=rows, measured=measured, **report)
+    (out / "README.md").write_text(card, encoding="utf-8")

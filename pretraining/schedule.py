@@ -1,19 +1,37 @@
-"""A loop of a fixed number of steps: Muon + AdamW, warm-up, linear decay, EMA, progress bar."""
+"""A training loop that can be cut off: Muon + AdamW, warm-up, linear decay, EMA, progress."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from common.files import replacing
 from common.terminal import tqdm
 from pretraining.muon import Muon
 
-__all__ = ["fit"]
+__all__ = ["Plan", "fit"]
 
 _WARMUP_STEPS = 50
 _DECAY_FROM = 0.4  # share of the run after which the learning rate falls linearly to 0
+_SAVE_SECONDS = 120  # how often the state is written
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train: `steps` of `batch_size` examples, or as many as `seconds` hold if given.
+
+    state: file in which a run that is cut off leaves what it needs to go on; None: none.
+    """
+
+    steps: int
+    batch_size: int = 1
+    seconds: float | None = None
+    state: Path | None = None
 
 
 def _warm_average(mean: torch.Tensor, value: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
@@ -40,33 +58,67 @@ def _optimizers(model: nn.Module, lr: float, matrix_lr: float | None) -> list:
 def fit(
     model: nn.Module,
     loss_fn: Callable[[], torch.Tensor],
-    steps: int,
+    plan: Plan,
     lr: float,
     description: str,
     matrix_lr: float | None = None,
-) -> None:
-    """Minimise `loss_fn()` over what trains in `model`, and leave the EMA of it there."""
+) -> int:
+    """Minimise `loss_fn()` over what trains in `model`, leave the EMA of it there; steps taken.
+
+    All chance in `loss_fn` has to be PyTorch's, whose state is kept with the rest.
+    """
     optimizers = _optimizers(model, lr, matrix_lr)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda s: min((s + 1) / _WARMUP_STEPS, (steps - s) / (steps * (1 - _DECAY_FROM)), 1.0),
-        )
-        for optimizer in optimizers
-    ]
+    rates = [group["lr"] for o in optimizers for group in o.param_groups]
     parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     average = torch.optim.swa_utils.AveragedModel(model, avg_fn=_warm_average)
-    smooth = None
-    bar = tqdm(range(steps), desc=description, mininterval=5.0)
-    for _ in bar:
-        loss = loss_fn()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-        average.update_parameters(model)
-        smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
-        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+    parts = {"model": model, "average": average}
+    parts |= {str(n): optimizer for n, optimizer in enumerate(optimizers)}
+    step, before, smooth = 0, 0.0, None
+    if plan.state and plan.state.exists():
+        step, before = _read_state(plan.state, parts)
+    groups = [group for o in optimizers for group in o.param_groups]  # others than before reading
+    start = saved = time.monotonic()
+    with tqdm(total=plan.steps, initial=step, desc=description, mininterval=5.0) as bar:
+        while True:
+            spent = before + time.monotonic() - start
+            done = step / plan.steps if plan.seconds is None else spent / plan.seconds
+            if done >= 1:
+                break
+            factor = min((step + 1) / _WARMUP_STEPS, (1 - done) / (1 - _DECAY_FROM), 1.0)
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * factor
+            loss = loss_fn()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            average.update_parameters(model)
+            step += 1
+            smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
+            if plan.seconds is not None:  # what the bar counts to
+                bar.total = max(step, round(step * plan.seconds / (spent + 1e-9)))
+            bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+            bar.update()
+            if plan.state and time.monotonic() - saved > _SAVE_SECONDS:
+                saved = time.monotonic()
+                _write_state(plan.state, parts, step, before + saved - start)
     model.load_state_dict(average.module.state_dict())
+    return step
+
+
+def _write_state(path: Path, parts: dict, step: int, seconds: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"step": step, "seconds": seconds, "random": torch.get_rng_state()}
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _read_state(path: Path, parts: dict) -> tuple[int, float]:
+    """Put what `_write_state` wrote into `parts`; the steps and seconds behind it."""
+    state = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    torch.set_rng_state(state["random"])
+    return state["step"], state["seconds"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.schedulers import training_schedule
-from pretraining.examples import Example, draw_caption
-from pretraining.schedule import fit
+from pretraining.schedule import Plan, fit
+from pretraining.sizes import Size
+from pretraining.source import Example, draw_caption
 
 __all__ = [
     "build_text_encoder",
@@ -22,18 +22,17 @@ __all__ = [
     "train_text_to_image",
 ]
 
-WIDTH = 128  # D, channels of a token
 EMPTY_CAPTION_RATE = 0.1
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Stock CLIP text encoder, two layers."""
+def build_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
+    """Stock CLIP text encoder."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=WIDTH,
-            intermediate_size=4 * WIDTH,
-            num_hidden_layers=2,
+            hidden_size=size.width,
+            intermediate_size=4 * size.width,
+            num_hidden_layers=size.text_layers,
             num_attention_heads=4,
             max_position_embeddings=tokenizer.model_max_length,
             hidden_act="quick_gelu",
@@ -44,15 +43,15 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def build_unet(latent_channels: int) -> UNet2DConditionModel:
+def build_unet(latent_channels: int, size: Size) -> UNet2DConditionModel:
     """Stock U-Net on 8x8 latents: two resolutions, cross-attention in both, four heads."""
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=latent_channels,
         out_channels=latent_channels,
-        block_out_channels=(96, 160),
-        layers_per_block=1,
-        cross_attention_dim=WIDTH,
+        block_out_channels=size.unet_channels,
+        layers_per_block=size.unet_layers,
+        cross_attention_dim=size.width,
         attention_head_dim=4,  # the library's name for the number of heads
         norm_num_groups=16,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -85,49 +84,49 @@ def train_text_to_image(
     latents: Tensor,
     examples: Sequence[Example],
     tokenizer: CLIPTokenizer,
-    steps: int,
-    batch_size: int,
+    plan: Plan,
     story_share: float = 0.0,
     summary_share: float = 0.0,
-) -> nn.ModuleDict:
-    """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of `examples`.
+) -> int:
+    """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of frames; steps taken.
 
-    `story_share` of the captions are the stories' own, the rest explicit. Of `summary_share` the
+    `story_share` of the captions are the stories' own, the rest full. Of `summary_share` the
     U-Net sees the end-of-text token only, so that this token learns to say everything.
     """
     # Convolutions on CPUs are up to twice as fast with channels last.
     unet.to(memory_format=torch.channels_last)
     schedule = training_schedule(scheduler_config())
-    rng = random.Random(2)
 
     def loss_fn() -> Tensor:
-        index = [rng.randrange(len(examples)) for _ in range(batch_size)]
+        chosen = [examples[i] for i in torch.randint(len(examples), (plan.batch_size,))]
+        empty = torch.rand(len(chosen)) < EMPTY_CAPTION_RATE
         captions = [
-            "" if rng.random() < EMPTY_CAPTION_RATE else draw_caption(examples[i], story_share, rng)
-            for i in index
+            "" if nothing else draw_caption(example, story_share)
+            for example, nothing in zip(chosen, empty, strict=True)
         ]
-        tokens = tokenizer(captions, padding=True, return_tensors="pt")
+        tokens = tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
         mask = tokens.attention_mask.bool()  # (B, S)
         states = text_encoder(**tokens).last_hidden_state  # (B, S, D)
-        clean = latents[index]
+        clean = latents[[example.frame for example in chosen]]
         noise = torch.randn_like(clean)
-        timesteps = torch.randint(0, schedule.config.num_train_timesteps, (batch_size,))
+        timesteps = torch.randint(0, schedule.config.num_train_timesteps, (len(chosen),))
         noisy = schedule.add_noise(clean, noise, timesteps)
         predicted = unet(
             noisy,
             timesteps,
             encoder_hidden_states=states,
-            encoder_attention_mask=_hide_words(mask, summary_share, rng),
+            encoder_attention_mask=_hide_words(mask, summary_share),
         ).sample
         return F.mse_loss(predicted, clean)
 
     both = nn.ModuleDict({"text_encoder": text_encoder.train(), "unet": unet.train()})
-    fit(both, loss_fn, steps, lr=1e-3, description="text to image")
-    return both.eval()
+    steps = fit(both, loss_fn, plan, lr=1e-3, description="text to image")
+    both.eval()
+    return steps
 
 
-def _hide_words(mask: Tensor, share: float, rng: random.Random) -> Tensor:
+def _hide_words(mask: Tensor, share: float) -> Tensor:
     """For a share of the captions, show the U-Net the end-of-text token only."""
     last = mask & ~F.pad(mask[:, 1:], (0, 1))
-    summarised = torch.tensor([rng.random() < share for _ in mask])
+    summarised = torch.rand(len(mask)) < share
     return torch.where(summarised[:, None], last, mask)

@@ -1,8 +1,11 @@
-"""The base's two tokenizers, built offline from the cartoon world's captions."""
+"""The base's two tokenizers, built offline from its captions."""
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -10,17 +13,20 @@ from transformers import BertTokenizer, CLIPTokenizer
 
 from models.components import BLIP_SPECIAL_TOKENS
 
-__all__ = ["build_blip_tokenizer", "build_clip_tokenizer"]
+__all__ = ["build_blip_tokenizer", "build_clip_tokenizer", "split_words"]
+
+MOST_WORDS = 8000  # with a token of their own; rarer ones are spelt
 
 
 def build_clip_tokenizer(captions: Sequence[str], max_length: int) -> CLIPTokenizer:
     """A CLIP tokenizer whose byte-pair merges make one token of every word in `captions`."""
     core = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    words = [word for caption in captions for word in _words(caption)]
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str
+    words = [as_bytes(word)[0][0] for caption in captions for word in split_words(caption)]
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=2000,
+        vocab_size=MOST_WORDS,
         min_frequency=1,
         show_progress=False,
         end_of_word_suffix="</w>",
@@ -39,8 +45,10 @@ def build_clip_tokenizer(captions: Sequence[str], max_length: int) -> CLIPTokeni
 
 def build_blip_tokenizer(captions: Sequence[str], max_length: int) -> BertTokenizer:
     """A lower-casing word-piece tokenizer with every word of `captions`, [DEC] and [ENC]."""
-    words = {word for caption in captions for word in _words(caption)}
-    letters = sorted(set("abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()"))
+    plain = (_without_accents(caption) for caption in captions)
+    counts = Counter(word for caption in plain for word in split_words(caption))
+    words = {word for word, _ in sorted(counts.items(), key=lambda w: (-w[1], w[0]))[:MOST_WORDS]}
+    letters = sorted(set("abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()").union(*counts))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces += letters + [f"##{letter}" for letter in letters] + sorted(words - set(letters))
     vocabulary = {token: index for index, token in enumerate(pieces)}
@@ -49,8 +57,12 @@ def build_blip_tokenizer(captions: Sequence[str], max_length: int) -> BertTokeni
     return tokenizer
 
 
-def _words(caption: str) -> list[str]:
+def split_words(caption: str) -> list[str]:
     """Lower-case words and punctuation marks, apart."""
-    for mark in ".,!?'":
-        caption = caption.replace(mark, f" {mark} ")
-    return caption.lower().split()
+    return re.findall(r"[^\W\d_]+|\d|_|[^\w\s]", caption.lower())
+
+
+def _without_accents(caption: str) -> str:
+    """As BERT's lower-casing tokenizers read it."""
+    letters = unicodedata.normalize("NFD", caption.lower())
+    return "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")

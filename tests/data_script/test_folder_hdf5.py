@@ -83,6 +83,14 @@ def test_splits_by_hash_are_stable_and_about_right(tmp_path):
         assert before[split] <= set(names(tmp_path / "t.h5", split))
 
 
+@pytest.mark.parametrize("count, expected", [(10, (8, 1, 1)), (40, (32, 4, 4)), (99, (79, 10, 10))])
+def test_few_stories_are_shared_out_exactly(tmp_path, count, expected):
+    for salt in "abc":
+        data = folder(tmp_path / salt, [story(f"{salt}{i}") for i in range(count)])
+        counts = build_folder_file(data, tmp_path / "s.h5", size=8)
+        assert tuple(counts[split] for split in SPLITS) == expected
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_every_split_has_a_story_if_there_are_three(tmp_path, count):
     for salt in "abcd":

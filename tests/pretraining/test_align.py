@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from datasets.cartoon.world import CHARACTERS, SHIRTS
 from pretraining.align import _telling_first, _telling_words
 from pretraining.vocabulary import build_clip_tokenizer
 
@@ -17,7 +18,8 @@ def test_colours_come_before_names_and_the_summary_before_all():
     tokens = tokenizer(captions, padding=True, return_tensors="pt")
     ids = tokens.input_ids
     states = ids[..., None].float()  # a state that names its token
-    ordered = _telling_first(states, tokens.attention_mask, _telling_words(tokenizer)[ids])
+    rank = _telling_words(tokenizer, (SHIRTS, CHARACTERS))
+    ordered = _telling_first(states, tokens.attention_mask, rank[ids])
     words = [[tokenizer.decode([int(i)]).strip() for i in row] for row in ordered[..., 0]]
     end = tokenizer.decode([tokenizer.eos_token_id]).strip()
     assert words[0][:3] == [end, "red", "momo"]

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from datasets.cartoon.world import Scene
-from pretraining.autoencoder import encode, psnr, train_autoencoder
-from pretraining.examples import draw
+from pretraining.autoencoder import build_autoencoder, encode, psnr, shifted, train_autoencoder
+from pretraining.cartoon_source import draw
+from pretraining.schedule import Plan
+from pretraining.sizes import IMAGE_SIZES
+
+SCENES = [Scene("beach", (("momo", "red"),), "jump"), Scene("city", (("pip", "blue"),), "wave")]
 
 
-def test_a_few_steps_bring_frames_nearer():
-    frames = draw(
-        [Scene("beach", (("momo", "red"),), "jump"), Scene("city", (("pip", "blue"),), "wave")]
-    )
+@pytest.mark.parametrize("image_size", IMAGE_SIZES)
+def test_a_few_steps_bring_frames_nearer(image_size):
+    frames = draw(SCENES, image_size)
+    found = []
+    for steps in (1, 12):
+        torch.manual_seed(0)
+        vae = build_autoencoder(image_size)
+        assert train_autoencoder(vae, frames, Plan(steps, 2)) == steps
+        assert encode(vae, frames).shape == (2, 64, 8, 8)
+        found.append(psnr(vae, frames))
+    assert found[1] > found[0] + 1
+
+
+def test_few_pictures_are_shifted_and_mirrored_but_stay_what_they_are():
     torch.manual_seed(0)
-    early = train_autoencoder(frames, steps=1, batch_size=2)
-    torch.manual_seed(0)
-    later = train_autoencoder(frames, steps=12, batch_size=2)
-    assert encode(later, frames).shape == (2, 64, 8, 8)
-    assert psnr(later, frames) > psnr(early, frames) + 1
+    ramp = torch.arange(64).expand(64, 64).to(torch.uint8)  # brighter to the right
+    frames = torch.stack([ramp, ramp.T, ramp.flip(1)])[None].repeat(40, 1, 1, 1)
+    moved = shifted(frames)
+    assert moved.shape == frames.shape and moved.dtype == torch.uint8
+    middle = moved[:, :, 32, 32].int()
+    assert (moved == frames).flatten(1).all(1).sum() < 3
+    assert len(middle[:, 0].unique()) > 5 and len(middle[:, 1].unique()) > 5
+    assert 23 <= middle.min() and middle.max() <= 40  # an eighth of 64 at most, mirrored too
+    rising = (moved[:, 0, 32].int().diff() >= 0).all(1)
+    assert 10 < int(rising.sum()) < 30
+    assert (moved[:, 1, :, 32].int().diff() >= 0).all()  # never upside down

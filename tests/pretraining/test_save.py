@@ -109,10 +109,14 @@ def test_saving_again_takes_the_place_of_the_old(parts, tmp_path):
 
 
 def test_the_card_shows_the_figures_of_the_run(base):
-    report = {"seed": 3, "stages": {"autoencoder": (1800, 32), "align": (7, 24)},
-              "seconds": {"autoencoder": 901, "align": 12}, "psnr_held_out": 33.25}  # fmt: skip
+    stages = {"autoencoder": {"steps": 1800, "batch": 32, "seconds": 901}}
+    report = {"seed": 3, "stages": stages, "psnr_held_out": 33.25, "psnr_first": 34.5, "count": 96,
+              "image_size": 64, "size": "tiny", "start": "nothing", "about": "It knows frogs.",
+              "licence": "other"}  # fmt: skip
     write_model_card(base, report)
     card = (base / "README.md").read_text(encoding="utf-8")
-    assert "| autoencoder | 1800 | 32 | 901 |" in card and "| align | 7 | 24 | 12 |" in card
-    assert "33.25 dB" in card and "seed 3" in card and "{" not in card
-    assert card.startswith("---\nlicense: apache-2.0\n---\n")
+    assert "| autoencoder | 1800 | 32 | 901 |" in card and "It knows frogs." in card
+    assert "96 held-out" in card and "33.25 dB" in card and "seed 3" in card and "{" not in card
+    assert card.startswith("---\nlicense: other\n---\n")
+    write_model_card(base, {**report, "psnr_held_out": None})
+    assert "nothing was measured" in (base / "README.md").read_text(encoding="utf-8")

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from pretraining import schedule
 from pretraining.muon import Muon
-from pretraining.schedule import _optimizers, fit
+from pretraining.schedule import Plan, _optimizers, fit
 
 
 class Point(nn.Module):
@@ -48,7 +49,7 @@ def test_a_quadratic_is_minimised():
         losses.append(loss.item())
         return loss
 
-    fit(model, loss_fn, steps=300, lr=0.05, description="test")
+    fit(model, loss_fn, Plan(300), lr=0.05, description="test")
     assert len(losses) == 300
     assert losses[0] > 10 and losses[-1] < 1e-3
     assert (model.place - goal).abs().max() < 0.05
@@ -58,7 +59,7 @@ def test_what_is_left_is_the_average_of_the_way():
     model, way = Point(2.0), []
     handle = register_optimizer_step_post_hook(lambda *_: way.append(model.place.item()))
     try:
-        fit(model, lambda: model.place.square().sum(), steps=60, lr=0.02, description="test")
+        fit(model, lambda: model.place.square().sum(), Plan(60), lr=0.02, description="test")
     finally:
         handle.remove()
     average = way[0]
@@ -71,7 +72,7 @@ def test_what_is_left_is_the_average_of_the_way():
 
 def test_the_rate_warms_up_stays_and_falls_to_nearly_nothing(rates):
     model = Point(1.0)
-    fit(model, lambda: model.place.square().sum(), steps=200, lr=0.1, description="test")
+    fit(model, lambda: model.place.square().sum(), Plan(200), lr=0.1, description="test")
     (rate,) = rates.values()
     assert rate[0] == pytest.approx(0.1 / 50) and rate[24] == pytest.approx(0.1 / 2)
     assert rate[50] == rate[80] == pytest.approx(0.1)
@@ -101,7 +102,7 @@ def test_both_optimisers_follow_the_schedule_and_both_learn(rates):
         return losses[-1]
 
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    fit(model, loss_fn, steps=100, lr=0.01, matrix_lr=0.02, description="test")
+    fit(model, loss_fn, Plan(100), lr=0.01, matrix_lr=0.02, description="test")
     assert losses[-1] < 0.6 * losses[0]
     assert all((model.state_dict()[name] != value).any() for name, value in before.items())
     assert [rate / 0.02 for rate in rates[Muon]] == [r / 0.01 for r in rates[torch.optim.AdamW]]
@@ -111,6 +112,66 @@ def test_what_is_frozen_stays_and_gradients_are_clipped():
     model = Layered()
     model.out.requires_grad_(False)
     kept, start = model.out.weight.clone(), model.layer.weight.detach().clone()
-    fit(model, lambda: 1e6 * model.layer.weight.square().sum(), 1, lr=0.1, description="test")
+    fit(model, lambda: 1e6 * model.layer.weight.square().sum(), Plan(1), lr=0.1, description="test")
     assert torch.equal(model.out.weight, kept)
     assert 0 < (model.layer.weight - start).abs().max() < 0.1
+
+
+def noisy_problem():
+    """A model and a loss with chance in it."""
+    torch.manual_seed(0)
+    model = Layered()
+    goal = torch.randn(6, 6) * 0.3
+
+    def loss_fn():
+        inputs = torch.randn(8, 6)
+        return (model.out(model.layer(inputs)) - inputs @ goal).square().mean()
+
+    return model, loss_fn
+
+
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    how = {"lr": 0.01, "matrix_lr": 0.02, "description": "test"}
+    whole, loss_fn = noisy_problem()
+    assert fit(whole, loss_fn, Plan(30), **how) == 30
+    monkeypatch.setattr(schedule, "_SAVE_SECONDS", 0)
+    plan = Plan(30, state=tmp_path / "work" / "state.pt")
+    model, loss_fn = noisy_problem()
+    calls = iter(range(18))
+
+    def cut_off():
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return loss_fn()
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, cut_off, plan, **how)
+    again, loss_fn = noisy_problem()
+    counted = []
+
+    def counting():
+        counted.append(1)
+        return loss_fn()
+
+    assert fit(again, counting, plan, **how) == 30 and len(counted) == 12
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_minutes_decide_where_they_are_given(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: now[0])
+    rates = []
+    model = Point(1.0)
+
+    def loss_fn():
+        now[0] += 0.5
+        return model.place.square().sum()
+
+    handle = register_optimizer_step_post_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    try:
+        steps = fit(model, loss_fn, Plan(7, seconds=120), lr=0.1, description="test")
+    finally:
+        handle.remove()
+    assert steps == len(rates) == 240
+    assert max(rates) == pytest.approx(0.1) and rates[-1] == pytest.approx(0.1 * 0.5 / 72)

@@ -1,0 +1,80 @@
+"""A base as the start of another: what fits is taken over, words by their spelling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderRAE, UNet2DConditionModel
+from torch import nn
+from transformers import BlipForImageTextRetrieval, CLIPTextModel, PreTrainedTokenizerBase
+
+from models.components import load_tokenizers
+
+__all__ = ["start_from"]
+
+PARTS = {"vae": AutoencoderRAE, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
+
+
+def start_from(
+    folder: Path,
+    parts: dict[str, nn.Module],
+    clip_tokenizer: PreTrainedTokenizerBase,
+    blip_tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, float]:
+    """Put weights of the base in `folder` into `parts`; the share of each part that they fill.
+
+    Raises:
+        FileNotFoundError: there is no base in `folder`.
+    """
+    missing = [name for name in (*PARTS, "blip") if not (folder / name / "config.json").exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"--start {folder} has no {missing[0]}/: give a folder that this program has made, "
+            "such as assets/cartoon-base"
+        )
+    theirs = load_tokenizers(str(folder), str(folder / "blip"))
+    shares = {}
+    for name, part in parts.items():
+        cls = PARTS.get(name, BlipForImageTextRetrieval)
+        old = cls.from_pretrained(folder / name).float()
+        if name in ("text_encoder", "blip"):
+            own = clip_tokenizer if name == "text_encoder" else blip_tokenizer
+            other = theirs[0] if name == "text_encoder" else theirs[1]
+            _take_words(part, old, own, other.tokenizer)
+        shares[name] = _take(part, old)
+    return shares
+
+
+def _take(part: nn.Module, old: nn.Module) -> float:
+    """Copy tensors of the same name and shape; the share of `part`'s numbers they are."""
+    known, taken, total = old.state_dict(), 0, 0
+    with torch.no_grad():
+        for name, value in part.state_dict().items():
+            total += value.numel()
+            if name in known and known[name].shape == value.shape:
+                value.copy_(known[name])
+                taken += value.numel()
+    return taken / total
+
+
+def _take_words(
+    part: nn.Module,
+    old: nn.Module,
+    own: PreTrainedTokenizerBase,
+    other: PreTrainedTokenizerBase,
+) -> None:
+    """Copy the rows of tokens that both vocabularies have; `old` then has the new table."""
+    table, theirs = _word_table(part), _word_table(old)
+    known = other.get_vocab()
+    with torch.no_grad():
+        for token, row in own.get_vocab().items():
+            if token in known:
+                table.weight[row] = theirs.weight[known[token]]
+    theirs.weight = nn.Parameter(table.weight.detach().clone())
+
+
+def _word_table(part: nn.Module) -> nn.Embedding:
+    if isinstance(part, BlipForImageTextRetrieval):
+        return part.text_encoder.get_input_embeddings()
+    return part.get_input_embeddings()

@@ -1,0 +1,158 @@
+"""A base of any stories: made by the command, kept stage by stage, loaded by the program."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configuration import load_config
+from datasets.cartoon.renderer import render
+from datasets.cartoon.world import Scene
+from datasets.pictures import encode_picture
+from datasets.story_writer import StoryWriter
+from models.components import load_components
+from pretraining import autoencoder, stages
+from pretraining.__main__ import main
+from pretraining.align import build_blip
+from pretraining.cartoon_source import cartoon_source
+from pretraining.sizes import IMAGE_SIZES, SIZES
+from pretraining.stages import STAGES, Settings, make_base
+from pretraining.text_to_image import build_text_encoder, build_unet
+from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
+
+TOKENIZERS = (build_clip_tokenizer, build_blip_tokenizer)
+
+
+def command(stories, out, work, more=""):
+    where = f"--stories {stories} --out {out} --work {work}"
+    return f"{where} --image-size 64 --steps 5 --batch-size 4 {more}".split()
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory):
+    """Three stories of two pictures, one for each split."""
+    path = tmp_path_factory.mktemp("stories") / "mine.h5"
+    with StoryWriter(path, 2) as writer:
+        for split, place in (("train", "beach"), ("val", "city"), ("test", "house")):
+            scenes = [Scene(place, (("momo", "red"),), action) for action in ("jump", "sleep")]
+            pictures = [encode_picture(np.ascontiguousarray(render(one))) for one in scenes]
+            writer.add(split, pictures, {"text": [f"Mömö is on the {place}-side.", "She sleeps."]})
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(stories):
+    """What the shortest run leaves, with what it prints."""
+    folder = stories.parent
+    out = folder / "base"
+    main(command(stories, out, folder / "work"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def work(base):
+    return base.parent / "work"
+
+
+def test_the_program_takes_it_as_its_training_file_says(base, stories):
+    config = load_config([f"config={base / 'train.yaml'}"])
+    assert (config.dataset, config.backbone, config.folder.hdf5_file) == (
+        "folder", "tiny", str(stories),
+    )  # fmt: skip
+    assert config.tiny.image_size == 64 and config.max_epochs == 3000  # one story, five a step
+    parts = load_components(
+        config.tiny.diffusion_model, config.tiny.blip_model, 64, config.folder.max_length
+    )
+    with torch.no_grad():
+        latents = parts.vae.encode(torch.zeros(1, 3, 64, 64)).latent
+    assert latents.shape == (1, parts.unet.config.in_channels, 8, 8)
+    for tokenizer in (parts.clip_tokenizer, parts.blip_tokenizer):
+        length = len(tokenizer("Mömö is on the beach-side.").input_ids)
+        assert length == 10 <= config.folder.max_length  # eight words and marks, each one token
+
+
+def test_the_card_says_what_was_seen_and_measured(base):
+    card = (base / "README.md").read_text("utf-8")
+    assert "1\ntraining stories of `mine.h5`" in card and "{" not in card
+    assert re.search(r"on 4 held-out pictures: \d+\.\d+ dB", card)
+    assert card.count("| 1 |") >= 2 and "started from nothing" in card
+
+
+def test_each_stage_shows_real_pictures_above_what_it_made(base, work):
+    for stage in STAGES.values():
+        sheet = np.asarray(Image.open(base / "previews" / f"{stage.folder}.png"))
+        assert sheet.shape == (2 * 68 + 4, 4 * 68 + 4, 3)
+    real = Image.fromarray(sheet[4:68, 4:68])
+    meant = render(Scene("city", (("momo", "red"),), "jump"))
+    meant = Image.fromarray(meant).resize((64, 64), Image.Resampling.BILINEAR)
+    assert np.abs(np.asarray(real, int) - np.asarray(meant, int)).mean() < 2
+
+
+def test_stages_that_are_done_are_kept_and_the_rest_goes_on(base, work, stories, capsys):
+    before = {file: file.stat().st_mtime_ns for file in work.rglob("*.safetensors")}
+    shutil.rmtree(work / "5-decoder")
+    main(command(stories, base, work))
+    said = capsys.readouterr().out
+    assert said.count("done before") == 4 and "stage 5 of 5, decoder" in said
+    assert "decoder: 1 steps: expect nothing" in said and "min" in said
+    changed = {f.parents[1].name for f, time in before.items() if f.stat().st_mtime_ns != time}
+    assert changed == {"5-decoder"}
+    assert not list(work.glob("*.pt"))
+
+
+@pytest.mark.parametrize("other, what", [("--seed 1", "seed 0"), ("--image-size 128", "64")])
+def test_stages_of_other_settings_are_not_mixed(base, work, stories, other, what):
+    with pytest.raises(SystemExit, match=f"{what}.*give another --work"):
+        main(command(stories, base, work, other))
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("image_size", IMAGE_SIZES)
+@torch.no_grad()
+def test_networks_of_every_size_fit_together(name, image_size):
+    size, tokenizers = SIZES[name], [build(["A frog."], 32) for build in TOKENIZERS]
+    vae = autoencoder.build_autoencoder(image_size, size)
+    latents = vae.encode(torch.zeros(1, 3, image_size, image_size)).latent
+    tokens = tokenizers[0](["A frog."], return_tensors="pt")
+    states = build_text_encoder(tokenizers[0], size)(**tokens).last_hidden_state
+    unet = build_unet(latents.shape[1], size)
+    drawn = unet(latents, 5, encoder_hidden_states=states).sample
+    assert vae.decode(drawn).sample.shape == (1, 3, image_size, image_size)
+    blip = build_blip(tokenizers[1], size.width, size.vision_layers)
+    assert blip.config.text_config.hidden_size == states.shape[-1]
+
+
+@pytest.mark.parametrize("bad", ["--steps 0", "--minutes nan", "--minutes 1 --steps 5",
+                                 "--image-size 65", "--dataset cartoon"])  # fmt: skip
+def test_what_cannot_be_is_refused_at_once(stories, bad):
+    with pytest.raises(SystemExit, match="2"):
+        main(f"--stories {stories} {bad}".split())
+
+
+def test_a_base_starts_from_another(base, work, stories, tmp_path, capsys):
+    main(command(stories, tmp_path / "b", tmp_path / "w", f"--start {base}"))
+    said = capsys.readouterr().out
+    assert "100% of vae" in said and "100% of text_encoder" in said and "100% of blip" in said
+    with pytest.raises(SystemExit, match="has no vae/"):
+        main(command(stories, tmp_path / "b", tmp_path / "c", f"--start {tmp_path}"))
+
+
+def test_the_cartoon_world_goes_the_same_way(tmp_path, monkeypatch, capsys):
+    source = cartoon_source({"train": 2}, image_size=64)
+    report = make_base(source, tmp_path / "base", tmp_path / "work", Settings(64, steps=5, batch_size=4))
+    assert report["count"] == 96 and list(report["stages"]) == list(STAGES)
+    assert "six characters" in (tmp_path / "base" / "README.md").read_text("utf-8")
+    assert json.loads((tmp_path / "work" / "5-decoder" / "done.json").read_text())["steps"] == 1
+    assert f"{report['psnr_held_out']} dB" in capsys.readouterr().out
+    stage = stages.STAGES["align"]
+    plan = Settings(minutes=10).plan("align", tmp_path)
+    assert 0 < plan.seconds < 600 and plan.batch_size == stage.batch
+    spent = sum(Settings(minutes=10).plan(name, tmp_path).seconds for name in STAGES)
+    assert spent == pytest.approx(600)
+    assert autoencoder.build_autoencoder(64).config.decoder_hidden_size == 256

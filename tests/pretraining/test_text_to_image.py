@@ -1,0 +1,61 @@
+"""What the text-to-image stages read, and what of it the U-Net may see."""
+
+from __future__ import annotations
+
+import torch
+
+from pretraining.schedule import Plan
+from pretraining.sizes import Size
+from pretraining.source import Example, standing_alone
+from pretraining.text_to_image import (
+    _hide_words,
+    build_text_encoder,
+    build_unet,
+    train_text_to_image,
+)
+from pretraining.vocabulary import build_clip_tokenizer
+
+PLAIN = [Example(0, "Milo wakes.", "Milo wakes.")]
+LATER = [Example(1, "He jumps.", "Milo wakes. He jumps.") for _ in range(30)]
+SMALL = Size(width=32, text_layers=1, unet_channels=(16, 16))
+
+
+def captions_read(examples, steps, **shares):
+    """All captions that training on `examples` reads."""
+    tokenizer = build_clip_tokenizer([e.full for e in examples], 32)
+    read = []
+
+    def reading(captions, **how):
+        read.extend(captions)
+        return tokenizer(captions, **how)
+
+    torch.manual_seed(0)
+    parts = build_text_encoder(tokenizer, SMALL), build_unet(64, SMALL)
+    latents = torch.randn(2, 64, 8, 8)
+    plan = Plan(steps, 24)
+    assert train_text_to_image(*parts, latents, examples, reading, plan, **shares) == steps
+    return read
+
+
+def test_captions_are_full_or_the_stories_own_as_often_as_asked_and_some_empty():
+    assert set(captions_read(LATER, 1)) <= {"", "Milo wakes. He jumps."}
+    read = captions_read(LATER, 10, story_share=0.5, summary_share=0.25)
+    assert 8 < read.count("") < 45
+    assert 80 < read.count("He jumps.") < 135 and 80 < read.count("Milo wakes. He jumps.") < 135
+
+
+def test_words_are_bound_by_captions_that_stand_alone_if_there_are_some():
+    assert standing_alone(PLAIN + LATER[:10]) == PLAIN
+    assert standing_alone(PLAIN + LATER) == PLAIN + LATER  # one of 31 is too few
+
+
+def test_of_a_share_of_captions_the_last_token_alone_is_seen():
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool().repeat(200, 1)
+    torch.manual_seed(0)
+    seen = _hide_words(mask, 0.25)
+    hidden = (seen != mask).any(1)
+    assert 0.15 < hidden.float().mean() < 0.35
+    assert torch.equal(seen[hidden].sum(1), torch.ones(int(hidden.sum()), dtype=torch.long))
+    for row in hidden.nonzero()[:, 0]:
+        assert seen[row, 3 if row % 2 else 2]
+    assert torch.equal(_hide_words(mask, 0.0), mask)

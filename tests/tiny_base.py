@@ -16,7 +16,7 @@ from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 WIDTH = 32  # D, channels of a token
 MAX_LENGTH = 32  # tokens of a caption
-IMAGE_SIZE = 64  # the smallest there is; latents are 8x8: four levels halve it three times
+IMAGE_SIZE = 64  # latents are 8x8: three levels halve it twice, and the patches of BLIP are 8x8
 
 
 def training_captions(stories: int) -> list[str]:
@@ -42,14 +42,14 @@ def tiny_parts(seed: int = 0) -> dict:
         pad_token_id=clip_tokenizer.pad_token_id,
     )
     vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=4,
         norm_num_groups=4,
     )
     unet = UNet2DConditionModel(
-        sample_size=IMAGE_SIZE // 8,
+        sample_size=IMAGE_SIZE // 4,
         block_out_channels=(8, 16),
         layers_per_block=1,
         cross_attention_dim=WIDTH,

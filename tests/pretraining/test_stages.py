@@ -145,7 +145,8 @@ def test_a_base_starts_from_another(base, work, stories, tmp_path, capsys):
 
 def test_the_cartoon_world_goes_the_same_way(tmp_path, monkeypatch, capsys):
     source = cartoon_source({"train": 2}, image_size=64)
-    report = make_base(source, tmp_path / "base", tmp_path / "work", Settings(64, steps=5, batch_size=4))
+    settings = Settings(64, steps=5, batch_size=4)
+    report = make_base(source, tmp_path / "base", tmp_path / "work", settings)
     assert report["count"] == 96 and list(report["stages"]) == list(STAGES)
     assert "six characters" in (tmp_path / "base" / "README.md").read_text("utf-8")
     assert json.loads((tmp_path / "work" / "5-decoder" / "done.json").read_text())["steps"] == 1

@@ -705,7 +705,7 @@ FOLDERS_OF_SAMPLES: dict[str, tuple[Spoil, str]] = {
     "one reference": (entry(reference_frames=["s0/0.png"]), "2 frames but 1 reference_frames"),
     "references are numbers": (entry(reference_frames=[1, 2]), "'reference_frames' is"),
     "labels": (entry(labels=[{}, {}, {}]), "2 frames but 3 labels"),
-    "labels are texts": (entry(labels=["a", "b"]), "'labels' is .*, not a list of labels"),
+    "labels are texts": (entry(labels=["a", "b"]), "'labels' is .*, not a list like \\[{cast"),
     "id is null": (entry(story_id=None), "'story_id' is None"),
     "frames are null": (entry(frames=None), "'frames' is None"),
     "no frames": (entry(frames=[], captions=[]), "a story needs a frame"),

@@ -142,7 +142,7 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], said: str, **ho
 
 
 def in_short(error: Exception) -> str:
-    """What a library says, which may be pages, in at most two lines."""
+    """What a library says, which may be pages, in at most four lines."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
-    return shorten(str(error) or type(error).__name__, 160, placeholder=" …")
+    return shorten(str(error) or type(error).__name__, 320, placeholder=" …")

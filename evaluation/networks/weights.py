@@ -142,7 +142,8 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], said: str, **ho
 
 
 def in_short(error: Exception) -> str:
-    """What a library says, which may be pages, in at most four lines."""
+    """What an error says; of the pages of a library its beginning."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
-    return shorten(str(error) or type(error).__name__, 320, placeholder=" …")
+    said = " ".join((str(error) or type(error).__name__).split())
+    return said if len(said) <= 320 else shorten(said, 160, placeholder=" …")

@@ -30,7 +30,7 @@ from models.checkpoints.checkpoint import (
     load_weights,
     read_tokenization,
 )
-from models.checkpoints.file_kinds import check_sums, file_kind
+from models.checkpoints.file_kinds import whole_kind
 from models.components import Components, load_components, load_scheduler_config
 from models.frames import sides, wanted_sides
 from models.main_process import say
@@ -52,8 +52,8 @@ HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 def check_weights_file(key: str, path: str | Path | None) -> None:
     """ConfigError if `path`, the value of `key`, is no whole file of weights: before long work."""
     try:
-        if path is not None and file_kind(path) == "zip":
-            check_sums(path)
+        if path is not None:
+            whole_kind(path)
     except ValueError as error:
         raise ConfigError(f"{key}: {path} {error}") from error
 

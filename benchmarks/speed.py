@@ -31,7 +31,7 @@ from benchmarks.turns import ratio, seconds_of, take_turns
 from models.components import Components
 from models.conditioning import Context
 from models.cross_attention import context_projected_once
-from models.frames import decode_latents
+from models.frames import decode_latents, downscale
 from models.fused_attention import fuse_attention, unfuse_attention
 from models.pipeline import StoryPipeline
 
@@ -252,11 +252,12 @@ def together(stories: Stories, rounds: int) -> str:
 
 
 @torch.no_grad()
-def check(stories: Stories, pixels: int, steps: int = 2) -> str:
+def check(stories: Stories, steps: int = 2) -> str:
     """A whole story as `StoryPipeline` draws it, against its parts put together."""
     pipeline, ids, mask = stories.pipeline, stories.ids[None], stories.mask[None]
     pipeline.set_progress_bar_config(disable=True)
     pipeline._tokens = lambda *_: (ids, mask)
+    pixels = stories.side * downscale(stories.parts.vae)
     how = {"num_inference_steps": steps, "height": pixels, "width": pixels}
     work = lambda: pipeline([["-"] * FRAMES], **how)  # noqa: E731
     work()
@@ -314,7 +315,7 @@ def main() -> None:
             lines = drawing_table(stories, args.rounds, peak)
             lines.append(together(stories, args.rounds))
             if args.check:
-                lines.append(check(stories, side * 2 ** (len(sizes.vae) - 1)))
+                lines.append(check(stories))
             print("\n".join(lines), flush=True)
             del stories, parts
         if args.only != "drawing":

@@ -20,6 +20,7 @@ from benchmarks.reference import Reference
 from benchmarks.training_step import training_step
 from benchmarks.turns import ratio, take_turns
 from models.components import Components
+from models.frames import downscale
 from models.story_batch import StoryBatch
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.story_model import StoryModel
@@ -83,7 +84,9 @@ def step_of(
         optimizer = torch.optim.AdamW(trained, 1e-5, weight_decay=1e-4)
 
         def step() -> Tensor:
-            latents = torch.randn(frames, 4, *[parts.image_size // _down(parts)] * 2, device=device)
+            latents = torch.randn(
+                frames, 4, *[parts.image_size // downscale(parts.vae)] * 2, device=device
+            )
             times = torch.randint(0, 1000, (frames,), device=device)
             dropped = torch.rand(frames, device=device) < 0.1
             loss = reference.loss(batch, latents, times, dropped)
@@ -136,10 +139,6 @@ def _held(step: Callable) -> list:
     model = held["model"] if "model" in held else held["reference"].modules
     tensors = [value for value in held["batch"].values() if isinstance(value, Tensor)]
     return [model, held["optimizer"], *tensors]
-
-
-def _down(parts: Components) -> int:
-    return 2 ** (len(parts.vae.config.block_out_channels) - 1)
 
 
 def _batch(parts: Components, cached: bool, frames: int, device: torch.device) -> StoryBatch:

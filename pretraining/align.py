@@ -20,11 +20,12 @@ from transformers import (
 )
 
 from models.blip import read_frames
+from models.conditioning import Context
 from models.frames import HistoryTransform
 from pretraining.schedule import Plan, fit
 from pretraining.source import Example
 
-__all__ = ["build_blip", "history_transform", "train_alignment"]
+__all__ = ["build_blip", "history_transform", "read_pictures", "train_alignment"]
 
 IMAGE_SIZE, PATCH_SIZE = 64, 8
 IMAGE_MEAN = IMAGE_STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1]
@@ -83,8 +84,6 @@ def train_alignment(
 ) -> int:
     """Train `blip` on uint8 `frames` of `examples`; `telling`: words by rank. Steps taken."""
     blip.train()
-    transform = history_transform()
-    first_token = blip_tokenizer.convert_tokens_to_ids("[ENC]")
     rank = _telling_words(clip_tokenizer, telling)
     text_encoder.requires_grad_(False)
 
@@ -96,25 +95,35 @@ def train_alignment(
             )
             states = text_encoder(**tokens).last_hidden_state
             target = _telling_first(states, tokens.attention_mask, rank[tokens.input_ids])
-        words = blip_tokenizer(
-            [e.caption for e in chosen], padding=True, truncation=True, return_tensors="pt"
-        )
-        pictures = transform(_disturb(frames[[e.frame for e in chosen]]))
-        states = read_frames(
-            blip.vision_model,
-            blip.text_encoder,
-            first_token,
-            pictures,
-            words.input_ids,
-            words.attention_mask,
-        )
+        pictures = _disturb(frames[[e.frame for e in chosen]])
+        read = read_pictures(blip, blip_tokenizer, pictures, [e.caption for e in chosen])
+        states = read.states
         length = min(states.shape[1], target.shape[1])
-        seen = words.attention_mask[:, :length].bool() & tokens.attention_mask[:, :length].bool()
+        seen = read.mask[:, :length] & tokens.attention_mask[:, :length].bool()
         return (states[:, :length] - target[:, :length])[seen].square().mean()
 
     steps = fit(blip, loss_fn, plan, lr=1e-3, description="align BLIP")
     blip.eval()
     return steps
+
+
+def read_pictures(
+    blip: BlipForImageTextRetrieval,
+    tokenizer: BertTokenizer,
+    pictures: Tensor,
+    captions: Sequence[str],
+) -> Context:
+    """What BLIP makes of uint8 pictures (N, 3, H, W) with their captions, as the U-Net sees it."""
+    words = tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
+    states = read_frames(
+        blip.vision_model,
+        blip.text_encoder,
+        tokenizer.convert_tokens_to_ids("[ENC]"),
+        history_transform()(pictures),
+        words.input_ids,
+        words.attention_mask,
+    )
+    return Context(states, words.attention_mask.bool())
 
 
 def _telling_words(tokenizer: CLIPTokenizer, telling: Sequence[Collection[str]]) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,8 +15,6 @@ from diffusers import AutoencoderRAE, DDIMScheduler
 from torch import nn
 
 from common.files import replacing, writing_folder
-from models.blip import read_frames
-from models.conditioning import Context
 from models.frames import decode_latents
 from pretraining import align, autoencoder, decoder, text_to_image
 from pretraining.model_card import write_model_card
@@ -24,7 +22,7 @@ from pretraining.previews import COLUMNS, save_sheet
 from pretraining.save import save_base
 from pretraining.schedule import Plan
 from pretraining.sizes import SIZES
-from pretraining.source import Example, Source, standing_alone
+from pretraining.source import Source, standing_alone
 from pretraining.starting import start_from
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
@@ -85,7 +83,7 @@ class _Run:
         self.figures: dict[str, dict] = {}
         self._spent = {"seconds": 0.0, "cost": 0.0}
         chosen = {
-            key: str(asdict(settings)[key]) for key in ("image_size", "size", "seed", "start")
+            key: str(getattr(settings, key)) for key in ("image_size", "size", "seed", "start")
         }
         chosen["stories"] = _fingerprint(source)
         file = work / "settings.json"
@@ -243,7 +241,8 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
     text_encoder, unet = parts["text_encoder"], parts["unet"]
 
     def preview_read(path: Path, parts: dict) -> None:
-        context = _read_pictures(parts["blip"], blip_tokenizer, real, sheet)
+        told = [example.caption for example in sheet]
+        context = align.read_pictures(parts["blip"], blip_tokenizer, real, told)
         preview_drawn(path, {"unet": unet, "text_encoder": text_encoder}, [context])
 
     blip = run.stage(
@@ -293,18 +292,6 @@ def _psnr(vae: AutoencoderRAE, source: Source) -> float | None:
     value = round(autoencoder.psnr(vae, source.held_out), 2)
     print(f"autoencoder: {value} dB PSNR on {len(source.held_out)} held-out pictures")
     return value
-
-
-def _read_pictures(blip, tokenizer, pictures: torch.Tensor, examples: list[Example]) -> Context:
-    """What BLIP makes of pictures with their stories' captions, as the U-Net will see it."""
-    words = tokenizer(
-        [e.caption for e in examples], padding=True, truncation=True, return_tensors="pt"
-    )
-    states = read_frames(
-        blip.vision_model, blip.text_encoder, tokenizer.convert_tokens_to_ids("[ENC]"),
-        align.history_transform()(pictures), words.input_ids, words.attention_mask,
-    )  # fmt: skip
-    return Context(states, words.attention_mask.bool())
 
 
 def _spread(count: int, most: int) -> list[int]:

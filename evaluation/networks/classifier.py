@@ -125,7 +125,7 @@ def _network(
 def _inception(path: Path, key: str, device: str) -> Inception3:
     """torchvision's, with as many answers as the file has."""
     weights = load_weights(path, key)
-    rows = len(weights.get("fc.weight", "?"))
+    rows = len(weights["fc.weight"]) if "fc.weight" in weights else 1
     network = build_inception(rows, any(name.startswith("AuxLogits") for name in weights))
     load_into(network, weights, f"{key}={path} does not fit Inception v3")
     return network.eval().to(device_of(device), memory_format=torch.channels_last)

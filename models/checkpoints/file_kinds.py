@@ -11,7 +11,7 @@ from shlex import quote
 
 from common.files import file_state
 
-__all__ = ["CUT_SHORT", "check_sums", "file_kind"]
+__all__ = ["CUT_SHORT", "check_sums", "file_kind", "whole_kind"]
 
 CUT_SHORT = "is cut short{}; copy or download it again"
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # PyTorch's, before 1.6
@@ -72,6 +72,14 @@ def _zip(path: Path) -> str:
     if "constants.pkl" in names:
         raise ValueError("is a TorchScript program; save the model's state_dict and give that")
     return "zip"
+
+
+def whole_kind(path: str | Path) -> str:
+    """`file_kind`, of a file that is as it was written as far as its form can tell."""
+    kind = file_kind(path)
+    if kind == "zip":
+        check_sums(path)
+    return kind
 
 
 def check_sums(path: str | Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from models.checkpoints.file_kinds import check_sums, file_kind
+from models.checkpoints.file_kinds import whole_kind
 from models.main_process import say
 
 __all__ = ["BEST", "LAST", "NON_FINITE", "PREVIOUS", "last_good"]
@@ -25,8 +25,8 @@ def last_good(folder: Path) -> Path | None:
         try:
             if path.exists():
                 # A folder, of sharded weights, is told what it is when it is read.
-                if path.is_file() and file_kind(path) == "zip":
-                    check_sums(path)
+                if path.is_file():
+                    whole_kind(path)
                 if path.name == PREVIOUS:
                     why = "; ".join(problems) or f"there is no {folder / LAST}"
                     _say_once(f"{why}: the checkpoint before it is taken, {path}")

@@ -29,7 +29,7 @@ from omegaconf.nodes import (
 )
 from safetensors.torch import load_file
 
-from models.checkpoints.file_kinds import CUT_SHORT, check_sums, file_kind
+from models.checkpoints.file_kinds import CUT_SHORT, whole_kind
 
 __all__ = ["read_content"]
 
@@ -49,11 +49,9 @@ def read_content(path: str | Path, mmap: bool = False) -> Any:
     Raises:
         ValueError: it cannot be; the sentence goes on from the file's name and says why.
     """
-    kind = file_kind(path)
+    kind = whole_kind(path)
     if kind == "safetensors":
         return load_file(path)
-    if kind == "zip":
-        check_sums(path)
     try:
         with torch.serialization.safe_globals(_DATA):
             mmap = mmap and kind == "zip"

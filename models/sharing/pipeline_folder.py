@@ -72,8 +72,8 @@ class PipelineFolder:
                 folder = snapshot_download(folder, **where)
             except (HFValidationError, LocalEntryNotFoundError) as error:
                 raise OSError(
-                    f"{folder} is no folder of this machine, and as a model of the hub {why}; give "
-                    f"what models.export wrote"
+                    f"{folder} is no folder of this machine, and as a model of the hub "
+                    f"{why or 'there is none of that name'}; give what models.export wrote"
                 ) from error
         config = cls.load_config(folder)
         if (kind := config.get("_class_name")) != cls.__name__:

@@ -93,9 +93,7 @@ def test_a_killed_process_is_taken_up_within_its_epoch(shrunk, tmp_path, four_ba
     process = os.fork()
     if not process:
         try:
-            kill = lambda self, batch, index: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
-            step = StoryModel.training_step
-            StoryModel.training_step = lambda *a: (kill if a[2] == 2 else step)(*a)
+            signalled(monkeypatch, (0, 2), signal.SIGKILL)
             train.train(words)
         finally:
             os._exit(1)
@@ -113,6 +111,18 @@ def test_a_killed_process_is_taken_up_within_its_epoch(shrunk, tmp_path, four_ba
     whole = read(train.train(shrunk(*four_batches, *WHOLE)))
     assert resumed == batches[2:]
     assert behind(after) == (1, 4) and equal(after, whole)
+
+
+def signalled(monkeypatch, at: tuple[int, int], number: int) -> None:
+    """Send this process a signal in the middle of a batch of an epoch."""
+    step = StoryModel.training_step
+
+    def sending(self, batch, index):
+        if (self.current_epoch, index) == at:
+            os.kill(os.getpid(), number)
+        return step(self, batch, index)
+
+    monkeypatch.setattr(StoryModel, "training_step", sending)
 
 
 def noted(monkeypatch, stop_before=None) -> list[tuple[int, int, list[int]]]:

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from outcomes import behind, read
 from pytorch_lightning.strategies import FSDPStrategy
-from test_resume import equal, noted
+from test_resume import equal, noted, signalled
 
 import building
 import main
@@ -53,18 +53,6 @@ def undisturbed(shrunk, home):
     """The end of two epochs of such a run."""
     words = [*FOUR, f"cartoon.data_dir={home / 'four'}", "max_epochs=2", "run_name=undisturbed"]
     return read(train.train(shrunk(*words)))
-
-
-def signalled(monkeypatch, at: tuple[int, int], number: int) -> None:
-    """Send this process a signal in the middle of a batch of an epoch."""
-    step = StoryModel.training_step
-
-    def sending(self, batch, index):
-        if (self.current_epoch, index) == at:
-            os.kill(os.getpid(), number)
-        return step(self, batch, index)
-
-    monkeypatch.setattr(StoryModel, "training_step", sending)
 
 
 SLURM = {

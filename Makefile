@@ -1,4 +1,4 @@
-# make demo | test | lint | clean | distclean        PYTHON=python3.12 picks another Python
+# make demo | test | test-long | lint | clean | distclean        PYTHON=python3.12 picks another Python
 # PIP_ARGS is handed to pip: on a machine without a GPU it can name the index of the smaller
 # CPU-only PyTorch, which saves a download of several gigabytes.
 PYTHON ?= python3
@@ -9,16 +9,21 @@ export OMP_WAIT_POLICY
 
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test lint clean distclean
+.PHONY: help demo test test-long lint clean distclean
+
+PYTEST := .venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##/make \1:/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' Makefile
 
 demo: $(INSTALLED)  ## draw the cartoon world, train on it, sample and judge: outputs/demo/
 	.venv/bin/python -m demo
 
-test: $(INSTALLED)  ## run all tests
-	.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED)  ## run the tests but the long ones: five minutes
+	$(PYTEST) -m "not long"
+
+test-long: $(INSTALLED)  ## run the long ones: programs that are started and killed, several trainings
+	$(PYTEST) -m long
 
 lint: $(INSTALLED)  ## check the code's style
 	.venv/bin/ruff check .

@@ -123,6 +123,7 @@ def copy(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_each_example_is_what_it_takes(copy):
     found = examples()
     assert {file for file, *_ in found} >= {"config.yaml", "datasets/specs.py", "train.py"}

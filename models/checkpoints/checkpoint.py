@@ -11,7 +11,7 @@ from common.documents import as_word
 from models.caption_tokenizer import EXACT, LEGACY
 from models.checkpoints.finite import not_finite
 from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
-from models.checkpoints.safe_loading import read_content
+from models.checkpoints.safe_loading import forget_contents, read_content
 from models.checkpoints.upstream import (
     adapt,
     from_upstream,
@@ -45,6 +45,7 @@ def read_checkpoint(path: str | Path) -> dict:
         ValueError: it is none, or does not say clearly what its weights are.
     """
     content, averages = _read(path)
+    forget_contents()  # whoever reads the weights comes last
     if averages:
         say(f"{path}: left out {', '.join(averages)}, averages beside the weights")
     return content

@@ -13,6 +13,7 @@ import re
 import struct
 from argparse import Namespace
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any
 
@@ -29,9 +30,10 @@ from omegaconf.nodes import (
 )
 from safetensors.torch import load_file
 
+from common.files import file_state
 from models.checkpoints.file_kinds import CUT_SHORT, whole_kind
 
-__all__ = ["read_content"]
+__all__ = ["forget_contents", "read_content"]
 
 _DATA = [
     DictConfig, ListConfig, ContainerMetadata, Metadata, AnyNode, BooleanNode, FloatNode,
@@ -44,12 +46,27 @@ def read_content(path: str | Path, mmap: bool = False) -> Any:
     """What torch.save or safetensors wrote, on the CPU: weights and harmless containers only.
 
     Args:
-        mmap: tensors stay on disk till they are used, where the file's form allows it.
+        mmap: tensors stay on disk till they are used, where the file's form allows it. The same
+            content is given again, not to be changed, until `forget_contents`.
 
     Raises:
         ValueError: it cannot be; the sentence goes on from the file's name and says why.
     """
     kind = whole_kind(path)
+    return _mapped(path, kind, file_state(path)) if mmap else _read(path, kind)
+
+
+@lru_cache(maxsize=2)  # a checkpoint and what it was tuned from
+def _mapped(path: str | Path, kind: str, state: tuple[int, ...]) -> Any:
+    return _read(path, kind, mmap=True)
+
+
+def forget_contents() -> None:
+    """Let go of files that were mapped: one that is replaced takes up the disk as long."""
+    _mapped.cache_clear()
+
+
+def _read(path: str | Path, kind: str, mmap: bool = False) -> Any:
     if kind == "safetensors":
         return load_file(path)
     try:

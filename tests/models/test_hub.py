@@ -41,6 +41,7 @@ def closed_port():
         yield server.getsockname()[1]  # bound, but nobody listens
 
 
+@pytest.mark.long
 def test_a_closed_network_is_answered_in_seconds(closed_port, tmp_path):
     cached = tmp_path / "home" / "hub" / "models--someone--cached"
     base = cached / "snapshots" / ("0" * 40)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -30,8 +29,8 @@ from tiny_parts import (
 from models.frames import HistoryTransform
 from models.training.latent_cache import LatentCache
 from models.training.story_model import StoryModel
+from tests.forks import in_a_fork
 
-ROOT = Path(__file__).resolve().parents[2]
 FRAMES = random_frames(3, 4, IMAGE_SIZE)  # stories, pictures a story
 FRAMES[2, :2] = FRAMES[0, 1:3]  # pictures that are told twice
 TARGETS = FRAMES / 127.5 - 1
@@ -265,49 +264,34 @@ def test_an_interrupted_pass_leaves_nothing(story_file):
     assert list(story_file.parent.iterdir()) == [story_file]
 
 
-PASS = """
-import os, resource, signal, sys, types, torch
-from models.frames import HistoryTransform
-from models.training.latent_cache import LatentCache
+def run_pass(story_file: Path, after_a_batch=lambda: None) -> tuple[int, str]:
+    """In another process."""
 
-class Config(dict):
-    scaling_factor = 1.0
+    def batches(split):
+        yield torch.rand(2, 4, 3, 8, 8), torch.rand(2, 4, 3, 4, 4)
+        after_a_batch()
 
-class Vae(torch.nn.Module):
-    config = Config()
-    def encode(self, frames):
-        return types.SimpleNamespace(latent=frames)
-
-def batches(split):
-    yield torch.rand(2, 4, 3, 8, 8), torch.rand(2, 4, 3, 4, 4)
-    if sys.argv[2] == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-if sys.argv[2] == "disk full":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-try:
-    LatentCache(Vae(), sys.argv[1], 8).prepare(("train",), batches)
-except OSError as error:
-    print("refused:", error)
-"""
-
-
-def run_pass(story_file: Path, fate: str) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-c", PASS, str(story_file), fate]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    cache = LatentCache(IdentityVae(), story_file, 8)
+    return in_a_fork(lambda: cache.prepare(("train",), batches))
 
 
 def test_a_killed_pass_leaves_no_cache_and_the_next_one_makes_it(story_file):
-    assert run_pass(story_file, "killed").returncode == -signal.SIGKILL
+    status, _ = run_pass(story_file, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert status == -signal.SIGKILL
     cache = LatentCache(IdentityVae(), story_file, IMAGE_SIZE)
     assert not cache.path.exists()
     assert len(prepared(IdentityVae(), story_file).split("train")) == 3
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(story_file):
+    def filling():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        prepared(IdentityVae(), story_file)
+
     path = story_file.parent / "stories.latents.h5"
-    out = run_pass(story_file, "disk full").stdout
-    assert f"refused: cannot write {path}: {path.parent} has " in out and "or train without" in out
+    status, out = in_a_fork(filling)
+    assert status == 1 and "or train without" in out
+    assert f": cannot write {path}: {path.parent} has " in out
     assert list(story_file.parent.iterdir()) == [story_file]
 
 

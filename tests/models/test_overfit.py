@@ -61,6 +61,7 @@ def draw(model: StoryModel, captions, **how) -> Tensor:
     return pipeline(captions, generator=noise, output_type="uint8", **how).frames
 
 
+@pytest.mark.long
 def test_the_loss_goes_to_near_zero(learned):
     losses = torch.tensor(learned[2])
     assert len(losses) == STEPS

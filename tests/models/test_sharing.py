@@ -99,6 +99,7 @@ def saved(tmp_path_factory):
     return found
 
 
+@pytest.mark.long
 def test_another_process_draws_the_same_to_the_bit(saved, tmp_path):
     kinds = [kind for kind in KINDS if kind != "fp16"]
     words = json.dumps([[str(saved[kind][0]) for kind in kinds], list(STORIES[0]), str(ROOT)])

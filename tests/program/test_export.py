@@ -67,6 +67,7 @@ def lora(shrunk, trained):
     return train.train(shrunk(*words, f"base_model_file={trained}"))
 
 
+@pytest.mark.long
 def test_a_lora_is_merged_or_lies_beside(lora, folder, tmp_path):
     def draw(pipeline):
         noise = torch.Generator().manual_seed(0)
@@ -101,6 +102,7 @@ def test_what_cannot_be_exported_is_said(trained, folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 
+@pytest.mark.long
 def test_loras_are_added_by_the_configuration(lora, trained, sampled, tmp_path):
     out = export(Export(str(lora), str(tmp_path / "beside"), merge_lora=False))
     file = out / "pytorch_lora_weights.safetensors"

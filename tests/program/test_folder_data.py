@@ -42,6 +42,7 @@ def test_a_folder_trains_without_validation_stories_and_samples(shrunk, folder_f
     assert picture(folder / "storyboard.png").std() > 5
 
 
+@pytest.mark.long
 def test_stories_longer_than_the_time_table_train_and_are_drawn_whole(
     shrunk, folder_file, tmp_path
 ):

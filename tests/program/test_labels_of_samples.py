@@ -41,6 +41,7 @@ def save_classifier(path: Path, cast: list[int], place: int) -> Inception3:
     return network
 
 
+@pytest.mark.long
 def test_from_the_raw_set_to_the_metrics(tmp_path, shrunk, trained):
     raw = tmp_path / "raw"
     raw_sets.flintstones(raw)

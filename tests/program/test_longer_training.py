@@ -13,6 +13,7 @@ from configuration.trained import read_settings
 TIMES = "conditioner.time_embeddings.weight"
 
 
+@pytest.mark.long
 def test_longer_stories_train_more_rows(shrunk, trained, sampled, capsys):
     words = ["cartoon.story_length=8", "history_slots=7", "run_name=longer"]
     path = train.train(shrunk(*words, f"train_model_file={trained}", "cache_latents=false"))

@@ -61,6 +61,7 @@ def frames(folder):
     return np.stack([picture(path) for path in sorted(folder.glob("*/0*.png"))])
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     learnt, trained, sampled, own_story, shrunk, tmp_path
 ):
@@ -113,6 +114,7 @@ def test_what_is_learnt_from(learnt):
     assert (64, 64, 3) in size and {shape[0] == shape[1] for shape in size} == {True}
 
 
+@pytest.mark.long
 def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, shrunk):
     checkpoint, words = learnt
     before = checkpoint.with_name("new_characters.h5").stat().st_mtime_ns

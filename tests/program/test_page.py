@@ -70,6 +70,7 @@ def test_an_exported_folder_draws_the_same(told, trained, settings, tmp_path):
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
+@pytest.mark.long
 def test_every_sampler_is_the_programs(model, settings, sampled, own_story, scheduler):
     how = Settings("my_story", 3, {**settings.sampler, "scheduler": scheduler})
     drawn = finished(draw(model, Story([None] * 3), CAPTIONS, how))
@@ -77,6 +78,7 @@ def test_every_sampler_is_the_programs(model, settings, sampled, own_story, sche
     assert alike(drawn, frames_of(folder))
 
 
+@pytest.mark.long
 def test_a_frame_is_drawn_again_as_by_redraw(told, model, settings, sampled, own_story):
     story, _ = told
     sampled(own_story("my_story"))
@@ -90,6 +92,7 @@ def test_a_frame_is_drawn_again_as_by_redraw(told, model, settings, sampled, own
     assert not alike(finished(redraw(model, story, CAPTIONS, again, 1, False))[1:], alone[1:])
 
 
+@pytest.mark.long
 def test_candidates_are_those_of_redraw_and_go_on(told, model, settings, sampled, own_story):
     story, _ = told
     folder, _ = sampled(own_story("my_story"))

@@ -123,6 +123,7 @@ def test_a_story_is_told_drawn_mended_and_saved(visit):
     assert not outside, outside
 
 
+@pytest.mark.long
 def test_one_of_several_candidates_is_taken(visit):
     page = visit()
     tell(page)
@@ -143,6 +144,7 @@ def test_one_of_several_candidates_is_taken(visit):
     assert shown(page) == [before[0], second, before[2]]
 
 
+@pytest.mark.long
 def test_a_story_goes_on_from_an_uploaded_picture(visit, tmp_path):
     page = visit()
     tell(page)
@@ -174,6 +176,7 @@ def test_what_is_wrong_is_said_on_the_page(visit):
     sync_api.expect(page.locator("#notices")).to_contain_text("the caption is too long")
 
 
+@pytest.mark.long
 def test_two_visitors_at_once_each_get_their_own(visit):
     one, other = visit(), visit()
     tell(one)

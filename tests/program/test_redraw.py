@@ -53,6 +53,7 @@ def test_a_frame_is_drawn_again(sampled, rest):
         assert not different(once, contents(folder))
 
 
+@pytest.mark.long
 def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled):
     """Whatever has been drawn over it since; first frames take more steps, and so more noise."""
     words = ["batch_size=1", "num_stories=1", "first_frame_inference_steps=3"]
@@ -66,6 +67,7 @@ def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled):
     assert not different(before, contents(folder))
 
 
+@pytest.mark.long
 def test_candidates_change_nothing_until_one_is_chosen(sampled):
     folder, entries = sampled()
     name = next(iter(entries))
@@ -105,6 +107,7 @@ def clip(tmp_path):
     return folder
 
 
+@pytest.mark.long
 def test_a_clip_may_choose(sampled, clip, capsys):
     folder, entries = sampled()
     words = ["redraw.frame=1", "redraw.candidates=3", "redraw.rest=false"]
@@ -135,6 +138,7 @@ def test_a_clip_may_choose(sampled, clip, capsys):
             sampled("redraw.frame=1", f"redraw.candidates={many}", f"redraw.scorer={clip}")
 
 
+@pytest.mark.long
 def test_a_continuation_is_redrawn_after_its_given_frame(sampled):
     words = ["task=continuation", "num_stories=1"]
     folder, entries = sampled(*words)

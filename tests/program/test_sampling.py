@@ -83,6 +83,7 @@ def test_a_folder_takes_stories_of_one_setting(sampled):
     assert state_of(folder) == before
 
 
+@pytest.mark.long
 def test_another_seed_draws_other_pictures_of_the_same_stories(sampled):
     folder, entries = sampled("num_stories=1")
     other_folder, other = sampled("num_stories=1", "seed=1", to="other")
@@ -140,6 +141,7 @@ def test_storyboards_show_what_was_asked_for(sampled, own_story):
     assert CAPTIONS[0] in page and "test-00000" not in page
 
 
+@pytest.mark.long
 def test_an_edited_own_story_is_drawn_again(sampled, own_story, tmp_path):
     folder, _ = sampled(own_story())
     before = state_of(folder)
@@ -150,6 +152,7 @@ def test_an_edited_own_story_is_drawn_again(sampled, own_story, tmp_path):
     assert all(before[path][1] != after[path][1] for path in before)
 
 
+@pytest.mark.long
 def test_another_first_picture_is_another_story(sampled, own_story, tmp_path):
     for colour in ((200, 30, 60), (20, 130, 60)):
         Image.new("RGB", (30, 20), colour).save(tmp_path / "first.png")

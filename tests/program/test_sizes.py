@@ -17,6 +17,7 @@ TALL = (96, 64)
 
 
 @pytest.mark.parametrize("crop", ["squash", "shorter_side"])
+@pytest.mark.long
 def test_height_and_width_go_all_the_way(shrunk, sampled, tmp_path, crop):
     words = [f"cartoon.crop={crop}", "cache_latents=false", f"run_name=tall-{crop}"]
     tall = train.train(shrunk(f"tiny.image_size=[{TALL[0]},{TALL[1]}]", "max_steps=1", *words))

@@ -102,6 +102,7 @@ def test_signals_save_first_and_slurm_starts_the_job_again(
     assert "max_epochs=2 is reached: raise it to train for longer" in capfd.readouterr().out
 
 
+@pytest.mark.long
 def test_another_batch_size_reads_every_story_once(shrunk, four_batches, home, capfd):
     data = ["cartoon.stories.train=12", f"cartoon.data_dir={home / 'twelve'}"]
     words = [*four_batches, *data, "batch_size=2"]
@@ -126,6 +127,7 @@ def test_another_batch_size_reads_every_story_once(shrunk, four_batches, home, c
     assert end["lr_schedulers"][0]["base_lrs"] == [1e-3]
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_stops_before_anything_is_replaced(
     shrunk, four_batches, tmp_path, undisturbed, capfd
 ):
@@ -208,6 +210,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.long
 def test_a_damaged_last_checkpoint_is_replaced_by_the_one_before(
     shrunk, four_batches, tmp_path, undisturbed, capfd
 ):
@@ -238,6 +241,7 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_one_before(
         last_good(folder)
 
 
+@pytest.mark.long
 def test_training_states_that_cannot_be_taken_up_are_said(trained, shrunk, tmp_path):
     content, path = read(trained), tmp_path / "model.ckpt"
     (state,) = content["optimizer_states"]
@@ -305,6 +309,7 @@ def test_a_checkpoint_renewed_while_it_is_read_is_said(trained, shrunk, tmp_path
             sample.sample(shrunk(*words, f"test_model_file={path}"))
 
 
+@pytest.mark.long
 def test_an_average_with_cached_encoders_goes_on(shrunk, tmp_path):
     """It makes -0 of frozen weights to +0."""
     words = ["cache_latents=true", "ema_decay=0.9", f"cartoon.data_dir={tmp_path}"]
@@ -329,6 +334,7 @@ def test_an_average_with_cached_encoders_goes_on(shrunk, tmp_path):
     assert "current_model_state" not in read(plain)
 
 
+@pytest.mark.long
 def test_the_best_epoch_is_still_known_after_a_resume(shrunk, four_batches, tmp_path):
     """The first epoch is the best by decree; the second must not take its place."""
     words = [*four_batches, "save_best=true"]
@@ -414,6 +420,7 @@ def test_ctrl_c_while_importing_is_one_line(words):
     assert done.stderr.decode().strip() == "Interrupted (Ctrl-C)"
 
 
+@pytest.mark.long
 def test_a_sampler_is_stopped_by_a_signal_and_goes_on(sampled, trained, monkeypatch, tmp_path):
     """Under SLURM, where somebody's old state lies in the working directory."""
     folder, _ = sampled("batch_size=1")

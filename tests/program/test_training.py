@@ -80,6 +80,7 @@ def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained):
         warmup("warmup_steps=40")
 
 
+@pytest.mark.long
 def test_previews_show_validation_stories(shrunk, home):
     words = ["run_name=previews", "max_epochs=2", "sample_every_n_epochs=2", "logger=tensorboard"]
     folder = train.train(shrunk(*words)).parent
@@ -92,6 +93,7 @@ def test_previews_show_validation_stories(shrunk, home):
     assert events.Tags()["images"] == ["stories"]
 
 
+@pytest.mark.long
 def test_previews_of_own_stories_take_nothing_from_training(shrunk, trained, tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("stories: [{captions: [Pip waves.]}, {captions: [Luna sleeps., She wakes.]}]")
@@ -105,6 +107,7 @@ def test_previews_of_own_stories_take_nothing_from_training(shrunk, trained, tmp
     assert (pictures["epoch-0001"][2:66, 68:132] == 255).all()  # the first story has one frame
 
 
+@pytest.mark.long
 def test_every_so_many_epochs_are_kept(shrunk):
     words = ["run_name=kept", "max_epochs=4", "keep_every_n_epochs=2", "save_best=true"]
     folder = train.train(shrunk(*words)).parent

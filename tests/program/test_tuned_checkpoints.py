@@ -68,6 +68,7 @@ def test_a_checkpoint_holds_what_was_tuned_and_draws_with_its_base(
     assert same(base, read(trained)["state_dict"])
 
 
+@pytest.mark.long
 def test_a_tuned_run_resumes(tuned, shrunk, trained):
     """Two epochs and a third one are three epochs, but for the rate's own schedule."""
     checkpoint = tuned(*LORA)
@@ -78,6 +79,7 @@ def test_a_tuned_run_resumes(tuned, shrunk, trained):
     assert not same(resumed["state_dict"], read(checkpoint)["state_dict"])
 
 
+@pytest.mark.long
 def test_averages_hold_what_was_tuned_too(shrunk, trained):
     words = [*LORA, f"base_model_file={trained}", "run_name=tuned_average", "ema_decay=0.5"]
     checkpoint = train.train(shrunk(*words))
@@ -110,6 +112,7 @@ def test_other_add_ons_than_in_training_are_refused(tuned, trained, sampled, wor
         sampled(*words, f"test_model_file={tuned(*LORA)}", f"base_model_file={trained}")
 
 
+@pytest.mark.long
 def test_the_saved_configuration_trains_the_same_again(tuned, shrunk):
     """It lies beside the checkpoint, and `config=` takes it."""
     checkpoint = tuned(*LORA)
@@ -170,6 +173,7 @@ def test_the_table_of_what_trains_is_printed(shrunk, trained, capsys):
     assert printed["unet"][0] == f"{unet:,}" and printed["vae"][0] == "0"
 
 
+@pytest.mark.long
 def test_history_weights_are_in_the_manifest(tuned, trained, sampled):
     how = [*ADAPTER, f"test_model_file={tuned(*ADAPTER)}", f"base_model_file={trained}"]
     _, entries = sampled(*how)

@@ -1,4 +1,4 @@
-"""Several devices, as two processes on one CPU: about half a minute of processor time."""
+"""Several devices, as two processes on one CPU."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from two_processes import SAME, draw_for_each_story
 
 import train
 
+pytestmark = pytest.mark.long
 SCRIPT = Path(__file__).with_name("two_processes.py")
 HOW = (
     "gpu_ids=[0,1]", "cartoon.stories={train:12,val:3,test:5}", "num_stories=-1", "batch_size=2",

@@ -47,6 +47,7 @@ def test_training_starts_from_them_at_step_0(write, name, shrunk, trained, tmp_p
     assert f"Training starts at step 0 from the weights of {path}, " in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_checkpoint_with_averages_of_others_starts_anew(shrunk, trained, tmp_path, capsys):
     """Lightning would refuse their names when it takes up the rest."""
     content = read(trained)

@@ -85,6 +85,7 @@ def test_a_checkpoint_brings_its_words_along(worded, shrunk):
         assert new_rows(building.build_parts(shrunk("mode=sample", *words))) == [1, 1]
 
 
+@pytest.mark.long
 def test_old_checkpoints_keep_the_words_they_were_trained_with(
     old, shrunk, sampled, own_story, capsys
 ):
@@ -98,6 +99,7 @@ def test_old_checkpoints_keep_the_words_they_were_trained_with(
     assert (folder / entries["mine"]["frames"][1]).is_file()
 
 
+@pytest.mark.long
 def test_and_so_do_runs_that_go_on_from_them(old, shrunk):
     words = [*WORDS, f"train_model_file={old}", "run_name=old_on", "max_epochs=2"]
     resumed = train.train(shrunk(*words))

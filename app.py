@@ -35,9 +35,9 @@ def serve(options: App) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing about anyone leaves this machine
     with heavy_imports():
         from common.files import is_address
+        from page.handlers import build_page
         from page.model import load_model, newest_model
         from page.opening import launch
-        from page.widgets import build_page
     if is_address(options.out) or Path(options.out).is_file():
         raise ValueError(f"out: {options.out} is no folder of this machine; give another name")
     if options.port > 65535:

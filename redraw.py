@@ -114,15 +114,16 @@ class _Drawer:
         self.wanted, self.seed = config.redraw, config.seed
         self.sampler = sampler_settings(config)
 
-    def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> np.ndarray:
-        """(K, H, W, 3) uint8; `what` names the noise; none: what the story was drawn with."""
+    def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> tuple:
+        """Frames (K, H, W, 3) uint8 and history weights (K, K) or None; `what` names the noise;
+        none: what the story was drawn with."""
         used = () if what else [k for k in keep if k >= story.given]
         how = {**pipeline_arguments(self.sampler), "noise_used_by": used}
         name = story.story_id + what
-        frames = self.pipeline.redraw(story.captions, keep, self.seed, name, **how)
-        frames = frames.permute(0, 2, 3, 1).cpu().numpy()
+        drawn = self.pipeline.redraw(story.captions, keep, self.seed, name, **how)
+        ((frames, weights),) = drawn.stories()
         refuse_black(story.story_id, [frames[k] for k in range(len(frames)) if k not in keep])
-        return frames
+        return frames, weights
 
     def offer(self, story: SampledStory, folder: Path) -> tuple[Path, list[np.ndarray]]:
         """Write candidates for the frame, and one picture that shows them side by side; its path,
@@ -131,7 +132,8 @@ class _Drawer:
         keep = {k: there[k] for k in range(len(there)) if k != frame}
         pictures = []
         for number in range(1, self.wanted.candidates + 1):
-            pictures.append(self.draw(story, keep, f"/{frame}/{number}")[frame])
+            drawn, _ = self.draw(story, keep, f"/{frame}/{number}")
+            pictures.append(drawn[frame])
             path = _candidate(folder, story.story_id, frame, number)
             with replacing(path) as temporary:
                 Image.fromarray(pictures[-1]).save(temporary, "PNG")
@@ -148,10 +150,10 @@ class _Drawer:
         if choose:
             path = _candidate(folder, story.story_id, frame, choose)
             keep[frame] = read_picture(path)
-        drawn = there
+        drawn, weights = there, None
         if len(keep) < len(there):
-            again = self.seed == story.seed and not choose
-            drawn = self.draw(story, keep, "" if again else f"/{frame}/0")
+            as_it_was = self.seed == story.seed and not choose
+            drawn, weights = self.draw(story, keep, "" if as_it_was else f"/{frame}/0")
         else:
             drawn[frame] = keep[frame]
         changed = [k for k in range(len(there)) if k == frame or k not in keep]
@@ -159,7 +161,8 @@ class _Drawer:
             with replacing(story.frames[k]) as temporary:
                 Image.fromarray(drawn[k]).save(temporary, "PNG")
         note = {"seed": self.seed, "candidate": choose or 0, "sampler": self.sampler}
-        _note(folder / MANIFEST, story.story_id, dict.fromkeys(map(str, changed), note))
+        looked = {k: weights[k] for k in changed if k not in keep} if weights else {}
+        _note(folder / MANIFEST, story.story_id, dict.fromkeys(map(str, changed), note), looked)
 
 
 def _read(story: SampledStory) -> list[np.ndarray]:
@@ -177,13 +180,16 @@ def _side_by_side(pictures: Sequence[np.ndarray]) -> Image.Image:
     return page
 
 
-def _note(manifest: Path, story_id: str, redrawn: dict) -> None:
-    """Put down in the story's line how its frames were drawn; other lines stay, to the byte."""
+def _note(manifest: Path, story_id: str, redrawn: dict, weights: dict) -> None:
+    """Put down in the story's line how its frames were drawn, and which earlier ones they looked
+    at; other lines stay, to the byte."""
     lines = manifest.read_bytes().splitlines(keepends=True)
     for i, line in enumerate(lines):
         entry = json.loads(line) if line.strip() else {}
         if entry.get("story_id") == story_id:
             entry["redrawn"] = {**entry.get("redrawn", {}), **redrawn}
+            for k, row in weights.items():
+                entry["history_weights"][k] = row
             lines[i] = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     with replacing(manifest) as temporary:
         temporary.write_bytes(b"".join(lines))

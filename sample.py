@@ -46,7 +46,6 @@ from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import RESERVED, SamplesFolder
 from models.frames import refuse_black, sides
 from models.main_process import is_main_process
-from models.pipeline import StoryPipelineOutput
 from redraw import redraw
 
 __all__ = ["draw_stories", "sample"]
@@ -253,23 +252,22 @@ def _draw(
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
     given = folder.settings["given"]
     lengths = [len(story["captions"]) - given for story in wanted.asked.values()]
-    frames = sum(lengths[i] for i in indices)
-    progress = tqdm(total=frames, unit="frame", disable=not show_progress)
+    progress = tqdm(total=sum(lengths[i] for i in indices), unit="frame", disable=not show_progress)
     with progress as bar, drawing_precision(config.precision, device):
         for prompts in _batches(wanted.prompts(indices), config.batch_size):
             tell = partial(lambda count, *_: bar.update(count), len(prompts))
             how = {**sampler_arguments(config), "callback_on_frame_end": tell}
             drawn = pipeline.draw(prompts, **how)
-            for prompt, row in zip(prompts, _rows(drawn), strict=True):
-                refuse_black(prompt.story_id, row["frames"][given:])
+            for prompt, (frames, weights) in zip(prompts, drawn.stories(), strict=True):
+                refuse_black(prompt.story_id, frames[given:])
                 with writing(folder.path / prompt.story_id):
                     folder.add(
                         prompt.story_id,
                         prompt.captions,
-                        row["frames"],
-                        _of_one_size(prompt.reference_frames, row["frames"].shape[1:3]),
+                        frames,
+                        _of_one_size(prompt.reference_frames, frames.shape[1:3]),
                         prompt.labels,
-                        row["history_weights"],
+                        weights,
                         [read.get(caption) for caption in prompt.captions] if read else None,
                     )
 
@@ -294,13 +292,3 @@ def _of_one_size(frames: Sequence[np.ndarray], size: tuple[int, int]) -> Sequenc
         return frames
     tensors = (torch.from_numpy(frame).permute(2, 0, 1) for frame in frames)
     return [F.resize(t, list(size), antialias=True).permute(1, 2, 0).numpy() for t in tensors]
-
-
-def _rows(drawn: StoryPipelineOutput) -> Iterator[dict]:
-    """Story by story: frames (K, H, W, 3) uint8, and history weights to four digits or None."""
-    for i, frames in enumerate(drawn.frames.permute(0, 1, 3, 4, 2).cpu().numpy()):
-        weights = None
-        if drawn.history_weights is not None:  # 0 means out of sight, not small
-            rows = drawn.history_weights[i].tolist()
-            weights = [[float(f"{weight:.4g}") for weight in row] for row in rows]
-        yield {"frames": frames, "history_weights": weights}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import BertTokenizer, CLIPTextModel, CLIPTokenizer
@@ -36,6 +34,7 @@ from models.pipeline_inputs import (
     check_output,
     stories_of,
 )
+from models.pipeline_output import StoryPipelineOutput
 from models.schedulers import sampling_scheduler
 from models.seeds import seed_of
 from models.sharing.loras import LoraLoading
@@ -49,19 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["StoryPipeline", "StoryPipelineOutput", "story_generator"]
 
 TOKENIZATION = {"new_tokens": (), "new_tokens_match": EXACT, "max_length": 77}
-
-
-@dataclass
-class StoryPipelineOutput(BaseOutput):
-    """frames: of B stories, given frames included: `pil`: lists of K images; `np`: (B, K, H, W, 3)
-    in [0, 1]; `pt`: (B, K, 3, H, W) in [0, 1]; `uint8`: the same tensor in 0…255.
-
-    history_weights: (B, K, K), how much frame n looked at each earlier one; None without
-    `HistoryWeighting`. A row's sum is 1, or 0 for a frame that was given or had no history.
-    """
-
-    frames: Any
-    history_weights: Tensor | None = None
 
 
 def story_generator(seed: int, story_id: str) -> torch.Generator:
@@ -183,8 +169,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
 
     def redraw(
         self, captions: Sequence[str], keep: Mapping[int, Picture], seed: int, name: str, **sampling
-    ) -> Tensor:
-        """Draw the frames of a story that `keep` lacks: uint8 (K, 3, H, W).
+    ) -> StoryPipelineOutput:
+        """Draw the frames of a story that `keep` lacks.
 
         Args:
             keep: frames that are there already, which later ones see.
@@ -194,7 +180,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         frames = {k: [picture] for k, picture in keep.items()}
         noise = story_generator(seed, name)
         how = {"frames": frames, "generator": noise, "output_type": "uint8", **sampling}
-        return self([captions], **how).frames[0]
+        return self([captions], **how)
 
     @torch.no_grad()
     def __call__(

@@ -28,6 +28,7 @@ from models.checkpoints.run_folder import LAST, PREVIOUS, last_good
 from models.components import load_scheduler_config
 from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler, usable_samplers
+from page.references import References
 
 __all__ = ["PageModel", "load_model", "newest_model"]
 
@@ -52,6 +53,7 @@ class PageModel:
     precision: str = "32"
     is_cartoon: bool = False
     known_words: frozenset[str] | None = None
+    references: References | None = None  # stories of its data set
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -129,6 +131,7 @@ def load_model(path: Path, accelerator: str = "auto") -> PageModel:
         config.precision,
         config.dataset == "cartoon",
         known_words(config, pipeline.config.tokenization.get("new_words", ())),
+        References(config),
     )
 
 
@@ -153,4 +156,5 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
         device,
         is_cartoon=trained.get("dataset") == "cartoon",
         known_words=known_words(trained["config"], learnt) if trained.get("config") else None,
+        references=References(config) if trained.get("config") else None,
     )

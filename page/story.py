@@ -32,6 +32,7 @@ LONGEST_CAPTION = 1000  # characters
 MOST_STEPS = 1000  # a frame
 
 Picture = np.ndarray  # (H, W, 3) uint8
+Drawn = tuple[np.ndarray, list[list[float]] | None]  # frames, how much each looked at the others
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ class Story:
 
     pictures: list[Picture | None] = field(default_factory=lambda: [None] * 5)
     first: Picture | None = None  # of its own size
+    references: Sequence[Picture] = ()  # of a data set's story: its own pictures
     drawn: Settings | None = None  # how the whole was drawn
     tries: dict[int, int] = field(default_factory=dict)  # frame -> how often it was drawn anew
     redrawn: dict[str, dict] = field(default_factory=dict)  # frame -> how, as manifests say it
+    looked: dict[int, list[float]] = field(default_factory=dict)  # frame -> at each earlier one
     offered: tuple[int, list[tuple[int, Picture]]] | None = None  # frame, its candidates by number
     busy: bool = False
 
@@ -100,6 +103,7 @@ class Story:
         if frame == 0 and self.first is not None:
             raise ValueError("Frame 1 is the picture that was given: remove that first.")
         del self.pictures[frame]
+        self.references = ()
         self._forget()
 
     def move(self, frame: int, to: int) -> None:
@@ -111,12 +115,20 @@ class Story:
             raise ValueError("The picture that was given stays first.")
         shown = self.pictures
         shown[frame], shown[to] = shown[to], shown[frame]
+        self.references = ()
         self._forget()
 
     def note(self, settings: Settings, frames: Iterable[int], number: int) -> None:
         """Put down how frames were drawn again, as `redraw.redraw` does."""
         how = {"seed": settings.seed, "candidate": number, "sampler": settings.sampler}
         self.redrawn |= {str(k): how for k in frames}
+
+    def saw(self, frames: Iterable[int], weights: list[list[float]] | None) -> None:
+        """Put down how much frames, just drawn, looked at earlier ones, if the model tells."""
+        for k in frames:
+            self.looked.pop(k, None)
+            if weights is not None and any(weights[k]):
+                self.looked[k] = weights[k][:k]
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -129,7 +141,7 @@ class Story:
 
     def _forget(self) -> None:
         """Frames may have other numbers: what was noted by number does not hold any more."""
-        self.tries, self.redrawn, self.offered = {}, {}, None
+        self.tries, self.redrawn, self.looked, self.offered = {}, {}, {}, None
 
 
 @dataclass(frozen=True)
@@ -193,10 +205,10 @@ def draw(model: PageModel, story: Story, captions: list[str], settings: Settings
     prompt = StoryPrompt(settings.name, captions, story.first)
     sampling, given = pipeline_arguments(settings.sampler), story.first is not None
 
-    def work(hooks: dict) -> list[Picture]:
+    def work(hooks: dict) -> Drawn:
         with model.drawing(settings.sampler["scheduler"]) as pipeline:
-            frames = pipeline.draw([prompt], settings.seed, given, **sampling, **hooks).frames[0]
-        return [_array(frame) for frame in frames]
+            drawn = pipeline.draw([prompt], settings.seed, given, **sampling, **hooks)
+        return next(drawn.stories())
 
     return Drawing(work)
 
@@ -231,7 +243,7 @@ def candidates(
         for event in work:
             if event.picture is None:
                 yield event
-        yield number, work.result[frame]
+        yield number, work.result[0][frame]
 
 
 def _before(story: Story, frame: int) -> dict[int, Picture]:
@@ -253,10 +265,10 @@ def _draw_kept(
     settings.check()
     sampling, name = pipeline_arguments(settings.sampler), f"{settings.name}/{noise}"
 
-    def work(hooks: dict) -> list[Picture]:
+    def work(hooks: dict) -> Drawn:
         with model.drawing(settings.sampler["scheduler"]) as pipeline:
-            frames = pipeline.redraw(captions, keep, settings.seed, name, **sampling, **hooks)
-        return [_array(frame) for frame in frames]
+            drawn = pipeline.redraw(captions, keep, settings.seed, name, **sampling, **hooks)
+        return next(drawn.stories())
 
     return Drawing(work)
 

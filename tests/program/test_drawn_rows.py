@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import sample
-from models.pipeline import StoryPipelineOutput
+from models.pipeline_output import StoryPipelineOutput
 
 
 def pictures(seed, count=2):
@@ -17,11 +17,10 @@ def test_a_batch_becomes_stories_with_their_history_weights():
     frames = np.stack([pictures(0), pictures(1)])
     weights = torch.tensor([[[0, 0], [1, 0]], [[0, 0], [0.123456, 0]]])
     drawn = StoryPipelineOutput(torch.from_numpy(frames).permute(0, 1, 4, 2, 3), weights)
-    rows = list(sample._rows(drawn))
-    assert [row["history_weights"][1] for row in rows] == [[1, 0], [0.1235, 0]]
-    assert all(np.array_equal(row["frames"], one) for row, one in zip(rows, frames, strict=True))
-    plain = sample._rows(StoryPipelineOutput(drawn.frames))
-    assert [row["history_weights"] for row in plain] == [None, None]
+    shown, looked = zip(*drawn.stories(), strict=True)
+    assert [rows[1] for rows in looked] == [[1, 0], [0.1235, 0]]
+    assert np.array_equal(np.stack(shown), frames)
+    assert [rows for _, rows in StoryPipelineOutput(drawn.frames).stories()] == [None, None]
 
 
 def test_real_frames_of_different_sizes_are_brought_to_the_drawn_ones():

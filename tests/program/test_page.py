@@ -36,13 +36,13 @@ def told(model, settings):
     story = Story([None] * len(CAPTIONS))
     drawing = draw(model, story, CAPTIONS, settings)
     events = list(drawing)
-    story.pictures, story.drawn = drawing.result, settings
+    story.pictures, story.drawn = list(drawing.result[0]), settings
     return story, events
 
 
 def finished(drawing):
     list(drawing)
-    return drawing.result
+    return list(drawing.result[0])
 
 
 def alike(some, others):
@@ -202,6 +202,31 @@ def test_what_cannot_be_done_is_one_sentence(model, settings, work, says, tmp_pa
     with pytest.raises(ValueError) as error:
         work(Story([None] * 3), model, settings)
     assert says in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_stories_of_the_data_set_are_those_of_mode_sample(model, settings, sampled):
+    samples, _ = sampled()
+    second = read_samples(samples).stories[1]
+    prompt, count = model.references.story(2)
+    assert (count, prompt.story_id, prompt.captions) == (3, second.story_id, second.captions)
+    assert alike(prompt.reference_frames, map(picture, second.reference_frames))
+    how = Settings(prompt.story_id, 0, settings.sampler)
+    drawn = finished(draw(model, Story([None] * 5), prompt.captions, how))
+    there = np.stack(frames_of(samples, prompt.story_id)).astype(int)
+    assert np.abs(np.stack(drawn) - there).max() <= 1  # drawn in a batch with another story
+    for number in (0, 4, 1.5, None):
+        with pytest.raises(ValueError, match=f"Story {number}: there are stories 1 to 3"):
+            model.references.story(number)
+
+
+def test_what_frames_looked_at_is_told_until_they_change():
+    story = Story(["a", "b", "c"])
+    story.saw(range(3), [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]])
+    assert story.looked == {1: [1], 2: [0.25, 0.75]}
+    story.saw([2], None)
+    assert story.looked == {1: [1]}
+    story.move(0, 1)
+    assert not story.looked
 
 
 def test_frames_move_with_their_pictures():

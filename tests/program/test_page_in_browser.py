@@ -18,9 +18,9 @@ LONG = 40_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def address(trained, tmp_path_factory):
+    from page.handlers import build_page
     from page.model import load_model
     from page.opening import launch
-    from page.widgets import build_page
 
     out = tmp_path_factory.mktemp("saved")
     page = build_page(load_model(trained, "cpu"), out)
@@ -163,6 +163,21 @@ def test_a_story_goes_on_from_an_uploaded_picture(visit, tmp_path):
     with Image.open(path) as first:
         assert first.size == (64, 64) and first.getpixel((30, 30)) == (0x20, 0x60, 0xC0)
     assert len(set(shown(page))) == 3
+
+
+def test_a_story_of_the_data_set_is_drawn_beside_its_own_pictures(visit):
+    page = visit()
+    page.click("#data-set button")
+    page.fill("#number input", "3")
+    page.click("#browse")
+    says(page, "Story 3 of 3")
+    own = [page.get_attribute(f"#reference-{n} img", "src") for n in range(1, 6)]
+    assert len(set(own)) > 1 and page.input_value("#caption-5 textarea")
+    page.click("#draw")
+    says(page, "Drawn.")
+    assert page.locator(".reference img:visible").count() == 5
+    page.click("#next")
+    says(page, "Story 4: there are stories 1 to 3")
 
 
 def test_what_is_wrong_is_said_on_the_page(visit):

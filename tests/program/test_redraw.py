@@ -13,6 +13,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from configuration import ConfigError
+from redraw import _note
 
 
 def contents(folder):
@@ -51,6 +52,16 @@ def test_a_frame_is_drawn_again(sampled, rest):
         once = contents(folder)
         sampled(*words)  # the same seed, the same picture
         assert not different(once, contents(folder))
+
+
+def test_what_drawn_frames_look_at_takes_the_place_of_what_they_did(tmp_path):
+    looked = [[0, 0, 0], [1, 0, 0], [0.5, 0.5, 0]]
+    lines = [json.dumps({"story_id": name, "history_weights": looked}) + "\n" for name in "ab"]
+    (tmp_path / "m").write_text("".join(lines))
+    _note(tmp_path / "m", "b", {"2": {"seed": 3}}, {2: [0.25, 0.75, 0]})
+    first, second = (tmp_path / "m").read_text().splitlines(keepends=True)
+    assert first == lines[0]
+    assert json.loads(second)["history_weights"] == [*looked[:2], [0.25, 0.75, 0]]
 
 
 @pytest.mark.long

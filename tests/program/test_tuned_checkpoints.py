@@ -177,9 +177,11 @@ def test_the_table_of_what_trains_is_printed(shrunk, trained, capsys):
 def test_history_weights_are_in_the_manifest(tuned, trained, sampled):
     how = [*ADAPTER, f"test_model_file={tuned(*ADAPTER)}", f"base_model_file={trained}"]
     _, entries = sampled(*how)
-    for entry in entries.values():
-        rows = entry["history_weights"]
+    _, after = sampled(*how, "redraw.frame=3", "seed=3")
+    for name in entries:
+        before, rows = (e[name]["history_weights"] for e in (entries, after))
         assert [round(sum(row), 2) for row in rows] == [0] + [1] * (len(rows) - 1)
+        assert rows[:3] == before[:3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,342 @@
+"""What is done when the page's widgets are used."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random, randrange
+
+import gradio as gr
+
+from common.picture_files import read_picture
+from datasets.cartoon.grammar import make_story
+from page.model import PageModel
+from page.story import Drawing, Settings, Story, candidates, draw, draw_rest, redraw, save
+from page.texts import BLANK
+from page.widgets import MOST_FRAMES, Widgets
+
+__all__ = ["build_page"]
+
+STOPPED = "Stopped. What is drawn stays."
+PAUSE = 0.3  # seconds between two reports: a browser on the same machine takes its time from us
+# All that draws waits in one line, as there is one model; the rest is done at once.
+IN_LINE = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
+AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden"}
+
+
+def build_page(model: PageModel, out: Path) -> gr.Blocks:
+    """The page, to be launched; stories are saved in `out`."""
+    with gr.Blocks(title="Story diffusion", delete_cache=(3600, 24 * 3600)) as blocks:
+        _Page(model, out)
+    return blocks
+
+
+def _told(handler: Callable) -> Callable:
+    """What is wrong with somebody's input is said on the status line."""
+
+    def said(page: _Page, error: Exception) -> dict:
+        return {page.status: f"⚠ {' '.join(str(error).split())}"}
+
+    @functools.wraps(handler)
+    def steps(page: _Page, *values) -> Iterator[dict]:
+        try:
+            yield from handler(page, *values)
+        except (ValueError, OSError) as error:
+            yield said(page, error)
+
+    @functools.wraps(handler)
+    def whole(page: _Page, *values) -> dict:
+        try:
+            return handler(page, *values)
+        except (ValueError, OSError) as error:
+            return said(page, error)
+
+    return steps if inspect.isgeneratorfunction(handler) else whole
+
+
+class _Page(Widgets):
+    def __init__(self, model: PageModel, out: Path) -> None:
+        super().__init__(model)
+        self.out = out
+        self._wire()
+
+    def _wire(self) -> None:
+        outputs = [
+            self.story, *self.cards, *self.images, *self.captions, *self.looked, *self.references,
+            self.status, self.gallery, self.take_away, self.files, self.number, self.settings[0],
+        ]  # fmt: skip
+        told, how = [self.story, *self.captions], self.settings
+        draws = [self.draw.click(self._draw, [*told, *how], outputs, **IN_LINE)]
+        for k, (left, right, gone, again) in enumerate(self.tools):
+            for button, work in (
+                (left, functools.partial(self._move, k, k - 1)),
+                (right, functools.partial(self._move, k, k + 1)),
+                (gone, functools.partial(self._remove, k)),
+            ):
+                button.click(work, told, outputs, **AT_ONCE)
+            work, inputs = functools.partial(self._redraw, k), [self.count, self.rest, *told, *how]
+            draws.append(again.click(work, inputs, outputs, **IN_LINE))
+        choice = self.gallery.select(_number, None, self.chosen, **AT_ONCE)
+        inputs = [self.chosen, self.rest, *told, *how]
+        draws.append(choice.then(self._choose, inputs, outputs, **IN_LINE))
+        self.stop.click(lambda: STOPPED, None, self.status, cancels=draws, **AT_ONCE)
+        self.add.click(self._add, told, outputs, **AT_ONCE)
+        self.tell.click(self._tell, told, outputs, **AT_ONCE)
+        for button, on in ((self.browse, 0), (self.next, 1)):
+            work = functools.partial(self._browse, on)
+            button.click(work, [self.number, self.given, self.story], outputs, **AT_ONCE)
+        self.upload.upload(self._give, [self.story, self.upload], outputs, **AT_ONCE)
+        self.take_away.click(self._take_away, self.story, outputs, **AT_ONCE)
+        self.keep.click(self._save, [*told, *how], outputs, **AT_ONCE)
+        changes = [caption.change for caption in self.captions]
+        gr.on(changes, self._notice, told, self.notices, trigger_mode="always_last", **AT_ONCE)
+
+    def _show(self, story: Story, captions: Sequence[str], status: str) -> dict:
+        """Every card anew."""
+        shown = {self.story: story, self.status: status}
+        for k in range(MOST_FRAMES):
+            there = k < len(story.pictures)
+            shown[self.cards[k]] = gr.update(visible=there)
+            shown[self.captions[k]] = captions[k] if there and k < len(captions) else ""
+            if there:
+                shown[self.images[k]] = _pictured(story, k)
+            own = story.references[k] if k < len(story.references) else None
+            shown[self.references[k]] = gr.update(value=own, visible=own is not None)
+        shown[self.gallery] = gr.update(visible=story.offered is not None)
+        shown[self.take_away] = gr.update(visible=story.first is not None)
+        return {**shown, **self._looks(story)}
+
+    def _looks(self, story: Story) -> dict:
+        """Which earlier frames each frame looked at."""
+        return {
+            self.looked[k]: gr.update(value=_looked(story, k), visible=k in story.looked)
+            for k in range(len(story.pictures))
+        }
+
+    def _notice(self, story: Story, *texts: str) -> dict:
+        said = self.model.notices([text or "" for text in texts[: len(story.pictures)]])
+        return gr.update(value="<br>".join(f"{one}" for one in said), visible=bool(said))
+
+    @_told
+    def _add(self, story: Story, *captions: str) -> dict:
+        _refuse_busy(story)
+        if len(story.pictures) == MOST_FRAMES:
+            raise ValueError(
+                f"The page has room for {MOST_FRAMES} frames: draw longer stories with main.py."
+            )
+        story.pictures.append(None)
+        story.references = ()
+        return self._show(story, captions, f"Frame {len(story.pictures)} is added.")
+
+    @_told
+    def _remove(self, frame: int, story: Story, *texts: str) -> dict:
+        _refuse_busy(story)
+        captions = list(texts)
+        story.remove(frame)
+        del captions[frame]
+        return self._show(story, captions, f"Frame {frame + 1} is removed.")
+
+    @_told
+    def _move(self, frame: int, to: int, story: Story, *texts: str) -> dict:
+        _refuse_busy(story)
+        captions = list(texts)
+        story.move(frame, to)
+        captions[frame], captions[to] = captions[to], captions[frame]
+        return self._show(story, captions, f"Frames {frame + 1} and {to + 1} changed places.")
+
+    @_told
+    def _tell(self, story: Story, *_: str) -> dict:
+        _refuse_busy(story)
+        told = make_story(Random(randrange(10**9)), True, len(story.pictures))
+        story.references = ()
+        story.clear(len(story.pictures))
+        return self._show(story, told.captions, "A story of the cartoon world: draw it.")
+
+    @_told
+    def _browse(self, on: int, number: int | None, give: bool, story: Story) -> dict:
+        _refuse_busy(story)
+        number = number and number + on
+        prompt, count = self.model.references.story(number)
+        frames = len(prompt.captions)
+        if frames > MOST_FRAMES:
+            raise ValueError(
+                f"Story {number} has {frames} frames, the page has room for {MOST_FRAMES}: draw it "
+                f"with main.py."
+            )
+        story.references, story.first = prompt.reference_frames, None
+        story.clear(frames)
+        if give:
+            story.give(prompt.first_frame)
+        said = f"Story {number} of {count}: draw it to see it beside its own pictures."
+        return {
+            **self._show(story, prompt.captions, said),
+            self.number: number,
+            self.settings[0]: prompt.story_id,
+        }
+
+    @_told
+    def _give(self, story: Story, path: str) -> dict:
+        _refuse_busy(story)
+        try:
+            picture = read_picture(Path(path))
+        except ValueError as error:
+            reason = str(error).replace(f"{Path(path).parent}{os.sep}", "")
+            raise ValueError(f"{reason[0].upper()}{reason[1:]}.") from error
+        story.give(picture)
+        return self._first(story, "Say in frame 1 what the picture shows, then draw.")
+
+    @_told
+    def _take_away(self, story: Story) -> dict:
+        _refuse_busy(story)
+        story.give(None)
+        return self._first(story, "The first frame will be drawn.")
+
+    def _first(self, story: Story, status: str) -> dict:
+        return {
+            self.story: story,
+            self.images[0]: _pictured(story, 0),
+            self.take_away: gr.update(visible=story.first is not None),
+            self.status: status,
+        }
+
+    @_told
+    def _draw(self, story: Story, *values) -> Iterator[dict]:
+        captions, settings = self._read(story, values)
+        drawing = draw(self.model, story, captions, settings)
+        story.clear(len(captions))
+        yield self._show(story, values[:MOST_FRAMES], "Drawing …")
+        yield from self._watch(drawing, story, range(len(captions)), settings)
+        pictures, looked = drawing.result
+        story.pictures, story.drawn = list(pictures), settings  # a given one at our size
+        story.saw(range(len(captions)), looked)
+        said = "Drawn. ↻ below a frame draws it again, Save keeps the story."
+        yield {**self._first(story, said), **self._looks(story)}
+
+    @_told
+    def _redraw(self, frame: int, count: int, rest: bool, story: Story, *values) -> Iterator[dict]:
+        captions, settings = self._read(story, values)
+        if count > 1:
+            yield from self._offer(story, captions, settings, frame, int(count))
+            return
+        frames = range(frame, len(captions) if rest else frame + 1)
+        drawing = redraw(self.model, story, captions, settings, frame, rest)
+        yield from self._watch(drawing, story, frames, settings)
+        story.note(settings, frames, story.tries.get(frame, 0))
+        story.saw(frames, drawing.result[1])
+        story.tries[frame] = story.tries.get(frame, 0) + 1
+        what = f"Frame {frame + 1}{' and what follows are' if rest else ' is'} drawn again"
+        said = f"{what}; the others are as they were."
+        yield {self.story: story, self.status: said, **self._looks(story)}
+
+    def _offer(self, story, captions, settings, frame: int, count: int) -> Iterator[dict]:
+        found: list = []
+        with story.working():
+            for event in candidates(self.model, story, captions, settings, frame, count):
+                if isinstance(event, tuple):
+                    found.append(event)
+                    shown = [(picture, str(n)) for n, (_, picture) in enumerate(found, 1)]
+                    yield {self.gallery: gr.update(value=shown, visible=True)}
+                elif event.step == 1:
+                    which = f"Candidate {len(found) + 1} of {count} for frame {frame + 1} …"
+                    yield {self.status: which}
+        story.offered, story.tries[frame] = (frame, found), found[-1][0] + 1
+        yield {self.story: story, self.status: "Click a candidate to take it, or go on without."}
+
+    @_told
+    def _choose(self, chosen: int, rest: bool, story: Story, *values) -> Iterator[dict]:
+        captions, settings = self._read(story, values)
+        if story.offered is None:
+            return
+        (frame, found), story.offered = story.offered, None
+        number, story.pictures[frame] = found[chosen]
+        story.note(settings, [frame], number)
+        story.saw([frame], None)
+        yield {
+            **self._looks(story),
+            self.story: story,
+            self.images[frame]: _pictured(story, frame),
+            self.gallery: gr.update(value=None, visible=False),
+            self.status: f"Frame {frame + 1} is candidate {chosen + 1} now.",
+        }
+        after = range(frame + 1, len(captions))
+        if rest and after:
+            drawing = draw_rest(self.model, story, captions, settings, frame)
+            yield from self._watch(drawing, story, after, settings)
+            story.note(settings, after, number)
+            story.saw(after, drawing.result[1])
+            said = "What follows is drawn after it."
+            yield {self.story: story, self.status: said, **self._looks(story)}
+
+    @_told
+    def _save(self, story: Story, *values) -> dict:
+        captions, settings = self._read(story, values)
+        settings = replace(story.drawn or settings, name=settings.name)
+        files = save(self.model, story, captions, settings, self.out)
+        return {
+            self.files: gr.update(value=list(map(str, files)), visible=True),
+            self.status: f"Saved in `{files[0].parent}`.",
+        }
+
+    def _watch(
+        self, drawing: Drawing, story: Story, frames: Sequence[int], settings: Settings
+    ) -> Iterator[dict]:
+        """Show each frame as soon as it is drawn, and now and then which step is being done."""
+        said = 0.0
+        with story.working():
+            for event in drawing:
+                k = event.frame
+                if event.picture is not None:
+                    story.pictures[k] = event.picture
+                    yield {self.images[k]: _pictured(story, k)}
+                elif time.monotonic() > said + PAUSE or event.step == 1:
+                    said = time.monotonic()
+                    yield {self.status: _progress(event.step, k, frames[-1] + 1, settings)}
+
+    def _read(self, story: Story, values: Sequence) -> tuple[list[str], Settings]:
+        """Captions and settings; ValueError if the story cannot be drawn with them now."""
+        _refuse_busy(story)
+        captions = story.check(values[: len(story.pictures)])
+        name, seed, steps, first, scale, sampler = values[MOST_FRAMES:]
+        how = {
+            **self.model.defaults,
+            "scheduler": sampler,
+            "num_inference_steps": steps,
+            "first_frame_inference_steps": None if first == steps else first,
+            "guidance_scale": float(scale),
+        }
+        settings = Settings((name or "").strip(), seed, how)
+        settings.check()
+        return captions, settings
+
+
+def _number(event: gr.SelectData) -> int:
+    return event.index
+
+
+def _refuse_busy(story: Story) -> None:
+    if story.busy:
+        raise ValueError("This story is being drawn: wait for it, or press Stop.")
+
+
+def _progress(step: int, frame: int, frames: int, settings: Settings) -> str:
+    steps = settings.sampler["num_inference_steps"]
+    if frame == 0:
+        steps = settings.sampler["first_frame_inference_steps"] or steps
+    done = min(12, round(12 * step / steps))
+    return f"`{'█' * done}{'░' * (12 - done)}` Frame {frame + 1} of {frames}, step {step}"
+
+
+def _looked(story: Story, frame: int) -> str:
+    shares = enumerate(story.looked.get(frame, ()), 1)
+    return "looked at " + ", ".join(f"{k}: {share:.0%}" for k, share in shares if share)
+
+
+def _pictured(story: Story, frame: int) -> dict:
+    picture, given = story.pictures[frame], frame == 0 and story.first is not None
+    classes = ["frame", *["given"] * given]
+    return gr.update(value=BLANK if picture is None else picture, elem_classes=classes)

@@ -6,7 +6,8 @@ import functools
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random, randrange
@@ -15,7 +16,8 @@ import gradio as gr
 
 from common.picture_files import read_picture
 from datasets.cartoon.grammar import make_story
-from page.model import PageModel
+from page.learning import learn
+from page.model import PageModel, load_model
 from page.story import Drawing, Settings, Story, candidates, draw, draw_rest, redraw, save
 from page.texts import BLANK
 from page.widgets import MOST_FRAMES, Widgets
@@ -27,6 +29,7 @@ PAUSE = 0.3  # seconds between two reports: a browser on the same machine takes 
 # All that draws waits in one line, as there is one model; the rest is done at once.
 IN_LINE = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
 AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden"}
+ONE = {"concurrency_limit": 1, "concurrency_id": "learning", "show_progress": "hidden"}
 
 
 def build_page(model: PageModel, out: Path) -> gr.Blocks:
@@ -92,6 +95,9 @@ class _Page(Widgets):
             button.click(work, [self.number, self.given, self.story], outputs, **AT_ONCE)
         self.upload.upload(self._give, [self.story, self.upload], outputs, **AT_ONCE)
         self.take_away.click(self._take_away, self.story, outputs, **AT_ONCE)
+        told_of = [self.word, self.class_word, self.pronoun, self.pictures]
+        learns = self.learn.click(self._learn, told_of, [self.learning, self.title], **ONE)
+        self.leave.click(lambda: "Stopped.", None, self.learning, cancels=[learns], **AT_ONCE)
         self.keep.click(self._save, [*told, *how], outputs, **AT_ONCE)
         changes = [caption.change for caption in self.captions]
         gr.on(changes, self._notice, told, self.notices, trigger_mode="always_last", **AT_ONCE)
@@ -178,6 +184,28 @@ class _Page(Widgets):
             self.number: number,
             self.settings[0]: prompt.story_id,
         }
+
+    def _learn(self, word: str, class_word: str, pronoun: str, pictures: list[str]) -> Iterator:
+        """The model of the page becomes the one that knows the character."""
+        old = self.model.path
+        try:
+            lines = learn(old, word, class_word, pronoun, pictures, self.out)
+            path = yield from self._learning(lines)
+            kind = self.model.device.type
+            self.model = load_model(path, "gpu" if kind == "cuda" else kind)
+        except (ValueError, OSError) as error:
+            yield {self.learning: f"⚠ {' '.join(str(error).split())}"}
+            return
+        said = f"Learnt: say {word.strip()} in a caption. The model is `{path}`, its base `{old}`."
+        yield {self.learning: said, self.title: self.told_title()}
+
+    def _learning(self, lines: Generator[str, None, Path]) -> Generator[dict, None, Path]:
+        with closing(lines):
+            while True:
+                try:
+                    yield {self.learning: f"`{next(lines)}`"}
+                except StopIteration as end:
+                    return end.value
 
     @_told
     def _give(self, story: Story, path: str) -> dict:

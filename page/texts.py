@@ -35,7 +35,9 @@ CSS = """
             object-fit: contain !important; border-radius: 8px}
 .frame .icon-button-wrapper {opacity: 0}
 .frame:hover .icon-button-wrapper {opacity: 1}
-.reference {width: 50% !important; min-width: 0 !important}
+.reference {width: 60% !important; min-width: 0 !important}
+.reference::before {content: "its own picture"; font-size: 12px;
+                    color: var(--body-text-color-subdued)}
 .looked {font-size: 12px; color: var(--body-text-color-subdued)}
 #candidates img {aspect-ratio: 1; object-fit: contain; height: auto !important}
 #candidates, #candidates * {min-height: 0 !important}

@@ -22,19 +22,23 @@ class Widgets:
         self.cards, self.images, self.captions, self.tools = [], [], [], []
         self.references, self.looked = [], []
         self.story, self.chosen = gr.State(Story()), gr.State(0)
-        gr.Markdown(
-            f"# Story diffusion\nEvery frame is drawn after all captions and frames before it. "
-            f"Model: `{model.path}`"
-        )
+        self.title = gr.Markdown(self.told_title())
         with gr.Row(elem_classes="cards"):
             for k in range(MOST_FRAMES):
                 self._card(k)
         self._buttons()
         self._settings()
         self._data_set()
+        self._character()
         if model.is_cartoon:
             with gr.Accordion("What this model understands", open=True):
                 gr.Markdown(understood())
+
+    def told_title(self) -> str:
+        return (
+            f"# Story diffusion\nEvery frame is drawn after all captions and frames before it. "
+            f"Model: `{self.model.path}`"
+        )
 
     def _card(self, k: int) -> None:
         shown = len(Story().pictures)
@@ -52,7 +56,7 @@ class Widgets:
             reference = gr.Image(
                 interactive=False,
                 format="png",
-                label="its own",
+                show_label=False,
                 visible=False,
                 buttons=[],
                 elem_id=f"reference-{k + 1}",
@@ -156,3 +160,29 @@ class Widgets:
                 )
                 self.browse = gr.Button("Show it", elem_id="browse")
                 self.next = gr.Button("The next one", elem_id="next")
+
+    def _character(self) -> None:
+        with gr.Accordion("A new character", open=False, elem_id="character"):
+            gr.Markdown(
+                "From three to five pictures of it, best alone and in several poses. Takes minutes;"
+                " stories can be drawn meanwhile. The page then draws with the new model."
+            )
+            with gr.Row():
+                self.word = gr.Textbox(label="Name", info="a new word: milo", elem_id="word")
+                self.class_word = gr.Textbox(
+                    label="What it is like", info="a known word: bear", elem_id="class-word"
+                )
+                self.pronoun = gr.Dropdown(
+                    [("none", ""), "he", "she"], value="", label="Pronoun", elem_id="pronoun"
+                )
+            self.pictures = gr.File(
+                label="Pictures",
+                file_count="multiple",
+                file_types=["image"],
+                height=140,
+                elem_id="pictures",
+            )
+            with gr.Row():
+                self.learn = gr.Button("Learn it", elem_id="learn")
+                self.leave = gr.Button("Stop learning", elem_id="leave")
+            self.learning = gr.Markdown(elem_id="learning")

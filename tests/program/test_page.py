@@ -13,8 +13,11 @@ from outcomes import CAPTIONS, picture
 from PIL import Image
 
 from datasets.cartoon.grammar import make_story, vocabulary
+from datasets.cartoon.renderer import render
+from datasets.cartoon.world import Scene
 from evaluation.samples import read_samples
 from models.export import Export, export
+from page import learning
 from page import model as models
 from page.model import load_model, newest_model
 from page.story import Settings, Story, candidates, draw, draw_rest, redraw, save
@@ -217,6 +220,42 @@ def test_stories_of_the_data_set_are_those_of_mode_sample(model, settings, sampl
     for number in (0, 4, 1.5, None):
         with pytest.raises(ValueError, match=f"Story {number}: there are stories 1 to 3"):
             model.references.story(number)
+
+
+@pytest.mark.long
+def test_a_character_is_learnt_from_pictures_and_a_second_beside_it(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(learning, "HOW", {"max_steps": 1, "decoder_steps": 0, "tune": "words"})
+    for name in ("milo", "olga"):
+        frame = render(Scene("house", ((name, "red"),), "wave"))
+        Image.fromarray(frame).save(tmp_path / f"{name}.png")
+    base = trained
+    for name, like, pronoun in (("Milo", "bear", "he"), ("Olga", "cat", "")):
+        pictures = [str(tmp_path / f"{name.lower()}.png")]
+        lines = learning.learn(base, name, like, pronoun, pictures, tmp_path)
+        said = []
+        while True:
+            try:
+                said.append(next(lines))
+            except StopIteration as end:
+                base = end.value
+                break
+        assert any("Trained to step 1" in line for line in said)
+    assert load_model(base, "cpu").known_words >= {"milo", "olga"}
+    with pytest.raises(ValueError, match="luna"):
+        list(learning.learn(trained, "luna", "bear", "", pictures, tmp_path))
+
+
+@pytest.mark.parametrize("word, like, count, says", [
+    ("two words", "bear", 1, "give one word of letters"),
+    ("milo", " ", 1, "What is it like"),
+    ("milo", "bear", 0, "There are 0 pictures"),
+    ("milo", "bear", 21, "There are 21 pictures"),
+])  # fmt: skip
+def test_what_cannot_be_learnt_is_said_at_once(word, like, count, says, trained, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        next(learning.learn(trained, word, like, "", ["a.png"] * count, tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_frames_looked_at_is_told_until_they_change():

@@ -32,11 +32,12 @@ from models.pipeline_inputs import (
     check_known,
     check_numbers,
     check_output,
+    frames_reached,
     stories_of,
 )
 from models.pipeline_output import StoryPipelineOutput
 from models.schedulers import sampling_scheduler
-from models.seeds import seed_of
+from models.seeds import story_generator
 from models.sharing.loras import LoraLoading
 from models.sharing.pipeline_folder import OWN_PARTS, PipelineFolder
 from models.story_batch import StoryPrompt
@@ -45,14 +46,9 @@ from models.weight_layout import lay_out
 if TYPE_CHECKING:
     from models.components import Components
 
-__all__ = ["StoryPipeline", "StoryPipelineOutput", "story_generator"]
+__all__ = ["StoryPipeline"]
 
 TOKENIZATION = {"new_tokens": (), "new_tokens_match": EXACT, "max_length": 77}
-
-
-def story_generator(seed: int, story_id: str) -> torch.Generator:
-    """The noise of one story."""
-    return torch.Generator().manual_seed(seed_of(seed, story_id))
 
 
 class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
@@ -277,7 +273,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         caption_states = self.conditioner.encode_captions(*captions_at_once)
         caption_states = caption_states.unflatten(0, (stories, -1))  # (B, number drawn, S, D)
         history = {}  # frame -> BLIP states (B, S, D), of those that are still in sight
-        reach = self._reach(history_frames)
+        reach = frames_reached(history_frames, self.conditioner.slots)
         frames = []
         weights = None
         if self.conditioner.history_weighting is not None and use_history:
@@ -382,16 +378,6 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         if self._kept_null_states is None or self._kept_null_states[0] != made_with:
             self._kept_null_states = made_with, self.conditioner.null_states(device)
         return self._kept_null_states[1]
-
-    def _reach(self, history_frames: int | None) -> int:
-        """How many earlier frames are in sight at once."""
-        slots = self.conditioner.slots
-        if history_frames is not None and not 1 <= history_frames <= slots:
-            raise ValueError(
-                f"history_frames={history_frames}: this model's time table tells 1 to {slots} "
-                f"earlier frames apart"
-            )
-        return history_frames or max(1, slots - 1)
 
     def _tokens(self, tokenizer, captions) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, K, S) of B stories of K captions."""

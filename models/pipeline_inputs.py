@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from models.frames import OUTPUT_TYPES, wanted_sides
 
-__all__ = ["check_generators", "check_known", "check_numbers", "check_output", "stories_of"]
+__all__ = [
+    "check_generators",
+    "check_known",
+    "check_numbers",
+    "check_output",
+    "frames_reached",
+    "stories_of",
+]
 
 
 def stories_of(prompt: Any) -> list[list[str]]:
@@ -83,3 +90,13 @@ def check_generators(generator: Any, stories: int) -> None:
 
 def _listed(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def frames_reached(history_frames: int | None, slots: int) -> int:
+    """How many earlier frames are in sight at once; ValueError for more than the time table has."""
+    if history_frames is not None and not 1 <= history_frames <= slots:
+        raise ValueError(
+            f"history_frames={history_frames}: this model's time table tells 1 to {slots} earlier "
+            f"frames apart"
+        )
+    return history_frames or max(1, slots - 1)

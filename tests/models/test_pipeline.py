@@ -17,8 +17,9 @@ from tiny_parts import (
 )
 from torch import nn
 
-from models.pipeline import StoryPipeline, story_generator
+from models.pipeline import StoryPipeline
 from models.schedulers import NOISE_ONLY, SCHEDULERS, sampling_scheduler, training_schedule
+from models.seeds import story_generator
 
 CAPTIONS = [["Luna sits.", "She waves at the sea."], ["Pip runs.", "He waves."]]
 

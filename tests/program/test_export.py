@@ -12,7 +12,7 @@ import train
 from configuration import ConfigError
 from models import StoryPipeline
 from models.export import Export, export
-from models.pipeline import story_generator
+from models.seeds import story_generator
 from models.training.tuning import has_lora
 
 

@@ -10,7 +10,7 @@ import train
 from configuration import ConfigError
 from models import StoryPipeline
 from models.export import Export, export
-from models.pipeline import story_generator
+from models.seeds import story_generator
 from page.model import load_model
 
 TALL = (96, 64)

@@ -164,7 +164,8 @@ def build_data(
         if config.freeze_blip or config.tune != "all":
             vision = (parts.conditioner.vision_encoder, parts.history_transform)
         crop = None if spec == SPECS[config.dataset] else spec.crop
-        latents = LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key, crop)
+        how = {"crop": crop, "draws": config.latent_draws, "seed": config.seed}
+        latents = LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key, **how)
     return StoryDataModule(
         batch_size=config.batch_size,
         num_workers=workers,
@@ -180,6 +181,7 @@ def build_data(
         window=config.history_slots,
         cache_frames=config.cache_frames,
         independent_crops=data.get("independent_crops", False),
+        draws=config.latent_draws,
         latents=latents,
     )
 

@@ -165,6 +165,11 @@ def _check_combinations(config: DictConfig) -> None:
             f"such as [mid]"
         )
     training, whole = config.mode == "train", config.precision in (32, "32-true")
+    if training and config.latent_draws and not config.cache_latents:
+        raise ConfigError(
+            f"latent_draws is {config.latent_draws}, but cache_latents is false; set that to true, "
+            f"or latent_draws=null for new draws in every epoch"
+        )
     if training and whole and config.half_frozen_weights:
         raise ConfigError(
             f"half_frozen_weights is true, but nothing is computed in half precision with "

@@ -133,6 +133,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "num_cpu_cores": CORES,
     "cache_frames": BOOL,
     "cache_latents": BOOL,
+    "latent_draws": number(1, whole=True, none=True),
     "batch_size": number(1, whole=True),
     "optimizer": one_of(*OPTIMIZERS),
     "optimizer_in_backward": BOOL,

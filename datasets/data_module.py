@@ -121,7 +121,8 @@ class StoryDataModule(pl.LightningDataModule):
             self.latents.prepare(FITTED, self.picture_batches, self.trainer.strategy.root_device)
 
     def picture_batches(self, split: str) -> DataLoader:
-        """Batches of a split's frames in order, as the autoencoder and as BLIP sees them."""
+        """Batches of a split's frames in order, draw by draw, as the autoencoder and as BLIP sees
+        them."""
         stories = StoryDataset(split=split, seed=self.seed, **self._how)
         stories.frames.refuse_random_views()
         # A generator of its own: a run that finds its cache must draw the same noise.
@@ -191,13 +192,13 @@ def _leave_signals(worker: int) -> None:
 
 
 class _Views(Dataset):
-    """The frames of every story as the frozen encoders see them."""
+    """The frames of every story, and of every draw, as the frozen encoders see them."""
 
     def __init__(self, stories: StoryDataset) -> None:
         self.stories = stories
 
     def __len__(self) -> int:
-        return len(self.stories)
+        return self.stories.draws * len(self.stories)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.stories.views(index)

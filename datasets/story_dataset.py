@@ -43,13 +43,13 @@ class StoryDataset(Dataset):
     history_transform: (N, 3, H, W) uint8 -> (N, 3, h, w) float, what the picture encoder expects.
     clip_tokenizer, blip_tokenizer: callables like Hugging Face tokenizers; captions are cut at
         max_length = S.
-    cached: index -> `latents_mean` and `latents_std` of all K frames, each (K, c, h, w), and maybe
-        `picture_states` (K, P, D_vit); items carry them in place of target and history pictures.
-        Only right where `StoryFrames.refuse_random_views` is content.
+    cached: draw * len(self) + index -> `latents_mean` and `latents_std` of all K frames, each
+        (K, c, h, w), and maybe `picture_states` (K, P, D_vit); items carry them in place of target
+        and history pictures. Only right where `StoryFrames.refuse_random_views` is content.
     window: frames of a longer story that an item shows, all of them if None: in training any that
         follow each other, drawn by (seed, epoch, story), else the first ones.
-    cache_frames, independent_crops: as `StoryFrames` takes them; tokens are kept in any case (at
-        most 4.3 kB a story of five captions at S = 85).
+    cache_frames, independent_crops, draws: as `StoryFrames` takes them; tokens are kept in any case
+        (at most 4.3 kB a story of five captions at S = 85).
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class StoryDataset(Dataset):
         window: int | None = None,
         cache_frames: bool = False,
         independent_crops: bool = False,
+        draws: int | None = None,
         cached: Mapping[int, Mapping[str, Tensor]] | None = None,
     ) -> None:
         if task not in TASKS:
@@ -78,9 +79,10 @@ class StoryDataset(Dataset):
             raise ValueError(f"{path} has one picture a story: continuation needs two or more")
         square = isinstance(image_size, int)
         self.image_size = (image_size,) * 2 if square else tuple(image_size)
-        how = {"cache": cache_frames, "independent_crops": independent_crops}
+        how = {"cache": cache_frames, "independent_crops": independent_crops, "draws": draws}
         self.frames = StoryFrames(self.stories, spec, seed, size=self.image_size, **how)
         self.seed = seed
+        self.draws = (draws if split == "train" else None) or 1
         frames = self.stories.pictures_per_story
         self.window = min(window or frames, frames)
         self.history_transform = history_transform
@@ -98,7 +100,9 @@ class StoryDataset(Dataset):
         shown = self._shown(index, epoch)
         drawn = slice(shown.start + self.given, shown.stop)
         item = self._words(index, shown, drawn)
-        cached = {} if self.cached is None else dict(self.cached[index])
+        cached = {}
+        if self.cached is not None:
+            cached = dict(self.cached[epoch % self.draws * len(self) + index])
         targets, history = [], []
         if "picture_states" not in cached:
             targets, history = self.frames(index, epoch, shown)
@@ -120,8 +124,10 @@ class StoryDataset(Dataset):
         return slice(start, start + self.window)
 
     def views(self, index: int) -> tuple[Tensor, Tensor]:
-        """All K frames as targets (K, 3, height, width) in [-1, 1], as history (K, 3, h, w)."""
-        targets, history = self.frames(index)
+        """All K frames as targets (K, 3, height, width) in [-1, 1], as history (K, 3, h, w);
+        draw * len(self) + index asks for another draw."""
+        draw, index = divmod(index, len(self))
+        targets, history = self.frames(index, draw)
         return self._targets(targets), _batched(self.history_transform, history)
 
     def _targets(self, frames: list[np.ndarray]) -> Tensor:

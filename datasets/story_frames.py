@@ -26,6 +26,8 @@ class StoryFrames:
     Args:
         cache: keep decoded pictures (of strips, their bytes) in memory, once per process.
         independent_crops: crop targets and history apart in training, as the originals do.
+        draws: so many random choices of each story are shown in turn, epoch by epoch; None: new
+            ones in every epoch.
         size: height and width of drawn frames, whose proportions a cropped part has.
     """
 
@@ -37,6 +39,7 @@ class StoryFrames:
         *,
         cache: bool = False,
         independent_crops: bool = False,
+        draws: int | None = None,
         size: tuple[int, int] = (1, 1),
     ) -> None:
         self.stories = stories
@@ -44,6 +47,7 @@ class StoryFrames:
         self.seed = seed
         self.training = stories.split == "train"
         self.independent_crops = independent_crops
+        self.draws = draws
         self.size = size
         self._cache: dict[Hashable, Any] | None = {} if cache else None
 
@@ -54,7 +58,7 @@ class StoryFrames:
 
         shown: only these are read.
         """
-        row = self.stories.rows[index]
+        row, epoch = self.stories.rows[index], epoch % (self.draws or epoch + 1)
         random = np.random.default_rng((self.seed, *[epoch] * self.training, row))
         picture = partial(self._strip_frame, random=random) if self.spec.strip else self._picture
         pictures = [picture(index, k) for k in range(self.stories.pictures_per_story)[shown]]
@@ -65,7 +69,7 @@ class StoryFrames:
 
     def refuse_random_views(self) -> None:
         """ValueError if a picture can be seen in more than one way: its latents are not one."""
-        if not self.spec.strip and self.spec.crop == "squash":
+        if self.draws or (not self.spec.strip and self.spec.crop == "squash"):
             return
         frames = range(self.stories.pictures_per_story)
         for index, k in product(range(len(self.stories)), frames):
@@ -76,7 +80,8 @@ class StoryFrames:
                 raise ValueError(
                     f"{self.stories.path}: image{k} of {self.stories.name(index)} is "
                     f"{width}x{height}, of which a random part is shown each time, so its latents "
-                    f"cannot be cached; train without that cache, cache_latents=false"
+                    f"cannot be cached; set latent_draws=4 to cache four parts, shown in turn, or "
+                    f"train without that cache, cache_latents=false"
                 )
 
     def _strip_frame(self, index: int, k: int, random: np.random.Generator) -> np.ndarray:

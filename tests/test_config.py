@@ -219,6 +219,7 @@ BAD = [  # word, the value as shown, the remedy
     ("num_cpu_cores=0", "0", "a whole number above 0, or -1 or null for PyTorch's own choice"),
     ("cache_frames=1", "1", ON_OFF),
     ("cache_latents=1", "1", ON_OFF),
+    ("latent_draws=0", "0", WHOLE + " or null"),
     ("cache_frames=maybe", '"maybe"', ON_OFF),
     ("batch_size=0", "0", WHOLE),
     ("batch_size=2.5", "2.5", WHOLE),

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
+from operator import length_hint
 from pathlib import Path
+from shutil import disk_usage
 
 import h5py
 import numpy as np
@@ -46,6 +48,7 @@ class LatentCache:
             states (P, D_vit) are kept as well, in float16.
         text_key: which captions are read; it decides which stories are whole, and so are numbered.
         crop: how pictures get the frames' proportions, where it is not the data set's own way.
+        draws: of pictures that are seen in many ways, so many are kept; which, `seed` decides.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class LatentCache:
         vision: tuple[nn.Module, HistoryTransform] | None = None,
         text_key: str = "text",
         crop: str | None = None,
+        draws: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.vae = vae.eval()
         self.vision_encoder = vision[0].eval() if vision else None
@@ -65,6 +70,7 @@ class LatentCache:
         self.image_size = height if height == width else f"{height}x{width}"
         self.text_key = text_key
         self.crop = crop
+        self.draws = {} if draws is None else {"latent_draws": draws, "seed": seed}
         self.path = self.story_file.with_suffix(".latents.h5")
 
     @cached_property
@@ -79,6 +85,7 @@ class LatentCache:
             key["kind of captions"] = self.text_key
         if self.crop:
             key["crop"] = self.crop
+        key |= self.draws
         if self.vision_encoder is not None:
             how = self.history_transform
             key["picture encoder"] = _module_hash(self.vision_encoder)
@@ -119,12 +126,25 @@ class LatentCache:
             rows: dict[bytes, int] = {}  # of every distinct picture
             for split in splits:
                 bar = tqdm(batches[split], f"{split} latents")
-                stories = [self._add(file, rows, batch, device) for batch in bar]
+                stories = []
+                for batch in bar:
+                    stories.append(self._add(file, rows, batch, device))
+                    if len(stories) == 1 and split == splits[0]:
+                        count = sum(map(length_hint, batches.values()))
+                        self._say_size(file, count * stories[0].size)
                 with self._writing():
                     file[split] = np.concatenate(stories or [np.zeros((0, 0), int)])  # (N, K)
             with self._writing():
                 file.attrs.update(self._key)
                 open_file.close()
+
+    def _say_size(self, file: h5py.File, pictures: int) -> None:
+        size = pictures * sum(column[0].nbytes for column in file.values() if len(column))
+        free = disk_usage(self.path.parent).free
+        print(
+            f"{self.path} will take at most {size / 1e6:,.0f} MB, for {pictures:,} pictures, of "
+            f"which equal ones are kept once; {free / 1e6:,.0f} MB are free"
+        )
 
     def _add(
         self,
@@ -164,7 +184,8 @@ class LatentCache:
         """ValueError if the file is not the cache of these stories and these weights."""
         try:
             with h5py.File(self.path) as file:
-                wanted = {"kind of captions": None, "crop": None, **self._key}
+                wanted = dict.fromkeys(("kind of captions", "crop", "latent_draws"))
+                wanted = {**wanted, **self._key}
                 stale = [name for name, value in wanted.items() if file.attrs.get(name) != value]
                 missing = [split for split in splits if split not in file]
         except OSError as error:
@@ -185,7 +206,7 @@ class LatentCache:
 
 
 class Latents:
-    """Story index -> what is kept of its K pictures, as `StoryDataset` takes it.
+    """Number of a story, or of its draw -> what is kept of its K pictures, for `StoryDataset`.
 
     `latents_mean`, `latents_std`: (K, c, h, w), scaled as for the U-Net; with `states` also
     `picture_states`: (K, P, D_vit). Every process opens its own handle at the first read (fork and

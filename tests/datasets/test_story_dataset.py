@@ -313,6 +313,24 @@ def test_latents_of_pictures_with_random_views_are_refused(tmp_path, spec, split
         frames.refuse_random_views()
 
 
+@pytest.mark.parametrize("spec, size", [("pororo", (24, 8)), ("folder", (8, 19))])
+def test_draws_are_shown_in_turn_and_refused_no_more(tmp_path, spec, size):
+    path = build(tmp_path / "s.h5", [[noise(*size), noise(*size)]])
+    few, many = (dataset(path, "train", spec, draws=draws) for draws in (3, None))
+    few.frames.refuse_random_views()
+    shown = [few[epoch]["target_images"] for epoch in range(9)]
+    for epoch, images in enumerate(shown):
+        assert torch.equal(images, shown[epoch % 3])
+        assert epoch > 2 or torch.equal(images, many[epoch]["target_images"])
+        targets, history = few.views(epoch % 3)
+        assert torch.equal(images, targets)
+        assert torch.equal(few[epoch]["history_images"], history)
+    assert not all(torch.equal(shown[0], images) for images in shown)
+    cached = {draw: {"latents_mean": torch.full((2, 4, 2, 2), draw)} for draw in range(3)}
+    data = dataset(path, "train", spec, draws=3, cached=cached)
+    assert [int(data[epoch]["latents_mean"][0, 0, 0, 0]) for epoch in range(5)] == [0, 1, 2, 0, 1]
+
+
 class Store:
     """Stands in for a latent cache: keeps what it is asked to encode."""
 

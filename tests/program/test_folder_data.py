@@ -7,8 +7,10 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+import torch
 from outcomes import picture, read
 
+import building
 import main
 import sample
 import train
@@ -40,6 +42,34 @@ def test_a_folder_trains_without_validation_stories_and_samples(shrunk, folder_f
     folder = sample.sample(shrunk(*words, "mode=sample", f"sample_output_dir={tmp_path / 'out'}"))
     assert len(list(folder.glob("test-00000/0*.png"))) == 3
     assert picture(folder / "storyboard.png").std() > 5
+
+
+def test_random_parts_of_pictures_are_cached_and_shown_in_turn(shrunk, tmp_path, capsys):
+    path = tmp_path / "folder.h5"
+    ramp = np.broadcast_to(np.arange(120, dtype=np.uint8)[None, :, None], (64, 120, 3))
+    with StoryWriter(path, pictures=2) as writer:
+        for split in ("train", "train", "val"):
+            writer.add(split, [ramp, 2 * ramp], {"text": ["A frog.", "It jumps."]})
+    words = ["dataset=folder", f"folder.hdf5_file={path}"]
+    config = shrunk(*words, "cache_latents=true", "latent_draws=2", "freeze_blip=true")
+    parts = building.build_parts(config)
+    cached = train.build_data(config, parts, path)
+    cached.latents.prepare(("train", "val"), cached.picture_batches)
+    assert "at most 0 MB, for 18 pictures" in capsys.readouterr().out
+    plain = train.build_data(shrunk(*words), parts, path).dataset("train")
+    means = []
+    for number in range(4):  # two stories in two epochs
+        item, shown = cached.dataset("train")[number], plain[number]["target_images"]
+        with torch.no_grad():
+            expected = parts.vae.encode(shown).latent_dist.mean * parts.vae.config.scaling_factor
+        torch.testing.assert_close(item["latents_mean"], expected)
+        means.append(item["latents_mean"])
+    assert not torch.allclose(means[0], means[2], atol=1e-3)
+    assert torch.equal(cached.dataset("train")[4]["latents_mean"], means[0])
+    with pytest.raises(ValueError, match="was made with another latent_draws; delete it"):
+        train.build_data(shrunk(*words, "cache_latents=true"), parts, path).latents.check(["train"])
+    with pytest.raises(ValueError, match="latent_draws is 2, but cache_latents is false"):
+        shrunk(*words, "latent_draws=2")
 
 
 @pytest.mark.long

@@ -209,6 +209,7 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         freeze_resnet=config.freeze_resnet,
         tune=config.tune,
         frozen_dtype=HALF[config.precision] if config.half_frozen_weights else torch.float32,
+        trained_dtype=torch.bfloat16 if config.half_trained_weights else torch.float32,
         stochastic_depth=config.stochastic_depth,
         gradient_checkpointing=config.gradient_checkpointing,
         frames_per_micro_batch=config.frames_per_micro_batch,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from common.documents import as_word
 from common.files import is_address
 from configuration.rules import RULES, ConfigError
 from evaluation.metrics.table import own_story_metrics
@@ -175,6 +176,18 @@ def _check_combinations(config: DictConfig) -> None:
             f"half_frozen_weights is true, but nothing is computed in half precision with "
             f"precision={config.precision}; set half_frozen_weights=false or precision=bf16-mixed"
         )
+    if training and config.half_trained_weights:
+        for key, needed, why in (
+            ("precision", "bf16-mixed", "computes with such weights"),
+            ("optimizer_in_backward", True, "moves them one at a time, in 32 bits"),
+            ("ema_decay", None, "has no average, which bfloat16 would not move"),
+            ("tune", "all", "trains more than a few weights"),
+        ):
+            if config[key] != needed:
+                raise ConfigError(
+                    f"half_trained_weights is true, but {key} is {as_word(config[key])}; set {key}="
+                    f"{as_word(needed)}, which {why}, or half_trained_weights=false"
+                )
     if training and config.optimizer_in_backward:
         for key, used, why in (
             ("gradient_clip_val", config.gradient_clip_val, "the norm of all gradients"),

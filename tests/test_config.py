@@ -264,6 +264,7 @@ BAD = [  # word, the value as shown, the remedy
     ("stochastic_depth=1", "1", "a number from 0 to 0.9"),
     ("gradient_checkpointing=yes_please", '"yes_please"', ON_OFF),
     ("frames_per_micro_batch=0", "0", WHOLE + " or null"),
+    ("half_trained_weights=2", "2", ON_OFF),
     ("half_frozen_weights=2", "2", ON_OFF),
     ("ema_decay=1.5", "1.5", "a number from 0 to 1 or null"),
     ("ckpt_dir=null", "null", "a text"),

@@ -34,12 +34,15 @@ def step_in_backward(optimizer: torch.optim.Optimizer) -> list[RemovableHandle]:
 
     The gradient is freed at once, so that never all of them are held; `optimizer.step()` then finds
     none and does nothing. A step comes out the same to the bit. Its state stays where it was: what
-    is saved either way can be taken up either way. Nothing may look at all gradients together
+    is saved either way can be taken up either way. Weights in bfloat16 are moved in 32 bits and
+    rounded back at random. Nothing may look at all gradients together
     (clipping by their norm, a scaler) nor add to them later (accumulation, other devices).
 
     Returns:
         Handles of the hooks; remove them when training is over.
     """
+    if any(map(_is_half, (p for group in optimizer.param_groups for p in group["params"]))):
+        _keep_moments(optimizer)
     return [
         parameter.register_post_accumulate_grad_hook(partial(_step_alone, optimizer, index))
         for index, group in enumerate(optimizer.param_groups)
@@ -47,14 +50,50 @@ def step_in_backward(optimizer: torch.optim.Optimizer) -> list[RemovableHandle]:
     ]
 
 
+def _is_half(parameter):
+    return parameter.is_floating_point() and parameter.element_size() < 4
+
+
+def _keep_moments(optimizer):
+    """Let moments that are loaded stay in 32 bits, which PyTorch casts to their weights' type."""
+    loaded = {}
+
+    def restore(optimizer):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for index, values in loaded.items():
+            mine = optimizer.state[parameters[index]]
+            mine |= {k: v.to(mine[k].device, copy=True) for k, v in values.items() if k in mine}
+        loaded.clear()
+
+    optimizer.register_load_state_dict_pre_hook(lambda _, saved: loaded.update(saved["state"]))
+    optimizer.register_load_state_dict_post_hook(restore)
+
+
 def _step_alone(optimizer, index, parameter):
+    half = _is_half(parameter)
+    moved = _in_full(optimizer, parameter) if half else parameter
     groups = optimizer.param_groups  # its state names parameters, not places in groups
-    optimizer.param_groups = [{**groups[index], "params": [parameter]}]
+    optimizer.param_groups = [{**groups[index], "params": [moved]}]
     try:
         optimizer.step()
     finally:
         optimizer.param_groups = groups
     parameter.grad = None
+    if half:
+        from models.training.half_weights import rounded_at_random
+
+        optimizer.state[parameter] = optimizer.state.pop(moved)
+        parameter.data.copy_(rounded_at_random(moved.data))
+
+
+def _in_full(optimizer, parameter):
+    """A copy in 32 bits that has its gradient and its place in the optimiser's state."""
+    full = type(parameter)(parameter.data.float())
+    full.grad = parameter.grad.float()
+    parameter.grad = None
+    if parameter in optimizer.state:
+        optimizer.state[full] = optimizer.state.pop(parameter)
+    return full
 
 
 def _adamw(parameters, lr, weight_decay, fused):

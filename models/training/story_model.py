@@ -23,6 +23,7 @@ from models.frames import encode_frames
 from models.schedulers import training_schedule
 from models.seeds import seed_of
 from models.story_batch import StoryBatch
+from models.training.half_weights import cast_weights
 from models.training.micro_batches import checkpoint_in_parts
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.stochastic_depth import add_stochastic_depth
@@ -32,15 +33,6 @@ __all__ = ["StoryModel"]
 
 
 _STATES = {"state_dict", "current_model_state"}  # of a checkpoint; the second one beside averages
-
-
-def _cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
-    """Cast frozen matrices and kernels, which autocast would; BLIP reads its type off one."""
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d) and not name.endswith("patch_embedding"):
-            for parameter in layer.parameters(recurse=False):
-                if not parameter.requires_grad:
-                    parameter.data = parameter.data.to(dtype)
 
 
 class StoryModel(pl.LightningModule):
@@ -56,6 +48,8 @@ class StoryModel(pl.LightningModule):
         tune: `all`, or what alone trains (`tuning.TUNE`); checkpoints then hold only that.
         frozen_dtype: what frozen convolutions and linear layers are kept in. Under autocast to the
             same type nothing changes but the memory: it would cast them there at every use.
+        trained_dtype: the same of those that train. Each step is rounded to it at random, which
+            needs optimizer_in_backward.
         stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
         gradient_checkpointing: compute the encoders' and the U-Net's activations twice.
         frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once; None:
@@ -77,6 +71,7 @@ class StoryModel(pl.LightningModule):
         freeze_resnet: bool = False,
         tune: str = "all",
         frozen_dtype: torch.dtype = torch.float32,
+        trained_dtype: torch.dtype = torch.float32,
         stochastic_depth: float = 0.0,
         gradient_checkpointing: bool = False,
         frames_per_micro_batch: int | None = None,
@@ -105,7 +100,9 @@ class StoryModel(pl.LightningModule):
             freeze_all_but(self, tune)
             self.frozen_encoders = list(self.conditioner.encoders)
         if frozen_dtype != torch.float32:
-            _cast_frozen(self, frozen_dtype)
+            cast_weights(self, frozen_dtype, trained=False)
+        if trained_dtype != torch.float32:
+            cast_weights(self, trained_dtype, trained=True)
         if stochastic_depth:
             add_stochastic_depth(self.conditioner.vision_encoder, stochastic_depth)
         if gradient_checkpointing:

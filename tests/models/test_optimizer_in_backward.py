@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from benchmarks.memory_plan import PeakMemory
+from models.training.half_weights import cast_weights, rounded_at_random
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.story_model import StoryModel
 
@@ -34,15 +35,16 @@ class SaveAfter(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
-def fit(folder, batch, in_backward, checkpoint=None, **how):
+def fit(folder, batch, in_backward, checkpoint=None, precision=32, **how):
     """Weights after four steps of training; as they were after two in a checkpoint."""
     pl.seed_everything(1)
     model = StoryModel(
         build_parts(), init_lr=1e-3, optimizer_in_backward=in_backward, warmup_steps=1, **how
     )
     trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder, max_steps=4, max_epochs=9,
+        accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        max_steps=4, max_epochs=9,
         callbacks=[SaveAfter(folder / f"{in_backward}.ckpt")],
     )  # fmt: skip
     trainer.fit(
@@ -74,6 +76,43 @@ def test_training_is_the_same_to_the_bit(tmp_path, batch, how):
     if not how:  # a run that was cut off is taken up either way
         for kind in (True, False):
             same(ordinary, fit(tmp_path, batch, not kind, tmp_path / f"{kind}.ckpt"))
+
+
+def test_rounding_at_random_is_right_on_average():
+    torch.manual_seed(0)
+    values = torch.tensor([1 + 2**-9, -3.0 - 2**-10, 2.0**-30, 0.5, 0.0])  # beside bfloat16's
+    drawn = torch.stack([rounded_at_random(values).float() for _ in range(4000)])
+    torch.testing.assert_close(drawn.mean(0), values, rtol=2e-4, atol=0)
+    spread = [sorted(set(column.tolist())) for column in drawn.T]
+    assert spread[0] == [1, 1 + 2**-7] and spread[1] == [-3 - 2**-6, -3]
+    assert spread[2:] == [[2**-30], [0.5], [0]]  # exact ones stay
+
+
+def test_steps_too_small_for_bfloat16_add_up():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 64, bias=False)
+    nn.init.ones_(layer.weight)
+    cast_weights(layer, torch.bfloat16, trained=True)
+    step_in_backward(build_optimizer("adamw", layer.parameters(), 1e-4, 0.0, fused=True))
+    for _ in range(100):  # of a bfloat16's distance below 1 they are a fortieth
+        layer.weight.float().sum().backward()
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.weight.float().mean().item() == pytest.approx(0.99, abs=5e-4)
+
+
+def test_trained_weights_in_half_precision_learn_alike_and_are_taken_up(tmp_path, batch):
+    how = {"trained_dtype": torch.bfloat16, "precision": "bf16-mixed"}
+    half = fit(tmp_path, batch, True, **how)
+    same(half, fit(tmp_path, batch, True, tmp_path / "True.ckpt", **how))
+    full = fit(tmp_path, batch, True, precision="bf16-mixed")
+    start = StoryModel(build_parts()).state_dict()
+    moved = {name: full[name] - start[name] for name in full if full[name].is_floating_point()}
+    name = max(moved, key=lambda name: moved[name].abs().sum() * (half[name].element_size() == 2))
+    assert (
+        half[name].dtype == torch.bfloat16 and half["unet.conv_norm_out.weight"].element_size() == 4
+    )
+    ours, theirs = (half[name].float() - start[name]).flatten(), moved[name].flatten()
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.8
 
 
 def test_gradients_are_never_all_there():

@@ -88,7 +88,9 @@ def _step_alone(optimizer, index, parameter):
 
 def _in_full(optimizer, parameter):
     """A copy in 32 bits that has its gradient and its place in the optimiser's state."""
-    full = type(parameter)(parameter.data.float())
+    from torch import nn
+
+    full = nn.Parameter(parameter.data.float())
     full.grad = parameter.grad.float()
     parameter.grad = None
     if parameter in optimizer.state:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -54,7 +50,6 @@ class Handler(BaseHTTPRequestHandler):
         "/tall.png": picture(600, 700, "PNG", "RGBA"),
         "/grey.gif": picture(9, 9, "GIF", "L"),
         "/page.html": b"<html>this photo is no longer here</html>",
-        "/empty": b"",
         "/half-a-file.jpg": picture(300, 300)[:900],
         "/huge.bin": b"\xff\xd8" + b"0" * 300_000,
         "/bomb.png": bomb(),
@@ -63,7 +58,6 @@ class Handler(BaseHTTPRequestHandler):
     redirects = {
         "/moved": "/good.jpg",
         "/to-file": "file:///etc/hostname",
-        "/to-ftp": "ftp://127.0.0.1/a.jpg",
         "/deleted": "/photo_unavailable.png",
         "/circle": "/circle",
     }
@@ -133,37 +127,33 @@ def entries(folder: Path) -> dict[str, dict]:
     return {e["id"]: e for e in map(json.loads, (folder / LOG).read_text().splitlines())}
 
 
-@pytest.mark.parametrize(
-    "path, size",
-    [("good.jpg", (30, 20)), ("wide.jpg", (768, 512)), ("tall.png", (512, 597)),
-     ("grey.gif", (9, 9)), ("moved", (30, 20)), ("busy-once.jpg", (30, 20))],
-)  # fmt: skip
+@pytest.mark.parametrize("path, size", [
+    ("good.jpg", (30, 20)), ("wide.jpg", (768, 512)), ("tall.png", (512, 597)),
+    ("grey.gif", (9, 9)), ("moved", (30, 20)), ("busy-once.jpg", (30, 20)),
+])  # fmt: skip
 def test_pictures_are_saved_as_jpeg_with_a_shorter_side_of_512_at_most(
     server, tmp_path, path, size
 ):
-    counts = download({"7": f"{server}/{path}"}, tmp_path, limits=QUICK)
-    assert counts["saved"] == 1
+    (tmp_path / "7.jpg").write_bytes(b"<html>too many requests")  # no picture: fetched again
+    assert download({"7": f"{server}/{path}"}, tmp_path, limits=QUICK)["saved"] == 1
     with Image.open(tmp_path / "7.jpg") as saved:
         assert (saved.format, saved.mode, saved.size) == ("JPEG", "RGB", size)
         pixels = np.asarray(saved)
-    assert abs(int(pixels[0].mean()) - 0) < 25 and abs(int(pixels[-1].mean()) - 255) < 25
+    assert pixels[0].mean() < 25 and pixels[-1].mean() > 230
     assert sorted(p.name for p in tmp_path.iterdir()) == ["7.jpg", LOG]
 
 
 GONE = {
     "missing": ("{}/nothing.jpg", "HTTP 404", 1),
     "html": ("{}/page.html", "no usable picture: cannot identify", 1),
-    "empty": ("{}/empty", "no usable picture", 1),
     "half a file": ("{}/half-a-file.jpg", "no usable picture: image file is truncated", 1),
     "huge": ("{}/huge.bin", "too large: 300,002 bytes", 1),
     "endless": ("{}/endless.bin", "too large: more than 200,000 bytes", 1),
     "bomb": ("{}/bomb.png", "no usable picture: Image size (3600000000 pixels) exceeds", 1),
     "to a file": ("{}/to-file", "it is, or leads to, no link of the web: 'http://127.0.0.1", 1),
-    "to ftp": ("{}/to-ftp", "it is, or leads to, no link of the web: 'http://127.0.0.1", 1),
     "circle": ("{}/circle", "it leads in a circle", None),
     "placeholder": ("{}/deleted", "deleted: the link leads to a placeholder", 1),
     "file": ("file:///etc/hostname", "no link of the web: 'file:///etc/hostname'", 0),
-    "no scheme": ("//127.0.0.1/a.jpg", "no link of the web", 0),
     "nonsense": ("http://[oops", "no link of the web", 0),
 }
 
@@ -214,32 +204,16 @@ def test_waits_grow_from_retry_to_retry(server, tmp_path, monkeypatch):
     assert waits == [7] * 4  # as the server asks
 
 
-def test_a_body_that_drips_is_not_waited_for_for_ever(server, tmp_path, monkeypatch):
-    clock = iter(range(0, 10**6, 101))
-    monkeypatch.setattr(vist_img_download.time, "monotonic", lambda: next(clock))
-    assert download({"7": f"{server}/good.jpg"}, tmp_path, limits=QUICK)["failed"] == 1
-    assert entries(tmp_path)["7"]["why"] == "too slow"
-
-
-def test_nobody_there(tmp_path, monkeypatch):
-    links = {str(i): "http://127.0.0.1:9/a.jpg" for i in range(20)}  # the port of nothing
-    limits = Limits(retries=0, allow_local=True)
-    assert download(links, tmp_path, 4, limits)["failed"] == 20
-    monkeypatch.setattr(vist_img_download, "HOPELESS", 10)
-    with pytest.raises(OSError, match="10 downloads in a row failed, .* check the network and run"):
-        download(links, tmp_path, 4, limits)
-
-
 LOCAL = ("http://127.0.0.1:{}/a.jpg", "http://localhost:{}/a.jpg", "http://[::1]:{}/a.jpg",
          "http://0.0.0.0:{}/a.jpg", "http://169.254.169.254/latest", "http://10.0.0.7/a.jpg",
          "http://[::ffff:127.0.0.1]:{}/a.jpg", "http://2130706433:{}/a.jpg")  # fmt: skip
 
 
-@pytest.mark.parametrize("link", LOCAL)
-def test_addresses_of_this_machine_and_its_network_are_not_asked(server, tmp_path, link):
-    links = {"7": link.format(server.rpartition(":")[2])}
+def test_addresses_of_this_machine_and_its_network_are_not_asked(server, tmp_path):
+    port = server.rpartition(":")[2]
+    links = {str(n): link.format(port) for n, link in enumerate(LOCAL)}
     counts = download(links, tmp_path, limits=Limits(timeout=1, retries=0))
-    assert counts["gone"] == 1 and not Handler.seen
+    assert counts["gone"] == len(LOCAL) and not Handler.seen
 
 
 def test_redirects_to_such_addresses_are_not_followed(server, tmp_path, monkeypatch):
@@ -252,26 +226,6 @@ def test_redirects_to_such_addresses_are_not_followed(server, tmp_path, monkeypa
     monkeypatch.setattr(vist_img_download._PublicOnly, "send", send)
     counts = download({"7": f"{server}/moved"}, tmp_path, limits=Limits(timeout=2, retries=0))
     assert counts["gone"] == 1 and Handler.seen == {"/moved": 1}
-
-
-def test_a_file_that_is_no_picture_is_fetched_again(server, tmp_path):
-    (tmp_path / "7.jpg").write_bytes(b"<html>too many requests")
-    assert download({"7": f"{server}/good.jpg"}, tmp_path, limits=QUICK)["saved"] == 1
-    assert Image.open(tmp_path / "7.jpg").size == (30, 20)
-
-
-@pytest.mark.parametrize("place", ["pathlib.Path.write_bytes", "os.replace"])
-def test_a_full_disk_is_said_and_the_next_run_goes_on(server, tmp_path, monkeypatch, place):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    links = {"7": f"{server}/good.jpg"}
-    message = "cannot write .*7.jpg: .* MB left.*; free some .*_dir; then run again, which"
-    with monkeypatch.context() as patch, pytest.raises(OSError, match=message):
-        patch.setattr(place, full)
-        download(links, tmp_path, limits=QUICK)
-    assert [p.name for p in tmp_path.iterdir()] == [LOG]
-    assert download(links, tmp_path, limits=QUICK)["saved"] == 1
 
 
 def annotations(folder: Path, links: dict[str, str]) -> Path:
@@ -312,28 +266,29 @@ def test_a_run_ends_with_counts_and_the_next_goes_on(server, tmp_path, capsys):
     assert "0 saved, 5 there, 1 gone, 0 known to be gone, 1 failed" in capsys.readouterr().out
 
 
-def test_a_killed_run_leaves_whole_pictures_only_and_the_next_goes_on(server, tmp_path):
-    links = {f"{i:02}": f"{server}/wide.jpg" for i in range(40)} | {"s": f"{server}/silent.jpg"}
-    json_dir, img_dir = annotations(tmp_path / "dii", links), tmp_path / "images"
-    script = [sys.executable, str(ROOT / "data_script" / "vist_img_download.py")]
-    child = subprocess.Popen(
-        [*script, *command(json_dir, img_dir)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    while child.poll() is None and len(list(img_dir.glob("*.jpg"))) < 3:
-        time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    child.communicate()
-    saved = {path.stem for path in img_dir.glob("*.jpg")}
-    assert 3 <= len(saved) < 40
-    for name in saved:
-        with Image.open(img_dir / f"{name}.jpg") as whole:
-            assert whole.size == (768, 512)
-            whole.load()
-    before = Handler.seen.total()
-    del links["s"]
-    counts = download(links, img_dir, limits=QUICK)
-    assert counts["there"] == len(saved) and counts["saved"] == 40 - len(saved)
-    assert Handler.seen.total() - before == 40 - len(saved)
+def test_a_full_disk_is_said_and_the_next_run_goes_on(server, tmp_path, monkeypatch):
+    links = {"1": f"{server}/good.jpg", "2": f"{server}/wide.jpg"}
+    message = "cannot write .*jpg: .* MB left.*; free some .*_dir; then run again, which"
+    for place in ("pathlib.Path.write_bytes", "os.replace"):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match=message):
+            patch.setattr(place, lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+            download(links, tmp_path, limits=QUICK)
+        assert [p.name for p in tmp_path.iterdir()] == [LOG]
+    assert download(links, tmp_path, limits=QUICK)["saved"] == 2
+
+
+def test_a_body_that_drips_is_not_waited_for_for_ever(server, tmp_path, monkeypatch):
+    clock = iter(range(0, 10**6, 101))
+    monkeypatch.setattr(vist_img_download.time, "monotonic", lambda: next(clock))
+    assert download({"7": f"{server}/good.jpg"}, tmp_path, limits=QUICK)["failed"] == 1
+    assert entries(tmp_path)["7"]["why"] == "too slow"
+
+
+def test_a_network_that_is_gone_ends_the_run(tmp_path, monkeypatch):
+    links = {str(i): "http://127.0.0.1:9/a.jpg" for i in range(20)}  # the port of nothing
+    monkeypatch.setattr(vist_img_download, "HOPELESS", 10)
+    with pytest.raises(OSError, match="10 downloads in a row failed, .* check the network and run"):
+        download(links, tmp_path, 4, Limits(retries=0, allow_local=True))
 
 
 VAL = "val.description-in-isolation.json"
@@ -357,11 +312,3 @@ def test_bad_annotations(tmp_path, spoil, message):
     with pytest.raises(SystemExit, match="error: "):
         main(command(json_dir, tmp_path / "images"))
     assert not (tmp_path / "images").exists()
-
-
-def test_nowhere_to_write(server, tmp_path):
-    json_dir = annotations(tmp_path / "dii", {"1": f"{server}/good.jpg"})
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit, match="error: .*file"):
-        main(command(json_dir, tmp_path / "file" / "images"))
-    assert not Handler.seen

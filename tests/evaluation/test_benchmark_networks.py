@@ -63,19 +63,12 @@ LOADERS = {
 @pytest.mark.parametrize("option", LOADERS)
 def test_files_of_something_else_are_refused_in_a_sentence(tmp_path, option):
     """A library would list every tensor that it misses."""
-    other = {f"{n}.weight": torch.zeros(1) for n in range(300)}
-    for name, content, message in (
-        ("other.pth", other, "does not fit|cannot be loaded"),
-        ("list.pth", [torch.zeros(1)], "holds no tensors by name|cannot be loaded"),
-        ("numbers.pth", {1: torch.zeros(1)}, "holds no tensors by name|cannot be loaded"),
-    ):
-        torch.save(content, path := tmp_path / name)
-        more = {"dino_model": "test_vit", option: str(path), "allow_other_weights": True}
-        with pytest.raises(ValueError, match=message) as caught:
-            LOADERS[option](Options("s", device="cpu", **more))
-        assert f"{option}={path}" in str(caught.value) and len(str(caught.value)) < 400
-    more = {"dino_model": "test_vit", option: str(tmp_path)}
-    refused(LOADERS[option], f"{option}={tmp_path} (is no file|cannot be loaded)", **more)
+    path = tmp_path / "other.pth"
+    torch.save({f"{n}.weight": torch.zeros(1) for n in range(300)}, path)
+    more = {"dino_model": "test_vit", option: str(path), "allow_other_weights": True}
+    with pytest.raises(ValueError, match="does not fit|cannot be loaded") as caught:
+        LOADERS[option](Options("s", device="cpu", **more))
+    assert f"{option}={path}" in str(caught.value) and len(str(caught.value)) < 400
 
 
 def test_csd_is_clips_tower_with_its_own_projection(tmp_path, picture):
@@ -103,9 +96,6 @@ def test_csd_is_clips_tower_with_its_own_projection(tmp_path, picture):
         network = csd_network(Options("s", csd_weights=str(tmp_path / name), device="cpu"))
         assert network.encoders["picture"]([picture]) == pytest.approx(wanted.numpy(), abs=1e-5)
     refused(csd_network, "csd_weights=gone does not exist: get csd_vit-large", csd_weights="gone")
-    del flat["last_layer_style"]
-    torch.save(flat, tmp_path / "x.pth")
-    refused(csd_network, "does not fit CSD's ViT", csd_weights=str(tmp_path / "x.pth"))
     (tmp_path / "x.pth").write_bytes((tmp_path / "checkpoint.pth").read_bytes()[:1000])
     refused(csd_network, "cannot be read as weights", csd_weights=str(tmp_path / "x.pth"))
 
@@ -130,10 +120,6 @@ def test_dino_reads_timms_files_and_metas(tmp_path, picture):
         assert dino_network(options).encoders["picture"]([picture]) == pytest.approx(
             wanted, abs=1e-5
         )
-    del weights["norm.weight"]
-    save_file(weights, tmp_path / "x.safetensors")
-    own = {"dino_model": name, "dino_weights": str(tmp_path / "x.safetensors")}
-    refused(dino_network, f"does not fit dino_model={name}", **own)
     refused(dino_network, "dino_weights=gone does not exist", dino_model=name, dino_weights="gone")
     refused(dino_network, "dino_model=dinov9 is no network of timm", dino_model="dinov9")
     refused(dino_network, "cannot be downloaded .*: without a network give dino_weights=FILE",
@@ -162,9 +148,6 @@ def test_the_aesthetic_head_stands_on_siglip(tmp_path, picture):
              "aesthetic_encoder": str(tmp_path)}  # fmt: skip
     network = aesthetic_network(Options("s", device="cpu", **files))
     assert network.encoders["score"]([picture])[0, 0] == pytest.approx(value.item(), abs=2e-2)
-    torch.save({}, tmp_path / "x.pth")
-    refused(aesthetic_network, "does not fit the layers of Aesthetic Predictor 2.5",
-            **files | {"aesthetic_head": str(tmp_path / "x.pth")})  # fmt: skip
     head["scoring_head.0.weight"] = torch.zeros(1024, 12)
     torch.save(head, tmp_path / "x.pth")
     refused(aesthetic_network, "takes vectors of 12, but aesthetic_encoder=.* gives 16",
@@ -224,7 +207,7 @@ def test_grounding_dino_gives_its_surest_boxes_first(tmp_path, picture):
 
 def test_inception_score_is_scipys_over_torchvisions_classes(tmp_path, picture):
     torch.manual_seed(0)
-    network = Inception3(10, init_weights=False, transform_input=False).eval()
+    network = Inception3(10, False, False, init_weights=False).eval()
     torch.save(network.state_dict(), tmp_path / "inception.pth")
     options = Options("s", imagenet_inception=str(tmp_path / "inception.pth"), device="cpu",
                       allow_other_weights=True)  # fmt: skip

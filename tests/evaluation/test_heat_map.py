@@ -41,10 +41,8 @@ def test_storyboards_show_the_weights_that_a_manifest_has(tmp_path):
     assert sizes == [(False, False), (True, True)]
 
 
-@pytest.mark.parametrize(
-    "weights", [3, [[0, 0]], [[0, 0], [1]], [[0, 0], [2, 0]], [[0, 0], ["x", 0]], {"a": 1}]
-)
-def test_weights_of_another_shape_are_refused(tmp_path, weights):
-    write_samples(tmp_path, stories=1, history_weights=weights)
-    with pytest.raises(ValueError, match="'history_weights' .* sample again"):
-        read_samples(tmp_path)
+def test_weights_of_another_shape_are_refused(tmp_path):
+    for weights in ([[0, 0], [1]], [[0, 0], [2, 0]], [[0, 0], ["x", 0]]):
+        write_samples(tmp_path, stories=1, history_weights=weights)
+        with pytest.raises(ValueError, match="'history_weights' .* sample again"):
+            read_samples(tmp_path)

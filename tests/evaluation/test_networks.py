@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from sample_folders import toy_frames, write_samples
 from tiny_networks import write_clip
 from torchmetrics.functional.image.lpips import _NoTrainLpips
-from torchvision.models import alexnet, squeezenet1_1
+from torchvision.models import squeezenet1_1
 
 from evaluation.networks.clip import clip_network
 from evaluation.networks.inception import fid_inception
@@ -65,11 +65,10 @@ def test_clip_without_weights_names_file_and_key(tmp_path, monkeypatch):
         clip_network(Options("s", clip_model="no-such-model", device="cpu"))
 
 
-@pytest.mark.parametrize("net, model", [("alex", alexnet), ("squeeze", squeezenet1_1)])
-def test_lpips_uses_the_given_backbone(tmp_path, net, model):
+def test_lpips_uses_the_given_backbone(tmp_path, net="squeeze"):
     torch.manual_seed(1)
     with torch.device("meta"):  # random values come below, quicker than torchvision's
-        shapes = {k: v.shape for k, v in model().features.state_dict().items()}
+        shapes = {k: v.shape for k, v in squeezenet1_1().features.state_dict().items()}
     weights = {f"features.{k}": 0.1 * torch.randn(shape) for k, shape in shapes.items()}
     save_file(weights, tmp_path / "net.safetensors")
     one, two = picture(tmp_path / "1.png", 1), picture(tmp_path / "2.png", 2)
@@ -89,8 +88,6 @@ def test_lpips_uses_the_given_backbone(tmp_path, net, model):
         value = expected(*pixels).item()
     assert encoder([(one, two), (one, one)]).ravel() == pytest.approx([value, 0], abs=1e-5)
     assert value > 0
-    with pytest.raises(ValueError, match="does not fit lpips_net=vgg"):
-        lpips_network(replace(options, lpips_net="vgg"))
 
 
 def test_everything_at_once_with_random_weights(tmp_path):

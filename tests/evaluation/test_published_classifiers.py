@@ -31,12 +31,12 @@ def files(tmp_path_factory):
     return folder
 
 
-def write_pictures(folder):
-    """Three stories of two wide pictures, so that squashing and cropping differ."""
+def write_pictures(folder, stories="abc", each=2):
+    """Stories of wide pictures, so that squashing and cropping differ."""
     random = np.random.default_rng(0)
-    for story in "abc":
+    for story in stories:
         (folder / story).mkdir(parents=True)
-        for k in range(2):
+        for k in range(each):
             small = random.integers(0, 256, (4, 7, 3), dtype=np.uint8)
             Image.fromarray(small).resize((320, 180)).save(folder / story / f"{k}.png")
     return sorted(folder.glob("*/*.png"))
@@ -44,8 +44,9 @@ def write_pictures(folder):
 
 def logits_by_hand(file, rows, paths):
     """As eval_cls.py does: stock network, stock transforms."""
-    network = Inception3(rows, init_weights=False)
-    network.load_state_dict(torch.load(file, weights_only=True))
+    with torch.device("meta"):
+        network = Inception3(rows, init_weights=False)
+    network.load_state_dict(torch.load(file, weights_only=True), assign=True)
     network.transform_input = True  # what torchvision sets with pretrained weights
     prepare = transforms.Compose([
         transforms.Resize(299), transforms.CenterCrop(299), transforms.ToTensor(),
@@ -61,9 +62,9 @@ def f1(true, read):
 
 
 def test_the_published_pair_reads_as_its_own_code_does(files, tmp_path, capsys):
-    paths = write_pictures(tmp_path / "theirs")
+    paths = write_pictures(tmp_path / "theirs", "abcd", each=1)
     random = np.random.default_rng(1)
-    cast, place = random.random((6, 7)) > 0.6, random.random((6, 3)) > 0.6
+    cast, place = random.random((4, 7)) > 0.6, random.random((4, 3)) > 0.6
     lines = []
     for path, there, where in zip(paths, cast, place, strict=True):
         names = {"cast": [n for n, t in zip(CAST, there, strict=True) if t],
@@ -138,9 +139,7 @@ def test_columns_of_a_csv_name_the_characters(tmp_path):
         ('{"picture": "a/0.png"}', "line 1: give a list of names as cast"),
         ('{"picture": "a/0.png", "cast": "fred"}', "line 1: give a list of names as cast"),
         ('{"cast": ["fred"]}', "line 1 names no picture"),
-        ("[1", "line 1 is not JSON"),
         ("[" * 99999, "line 1 is not JSON .it is nested too deeply"),
-        ('{"picture": "a", "cast": ["fred"], "cast": []}', "line 1 is not JSON .'cast' is there"),
     ):
         wrong.write_text(text, "utf-8")
         with pytest.raises(ValueError, match=message):

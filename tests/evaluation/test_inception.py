@@ -8,7 +8,6 @@ from PIL import Image
 from tiny_networks import write_inception
 
 from common.files import file_hash
-from evaluation.networks import weights
 from evaluation.networks.features import FeatureCache
 from evaluation.networks.inception import inception_at_64, inception_at_native_size, prepare
 from evaluation.networks.weights import INCEPTION, Published, find_weights, load_weights

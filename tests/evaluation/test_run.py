@@ -15,7 +15,6 @@ from evaluation.metrics.choice import choose, preflight
 from evaluation.metrics.material import Material, shuffled_rows
 from evaluation.metrics.table import own_story_metrics
 from evaluation.networks.judge import Judge
-from evaluation.networks.judge_training import train_judge
 from evaluation.options import Options
 from evaluation.paper_table import TF_2015, paper_table
 from evaluation.pictures.plots import plot_by_frame, to_picture

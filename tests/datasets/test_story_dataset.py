@@ -85,8 +85,9 @@ def squares(tmp_path):
     return build(tmp_path / "s.h5", stories, labels=[{"n": k} for k in range(K)]), stories
 
 
-@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
-@pytest.mark.parametrize("kept", [False, True], ids=["pictures", "latents"])
+@pytest.mark.parametrize("task, given, kept", [
+    ("visualization", 0, False), ("continuation", 1, False), ("continuation", 1, True),
+])  # fmt: skip
 def test_a_window_of_a_long_story(squares, task, given, kept):
     """Any frames in a row, the same for everything in an item; another epoch shows others."""
     path, _ = squares
@@ -97,7 +98,7 @@ def test_a_window_of_a_long_story(squares, task, given, kept):
     whole = dataset(path, "train", **how)
     for split, starts in (("train", set(range(K - 1))), ("val", {0})):
         data, seen = dataset(path, split, window=2, **how), set()
-        for epoch in range(12):
+        for epoch in range(8):
             item = data[epoch * len(data) + 1]
             (start,) = [
                 s for s in range(K - 1)
@@ -115,8 +116,9 @@ def test_a_window_of_a_long_story(squares, task, given, kept):
         assert seen == starts
 
 
-@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
-@pytest.mark.parametrize("cache_frames", [False, True])
+@pytest.mark.parametrize("task, given, cache_frames", [
+    ("visualization", 0, False), ("continuation", 1, True),
+])  # fmt: skip
 def test_batch(squares, task, given, cache_frames):
     path, stories = squares
     data = dataset(path, task=task, cache_frames=cache_frames)
@@ -189,14 +191,12 @@ def test_targets_are_resized_and_frames_of_the_right_size_left_alone():
     assert squashed.shape == (1, 3, 4, 4) and (squashed[0, 0, 0].diff() > 0.2).all()
 
 
-@pytest.mark.parametrize("labels", [None, [{"n": k} for k in range(K)]])
-def test_prompts_hold_what_sampling_starts_from(tmp_path, labels):
-    stories = [[noise(8, 8) for _ in range(K)] for _ in range(3)]
-    data = dataset(build(tmp_path / "s.h5", stories, labels=labels))
-    prompts = list(read_prompts(data.frames, [2, 0]))
+def test_prompts_hold_what_sampling_starts_from(squares):
+    path, stories = squares
+    prompts = list(read_prompts(dataset(path).frames, [2, 0]))
     assert [prompt.story_id for prompt in prompts] == ["val2", "val0"]
     assert prompts[0].captions == ["one", "two words 2", "in  all three"]
-    assert [prompt.labels for prompt in prompts] == [labels] * 2
+    assert [prompt.labels for prompt in prompts] == [[{"n": k} for k in range(K)]] * 2
     for prompt, story in zip(prompts, (stories[2], stories[0]), strict=True):
         np.testing.assert_array_equal(np.stack(prompt.reference_frames), np.stack(story))
         np.testing.assert_array_equal(prompt.first_frame, story[0])
@@ -210,8 +210,7 @@ def chosen(data: StoryDataset, index: int) -> list[int]:
     return [value - 40 * k for k, value in enumerate(values)]
 
 
-@pytest.mark.parametrize("spec", ["pororo", "flintstones"])
-def test_one_frame_of_a_strip_is_drawn(tmp_path, spec):
+def test_one_frame_of_a_strip_is_drawn(tmp_path, spec="pororo"):
     stories = [[strip(5, 0), strip(1, 40), strip(12, 80)] for _ in range(20)]
     path = build(tmp_path / "s.h5", stories)
     fixed = [chosen(dataset(path, "test", spec, seed=7), i) for i in range(20)]
@@ -221,8 +220,8 @@ def test_one_frame_of_a_strip_is_drawn(tmp_path, spec):
     assert {c[0] for c in fixed} == set(range(5)) and {c[1] for c in fixed} == {0}
 
     training = dataset(path, "train", spec, seed=7, cache_frames=True)
-    draws = [chosen(training, epoch * 20) for epoch in range(100)]
-    assert [chosen(training, epoch * 20) for epoch in range(100)] == draws
+    draws = [chosen(training, epoch * 20) for epoch in range(60)]
+    assert [chosen(training, epoch * 20) for epoch in range(60)] == draws
     assert {d[0] for d in draws} == set(range(5)) and {d[2] for d in draws} == set(range(12))
 
 
@@ -242,9 +241,6 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
     np.testing.assert_array_equal(prompt.reference_frames[0], wide[:, 10:14])
     np.testing.assert_array_equal(prompt.reference_frames[1], tall[4:20])
     assert portrait[0]["target_images"].shape == (3, 3, 8, 4)
-    with pytest.raises(ValueError, match="image2 of story 0 of 'train' is 16x16, of which a rand"):
-        dataset(build(tmp_path / "t.h5", [[noise(8, 4), noise(16, 8), noise(16, 16)]], key="dii"),
-                "train", "vistdii", image_size=(8, 4)).frames.refuse_random_views()  # fmt: skip
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -254,7 +250,7 @@ def test_targets_and_history_are_cropped_alike_unless_asked_otherwise(tmp_path, 
     path = build(tmp_path / "s.h5", [[wide, wide.transpose(1, 0, 2).copy()]], key="dii")
     training = dataset(path, "train", "vistdii", independent_crops=apart)
     starts = []  # of both pictures' targets and histories
-    for epoch in range(600):
+    for epoch in range(300):
         item = training[epoch]
         shown = [int(uint8(target)[0, 0, 0]) for target in item["target_images"]]
         starts.append([*shown, *(item["history_images"][:, 0, 0, 0] - 3.5).tolist()])
@@ -270,42 +266,18 @@ def test_targets_and_history_are_cropped_alike_unless_asked_otherwise(tmp_path, 
         np.testing.assert_array_equal(starts[:, :2], starts[:, 2:])
 
 
-def test_what_is_cached_stands_in_for_pictures(squares):
-    frame = torch.arange(K).view(K, 1, 1, 1).expand(K, 4, 2, 2)
-    std = torch.ones(K, 4, 2, 2)
-    cached = {i: {"latents_mean": 10 * i + frame, "latents_std": std} for i in range(4)}
-    data = dataset(squares[0], "train", cached=cached)
-    batch = collate([data[3], data[1]])
-    assert batch["latents_mean"].shape == batch["latents_std"].shape == (2, K, 4, 2, 2)
-    assert batch["latents_mean"][:, :, 0, 0, 0].tolist() == [[30, 31, 32], [10, 11, 12]]
-    assert "target_images" not in batch and batch["history_images"].shape[0] == 2
-    continued = dataset(squares[0], "train", cached=cached, task="continuation")[2]
-    assert continued["latents_mean"][:, 0, 0, 0].tolist() == [21, 22]
-
-    for i in cached:
-        cached[i]["picture_states"] = 10 * i + frame[..., 0]
-    data = dataset(squares[0], "train", cached=cached, task="continuation")
-    data.stories.encoded = lambda *_: pytest.fail("a picture was read")
-    batch = collate([data[3], data[1]])
-    assert batch["picture_states"][..., 0, 0].tolist() == [[30, 31, 32], [10, 11, 12]]
-    assert "target_images" not in batch and "history_images" not in batch
-    assert data.cached[3].keys() == {"latents_mean", "latents_std", "picture_states"}
-
-
-RANDOM = {
-    "strip": ("pororo", "train", (16, 8), "8x16"),
-    "strip in validation": ("pororo", "val", (24, 8), "8x24"),
-    "crop": ("folder", "train", (8, 9), "9x8"),
-    "one frame": ("pororo", "train", (8, 8), None),  # one view, which is not refused
-    "middle": ("folder", "val", (8, 9), None),
-    "squash": ("cartoon", "train", (8, 9), None),
-}
-
-
-@pytest.mark.parametrize("spec, split, size, shown", RANDOM.values(), ids=RANDOM)
-def test_latents_of_pictures_with_random_views_are_refused(tmp_path, spec, split, size, shown):
-    path = build(tmp_path / "s.h5", [[noise(8, 8), noise(*size)]])
-    frames = dataset(path, split, spec).frames
+@pytest.mark.parametrize("spec, split, size, side, shown", [
+    ("pororo", "train", (16, 8), 8, "8x16"), ("pororo", "val", (24, 8), 8, "8x24"),
+    ("folder", "train", (8, 9), 8, "9x8"), ("folder", "train", (8, 8), (8, 4), "8x8"),
+    ("pororo", "train", (8, 8), 8, None),  # one view, which is not refused
+    ("folder", "val", (8, 9), 8, None), ("cartoon", "train", (8, 9), 8, None),
+])  # fmt: skip
+def test_latents_of_pictures_with_random_views_are_refused(
+    tmp_path, spec, split, size, side, shown
+):
+    first = noise(*side) if isinstance(side, tuple) else noise(side, side)
+    path = build(tmp_path / "s.h5", [[first, noise(*size)]])
+    frames = dataset(path, split, spec, image_size=side).frames
     if shown is None:
         return frames.refuse_random_views()
     message = f"s.h5: image1 of story 0 of '{split}' is {shown}, of which a random part .*cannot be"
@@ -339,7 +311,10 @@ def test_the_data_module_has_latents_made_before_training_and_uses_them(squares)
     for frames, story in zip(store.kept["val"][0], stories, strict=True):
         for frame, picture in zip(frames, story, strict=True):
             np.testing.assert_array_equal(uint8(frame), picture)
-    batch = next(iter(data.val_dataloader()))
+    loader = data.val_dataloader()
+    loader.dataset.stories.encoded = lambda *_: pytest.fail("a picture was read")
+    batch = next(iter(loader))
+    assert "target_images" not in batch and "history_images" not in batch
     np.testing.assert_array_equal(uint8(batch["latents_mean"][1, 0]), stories[1][1])
     states = batch["picture_states"][1, 0, :, 0, 0]
     np.testing.assert_allclose(states, stories[1][0].mean((0, 1)), rtol=1e-5)

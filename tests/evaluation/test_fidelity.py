@@ -78,11 +78,6 @@ def test_a_frame_is_compared_with_what_the_judge_reads_in_it(tmp_path, scene, ow
     assert "psnr 50.00" in page and f"psnr {decibels:.2f}" in page
 
 
-def test_frames_read_as_no_scene_do_not_count(tmp_path):
-    found, _, _ = measured(tmp_path, STRANGERS)
-    assert {name: entry["n"] for name, entry in found.items()} == dict.fromkeys(found, 0)
-
-
 def test_the_scene_of_a_reading():
     assert fidelity(torch.zeros(3, 128, 128, dtype=torch.uint8), ALONE.label()).all()
     assert not fidelity(torch.zeros(3, 64, 64, dtype=torch.uint8), ALONE.label()).any()

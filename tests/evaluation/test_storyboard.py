@@ -110,13 +110,9 @@ def test_several_sets_are_stacked_and_matched_by_story(tmp_path):
     assert [row.name for row in strips[0].rows] == ["reference", "with history", "history masked"]
     assert [row.note for row in strips[0].rows] == ["", "cast 2/2", ""]
     assert strips[0].heading == "story1  ·  seed 5"
-
-
-def test_settings_name_only_what_all_sets_share(tmp_path):
-    write_samples(tmp_path / "a", sampler={"steps": 12, "history": True})
-    write_samples(tmp_path / "b", sampler={"steps": 12, "history": False})
-    _, settings = gather({"a": tmp_path / "a", "b": tmp_path / "b"}, 1)
-    assert "steps 12" in settings and "history" not in settings
+    write_samples(tmp_path / "c", sampler={"steps": 12, "history": False})
+    _, settings = gather({"a": tmp_path / "a", "c": tmp_path / "c"}, 1)
+    assert "steps 12" in settings and "history" not in settings  # only what all share
     assert "checkpoint abcdef012345" in settings and "1 of 2 stories" in settings
 
 
@@ -168,13 +164,10 @@ def test_pages_are_lighter_than_their_pictures_and_look_the_same(tmp_path):
     write_samples(tmp_path, stories=1, references=False)
     random = np.random.default_rng(0)
     smooth = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).resize((128, 128))
-    grain = random.normal(0, 2, (128, 128, 3))
-    frame = (np.asarray(smooth) + grain).clip(0, 255).astype(np.uint8)
-    path = tmp_path / "story0" / "0000.png"
-    Image.fromarray(frame).save(path)
+    frame = (np.asarray(smooth) + random.normal(0, 2, (128, 128, 3))).clip(0, 255).astype(np.uint8)
+    Image.fromarray(frame).save(path := tmp_path / "story0" / "0000.png")
     page = write_storyboard_html(tmp_path, tmp_path / "board.html").read_text()
-    kind, data = re.search(r'src="data:image/(\w+);base64,([^"]*)"', page).groups()
-    packed = base64.b64decode(data)
-    assert kind == "webp" and len(packed) < path.stat().st_size / 3
+    packed = base64.b64decode(re.search(r'src="data:image/webp;base64,([^"]*)"', page)[1])
+    assert len(packed) < path.stat().st_size / 3
     shown = np.asarray(Image.open(io.BytesIO(packed)).convert("RGB")).astype(int)
     assert np.abs(shown - frame).mean() < 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from datasets.cartoon.world import CHARACTERS, SHIRTS
 from pretraining.align import _telling_first, _telling_words
 from pretraining.vocabulary import build_clip_tokenizer
@@ -28,16 +26,3 @@ def test_colours_come_before_names_and_the_summary_before_all():
     assert sorted(ordered[0, :seen, 0].tolist()) == sorted(ids[0, :seen].tolist())
     # what is padded stays behind, hidden by the unchanged mask
     assert ordered[0, seen:, 0].tolist() == ids[0, seen:].tolist()
-
-
-def test_states_of_other_rows_do_not_mix():
-    states = torch.randn(3, 6, 4)
-    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] * 2 + [0] * 4])
-    rank = torch.randint(1, 4, (3, 6))
-    ordered = _telling_first(states, mask, rank)
-    for row in range(3):
-        last = int(mask[row].sum()) - 1
-        expected = sorted(
-            range(6), key=lambda i: (0 if i == last else 4 if i > last else int(rank[row, i]), i)
-        )
-        assert torch.equal(ordered[row], states[row, expected])

@@ -93,11 +93,11 @@ def test_the_decoder_learns_to_undo_what_sampling_does_and_the_encoder_stays():
     torch.manual_seed(0)
     vae = AutoencoderRAE(
         encoder_type="mae", encoder_hidden_size=64, encoder_patch_size=16,
-        encoder_num_hidden_layers=1, encoder_input_size=128, encoder_norm_mean=[0.0] * 3,
+        encoder_num_hidden_layers=1, encoder_input_size=64, encoder_norm_mean=[0.0] * 3,
         encoder_norm_std=[1.0] * 3, patch_size=16, decoder_hidden_size=64,
         decoder_num_hidden_layers=1, decoder_num_attention_heads=1, decoder_intermediate_size=64,
     )  # fmt: skip
-    frames = draw(SCENES)
+    frames = draw(SCENES, 64)
     latents = encode(vae, frames)
     before = {name: weight.clone() for name, weight in vae.encoder.state_dict().items()}
     shown = torch.arange(4)

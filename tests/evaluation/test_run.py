@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from sample_folders import VOCABULARY, label, toy_frames, write_manifest, write_samples
+from sample_folders import VOCABULARY, toy_frames, write_manifest, write_samples
 
 from evaluation.__main__ import main
 from evaluation.metrics.bootstrap import ratio
@@ -273,11 +273,3 @@ def test_charts_show_values_intervals_and_bounds():
     blue = (picture == (47, 111, 222)).all(-1)
     assert picture.shape[1] > 700 and blue.any(0).sum() > 99
     assert plot_by_frame({"m": {"value": 1}}) is None
-
-
-def test_material_needs_references_for_all_or_none(tmp_path):
-    entries = write_samples(tmp_path, labels=[label("sea", {})] * 2)
-    entries[1]["reference_frames"] = []
-    write_manifest(tmp_path, entries)
-    with pytest.raises(ValueError, match="only one has reference frames"):
-        Material.of("s", read_samples(tmp_path).stories)

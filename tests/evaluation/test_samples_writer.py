@@ -68,34 +68,27 @@ def test_a_line_says_everything_about_a_story(tmp_path):
 
 def test_done_stories_are_skipped(tmp_path):
     add(SamplesFolder(tmp_path, SETTINGS), 1)
-
-    def seen():
-        picture, manifest = tmp_path / "s1/0000.png", tmp_path / "manifest.jsonl"
-        return picture.stat().st_mtime_ns, picture.stat().st_ino, manifest.read_bytes()
-
-    before = seen()
+    before = (tmp_path / "manifest.jsonl").read_bytes()
     folder = SamplesFolder(tmp_path, SETTINGS)
     assert folder.done == {"s1"}
-    add(folder, 1)
     folder.add("s1", ["Other."], pictures(9))
-    assert seen() == before
+    assert (tmp_path / "manifest.jsonl").read_bytes() == before
     add(folder, 2)
     assert folder.done == {"s1", "s2"}
     check_whole(tmp_path, [1, 2])
 
 
-@pytest.mark.parametrize("cut", [1, 40])
-def test_a_line_cut_short_is_dropped_and_its_story_drawn_again(tmp_path, cut):
+def test_a_line_cut_short_is_dropped_and_its_story_drawn_again(tmp_path):
     folder = SamplesFolder(tmp_path, SETTINGS)
     add(folder, 1)
+    for cut in (1, 40):
+        add(folder, 2)
+        manifest = tmp_path / "manifest.jsonl"
+        manifest.write_bytes(manifest.read_bytes()[:-cut])
+        folder = SamplesFolder(tmp_path, SETTINGS)
+        assert folder.done == {"s1"}
     add(folder, 2)
-    manifest = tmp_path / "manifest.jsonl"
-    manifest.write_bytes(manifest.read_bytes()[:-cut])
-    again = SamplesFolder(tmp_path, SETTINGS)
-    assert again.done == {"s1"}
-    add(again, 2)
-    add(again, 3)
-    check_whole(tmp_path, [1, 2, 3])
+    check_whole(tmp_path, [1, 2])
 
 
 def test_a_folder_that_no_line_names_is_the_users_and_stays(tmp_path):

@@ -98,24 +98,19 @@ def test_few_stories_are_shared_out_exactly(tmp_path, count, expected):
         assert shares[0] and (count < 3 or min(shares))
 
 
-def test_size_shrinks_the_shorter_side_and_never_enlarges(tmp_path):
-    draw(tmp_path / "tall.png", 100, 40), draw(tmp_path / "small.png", 6, 9)
-    assert load_picture(tmp_path / "tall.png", 20).shape == (50, 20, 3)
-    assert load_picture(tmp_path / "small.png", 20).shape == (6, 9, 3)
-    assert load_picture(tmp_path / "tall.png").shape == (100, 40, 3)
-    draw(tmp_path / "photo.png", 600, 800)
-    assert load_picture(tmp_path / "photo.png").shape == (512, 683, 3)
-
-
-def test_pad_keeps_the_whole_picture_on_a_white_square(tmp_path):
+def test_size_shrinks_the_shorter_side_and_pad_keeps_the_whole_picture_on_white(tmp_path):
     rgb = draw(tmp_path / "wide.png", 4, 10)
+    draw(tmp_path / "tall.png", 100, 40), draw(tmp_path / "photo.png", 600, 800)
+    draw(tmp_path / "line.png", 1, 2000)  # would be of no height when shrunk in proportion
+    for name, how, shape in (
+        ("tall", {"size": 20}, (50, 20)), ("wide", {"size": 20}, (4, 10)), ("tall", {}, (100, 40)),
+        ("photo", {}, (512, 683)), ("wide", {"pad": True}, (10, 10)),
+        ("wide", {"pad": True, "size": 5}, (5, 5)), ("line", {"pad": True}, (512, 512)),
+    ):  # fmt: skip
+        assert load_picture(tmp_path / f"{name}.png", **how).shape == (*shape, 3), (name, how)
     padded = load_picture(tmp_path / "wide.png", pad=True)
-    assert padded.shape == (10, 10, 3)
     np.testing.assert_array_equal(padded[3:7], rgb)
     assert padded[:3].min() == padded[7:].min() == 255
-    assert load_picture(tmp_path / "wide.png", 5, pad=True).shape == (5, 5, 3)
-    draw(tmp_path / "line.png", 1, 2000)  # would be of no height when shrunk in proportion
-    assert load_picture(tmp_path / "line.png", pad=True).shape == (512, 512, 3)
 
 
 def test_oblong_pictures_are_pointed_out_unless_padded(tmp_path, capsys):
@@ -182,15 +177,13 @@ NAMES = [  # in the captions file, on disk
 
 
 @pytest.mark.parametrize("told, there", NAMES)
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_files_are_found_under_the_name_that_is_written(tmp_path, told, there, kind):
+def test_files_are_found_under_the_name_that_is_written(tmp_path, told, there):
     data = folder(tmp_path / "d", [story("x", (told, "b.png"))])
     draw(data / there)
-    if kind == "csv":
-        (data / "captions.jsonl").unlink()
-        (data / "captions.csv").write_text(f"story, image,caption\nx,{told},A.\nx,b.png,B.\n")
-    (found,) = folder_hdf5.read_stories(data)
-    assert [path.name for path in found.images] == [there, "b.png"]
+    (data / "other.csv").write_text(f"story, image,caption\nx,{told},A.\nx,b.png,B.\n")
+    for captions in (None, "other.csv"):
+        (found,) = folder_hdf5.read_stories(data, captions)
+        assert [path.name for path in found.images] == [there, "b.png"]
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):

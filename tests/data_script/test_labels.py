@@ -153,18 +153,6 @@ def test_labels_that_are_something_else_are_refused(tmp_path, name, change, mess
     assert "\n" not in str(caught.value) and not (tmp_path / "s.h5").exists()
 
 
-def test_names_that_cannot_be_are_refused(pororo):
-    def refused(error, message, names):
-        with pytest.raises(error, match=message):
-            build_pororo_file(pororo, pororo.parent / "s.h5", num_process=1, characters=names)
-
-    refused(FileNotFoundError, "labels.npy, which --characters names, does not exist", NINE)
-    raw_sets.pororo_labels(pororo)
-    refused(ValueError, "--characters is a b: give 9 different names", ["a", "b"])
-    refused(ValueError, "give 9 different names", [*NINE[:8], NINE[0]])
-    refused(ValueError, "give 9 different names", [*NINE[:8], ""])
-
-
 def scene(random, order, twins=False):
     """Captions of 400 pictures that leave out a third of who is there, columns in another order."""
     there = random.random((400, 9)) < 0.3
@@ -179,34 +167,25 @@ def scene(random, order, twins=False):
     return there[:, order], captions
 
 
-def test_captions_tell_who_a_column_is():
+def test_captions_tell_who_a_column_is_and_one_in_doubt_stays_without_a_name():
+    def named(shown, captions):
+        return name_columns(agreement(shown, captions, CHARACTERS), CHARACTERS)
+
     random = np.random.default_rng(0)
     order = random.permutation(9)
     shown, captions = scene(random, order)
-    scores = agreement(shown, captions, CHARACTERS)
-    assert name_columns(scores, CHARACTERS) == [CHARACTERS[n] for n in order]
-    mentioned = np.array([["Loopy" in caption for caption in captions]] * 9)
-    column = CHARACTERS.index("loopy")
-    for n in range(9):
-        expected = np.corrcoef(shown[:, n], mentioned[0])[0, 1]
-        assert scores[n, column] == pytest.approx(expected)
-
-
-def test_a_column_in_doubt_stays_without_a_name():
-    random = np.random.default_rng(1)
-    order = np.arange(9)
-    names = name_columns(agreement(*scene(random, order, twins=True), CHARACTERS), CHARACTERS)
-    assert names == ["character_0", "character_1", *CHARACTERS[2:]]
-    shown, captions = scene(random, order)
+    assert named(shown, captions) == [CHARACTERS[n] for n in order]
+    mentioned = ["Loopy" in caption for caption in captions]
+    expected = [np.corrcoef(column, mentioned)[0, 1] for column in shown.T]
+    found = agreement(shown, captions, CHARACTERS)[:, CHARACTERS.index("loopy")]
+    assert found == pytest.approx(expected)
+    assert named(*scene(random, np.arange(9), twins=True)) == [*NINE[:2], *CHARACTERS[2:]]
+    shown, captions = scene(random, np.arange(9))
     quiet = [re.sub("Petty|Rody", "Somebody", caption) for caption in captions]
     quiet[:5] = ["Petty is here."] * 5  # too few to be believed
-    shown[:5, 8] = True
-    names = name_columns(agreement(shown, quiet, CHARACTERS), CHARACTERS)
-    assert names == [*CHARACTERS[:7], "character_7", "character_8"]
-    shown[:, 2] = True  # always there: nothing to compare
-    assert name_columns(agreement(shown, quiet, CHARACTERS), CHARACTERS)[2] == "character_2"
-    inside = ["A pororolike thing."] * 400
-    assert (agreement(shown, inside, CHARACTERS) == 0).all()
+    shown[:5, 8], shown[:, 2] = True, True  # who is always there cannot be compared
+    assert named(shown, quiet) == [*CHARACTERS[:2], NINE[2], *CHARACTERS[3:7], *NINE[7:]]
+    assert (agreement(shown, ["A pororolike thing."] * 400, CHARACTERS) == 0).all()
 
 
 def test_the_builder_takes_the_names_that_captions_tell_and_says_so(pororo, monkeypatch, capsys):
@@ -224,6 +203,11 @@ def test_the_builder_takes_the_names_that_captions_tell_and_says_so(pororo, monk
     file = StoryFile(pororo.parent / "s.h5", "train")
     assert file.label_vocabulary == {"characters": expected}
 
+    (pororo.parent / "s.h5").unlink()
+    for names, message in ((["a", "b"], "--characters is a b: give 9 different names"),
+                           ([*NINE[:8], NINE[0]], "give 9 different names")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            build_pororo_file(pororo, pororo.parent / "s.h5", num_process=1, characters=names)
     monkeypatch.setattr(sys, "argv", ["pororo_labels", "--data_dir", str(pororo)])
     pororo_labels.main()
     shown = capsys.readouterr().out.splitlines()

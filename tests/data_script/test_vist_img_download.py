@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -39,67 +40,55 @@ def bomb() -> bytes:
     return bytes(data)
 
 
+PAGES = {
+    "/good.jpg": picture(), "/wide.jpg": picture(1500, 1000), "/photo_unavailable.png": picture(),
+    "/tall.png": picture(600, 700, "PNG", "RGBA"), "/grey.gif": picture(9, 9, "GIF", "L"),
+    "/page.html": b"<html>this photo is no longer here</html>", "/bomb.png": bomb(),
+    "/half-a-file.jpg": picture(300, 300)[:900], "/huge.bin": b"\xff\xd8" + b"0" * 300_000,
+}  # fmt: skip
+REDIRECTS = {"/moved": "/good.jpg", "/to-file": "file:///etc/hostname", "/circle": "/circle",
+             "/deleted": "/photo_unavailable.png"}  # fmt: skip
+# What is sent, and what is said of its length: the connection ends before, or nothing is said.
+CUT = {"/cut.jpg": (picture()[:300], len(picture())), "/endless.bin": (b"0" * 300_000, None),
+       "/cut-unsaid.jpg": (picture(300, 300)[:900], None)}  # fmt: skip
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers by path; `seen` counts requests."""
 
     seen: Counter[str] = Counter()
     closing = threading.Event()
-    pages = {
-        "/good.jpg": picture(),
-        "/wide.jpg": picture(1500, 1000),
-        "/tall.png": picture(600, 700, "PNG", "RGBA"),
-        "/grey.gif": picture(9, 9, "GIF", "L"),
-        "/page.html": b"<html>this photo is no longer here</html>",
-        "/half-a-file.jpg": picture(300, 300)[:900],
-        "/huge.bin": b"\xff\xd8" + b"0" * 300_000,
-        "/bomb.png": bomb(),
-        "/photo_unavailable.png": picture(),
-    }
-    redirects = {
-        "/moved": "/good.jpg",
-        "/to-file": "file:///etc/hostname",
-        "/deleted": "/photo_unavailable.png",
-        "/circle": "/circle",
-    }
 
     def do_GET(self) -> None:
         self.seen[self.path] += 1
-        if self.path in self.redirects:
-            self.send_response(302)
-            self.send_header("Location", self.redirects[self.path])
-            self.end_headers()
-        elif self.path in self.pages:
-            self.answer(self.pages[self.path])
-        elif self.path == "/cut.jpg":  # the connection ends before the body does
-            self.answer(picture()[:300], length=len(picture()))
-        elif self.path == "/cut-unsaid.jpg":
-            self.answer(picture(300, 300)[:900], length=None)
-        elif self.path == "/endless.bin":
-            self.answer(b"0" * 300_000, length=None)
+        if self.path in REDIRECTS:
+            self.head(302, Location=REDIRECTS[self.path])
+        elif self.path in PAGES:
+            self.answer(PAGES[self.path], len(PAGES[self.path]))
+        elif self.path in CUT:
+            self.answer(*CUT[self.path])
         elif self.path == "/silent.jpg":
-            self.answer(picture()[:300], length=len(picture()))
+            self.answer(*CUT["/cut.jpg"])
             self.closing.wait(5)
         elif self.path == "/busy-once.jpg" and self.seen[self.path] > 1:
-            self.answer(picture())
+            self.answer(picture(), len(picture()))
         elif self.path in ("/busy-once.jpg", "/broken.jpg"):
             self.send_error(503)
         elif self.path == "/busy.jpg":
-            self.send_response(429)
-            self.send_header("Retry-After", "7")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.head(429, **{"Retry-After": "7", "Content-Length": "0"})
         else:
             self.send_error(404)
 
-    def answer(self, body: bytes, length: int | None = -1) -> None:
-        self.send_response(200)
-        if length is not None:
-            self.send_header("Content-Length", str(len(body) if length == -1 else length))
+    def head(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        try:
+
+    def answer(self, body: bytes, length: int | None) -> None:
+        self.head(200, **({} if length is None else {"Content-Length": str(length)}))
+        with suppress(ConnectionError):  # the downloader has seen enough
             self.wfile.write(body)
-        except ConnectionError:  # the downloader has seen enough
-            pass
 
     def log_message(self, *args) -> None:
         pass
@@ -292,23 +281,21 @@ def test_a_network_that_is_gone_ends_the_run(tmp_path, monkeypatch):
 
 
 VAL = "val.description-in-isolation.json"
-BAD = {
-    "no files": (lambda d: (d / VAL).unlink(), "does not exist"),
-    "not JSON": (lambda d: (d / VAL).write_text("{"), "not whole"),
-    "no images": (lambda d: (d / VAL).write_text("{}"),
-                  f"{VAL} holds no list `images` .*KeyError.*get the file again"),
-    "no link": (lambda d: (d / VAL).write_text('{"images": [{"id": 1}]}'),
-                "holds no list `images` .*url_m"),
-    "a path for an id": (lambda d: annotations(d, {"../1": "http://a/b"}), "cannot name a file"),
-}  # fmt: skip
+BAD = [
+    (lambda d: (d / VAL).unlink(), "does not exist"),
+    (lambda d: (d / VAL).write_text("{}"),
+     f"{VAL} holds no list `images` .*KeyError.*get the file again"),
+    (lambda d: (d / VAL).write_text('{"images": [{"id": 1}]}'), "holds no list `images` .*url_m"),
+    (lambda d: annotations(d, {"../1": "http://a/b"}), "cannot name a file"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("spoil, message", BAD.values(), ids=BAD)
-def test_bad_annotations(tmp_path, spoil, message):
-    json_dir = annotations(tmp_path / "dii", {"1": "http://127.0.0.1:9/a.jpg"})
-    spoil(json_dir)
-    with pytest.raises((ValueError, OSError), match=message):
-        read_links(json_dir)
-    with pytest.raises(SystemExit, match="error: "):
-        main(command(json_dir, tmp_path / "images"))
+def test_bad_annotations(tmp_path):
+    for number, (spoil, message) in enumerate(BAD):
+        json_dir = annotations(tmp_path / str(number), {"1": "http://127.0.0.1:9/a.jpg"})
+        spoil(json_dir)
+        with pytest.raises((ValueError, OSError), match=message):
+            read_links(json_dir)
+        with pytest.raises(SystemExit, match="error: "):
+            main(command(json_dir, tmp_path / "images"))
     assert not (tmp_path / "images").exists()

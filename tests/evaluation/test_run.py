@@ -103,7 +103,7 @@ def test_values_are_those_of_the_cartoon_metrics(tmp_path, judge_file, measured)
 
 def test_second_folder_is_compared_story_by_story(tmp_path, measured):
     good, bad = write_stories(tmp_path / "a"), write_stories(tmp_path / "b", wrong=4)
-    names = ["cartoon", "judge_frechet", "judge_kernel"]
+    names = ["cartoon", "judge_frechet"]
     found = measured(good, metrics=names, compare=str(bad))
     entry = found["compare"][0]["metrics"]["cartoon/frame_accuracy"]
     assert entry["value"] < 1 == found["metrics"]["cartoon/frame_accuracy"]["value"]

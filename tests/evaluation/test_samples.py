@@ -4,23 +4,9 @@ import json
 
 import pytest
 from PIL import Image
-from sample_folders import write_manifest, write_samples
+from sample_folders import write_samples
 
-from evaluation.samples import open_samples, read_picture, read_samples
-
-
-def test_reads_stories_and_their_pictures(tmp_path):
-    entries = write_samples(tmp_path, stories=2)
-    entries[1]["reference_frames"] = []  # an own story has none
-    write_manifest(tmp_path, entries)
-    samples = read_samples(tmp_path)
-    first = samples.stories[0]
-    assert [story.story_id for story in samples.stories] == ["story0", "story1"]
-    assert first.captions == ["Frame 0.", "Frame 1."] and first.sampler == {"steps": 12}
-    assert len(first.reference_frames) == 2 and samples.vocabulary is None
-    assert samples.stories[1].reference_frames == []
-    frame = read_picture(first.frames[0])
-    assert frame.shape == (128, 128, 3) and tuple(frame[0, 0]) == (200, 30, 30)
+from evaluation.samples import open_samples, read_samples
 
 
 def test_labels_and_vocabularies_of_another_form_are_refused(tmp_path):

@@ -284,41 +284,6 @@ def test_latents_of_pictures_with_random_views_are_refused(
         frames.refuse_random_views()
 
 
-class Store:
-    """Stands in for a latent cache: keeps what it is asked to encode."""
-
-    def prepare(self, splits, batches_of, device) -> None:
-        self.device = device
-        batches = {split: zip(*batches_of(split), strict=True) for split in splits}
-        self.kept = {split: tuple(map(torch.cat, both)) for split, both in batches.items()}
-
-    def split(self, split: str):
-        frames, history = self.kept[split]
-        return [
-            {"latents_mean": one, "latents_std": torch.zeros_like(one), "picture_states": other}
-            for one, other in zip(frames, history, strict=True)
-        ]
-
-
-def test_the_data_module_has_latents_made_before_training_and_uses_them(squares):
-    path, stories = squares
-    store = Store()
-    data = module(path, latents=store, task="continuation")
-    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device="there"), global_rank=0)
-    data.prepare_data()
-    assert store.device == "there" and set(store.kept) == {"train", "val"}
-    for frames, story in zip(store.kept["val"][0], stories, strict=True):
-        for frame, picture in zip(frames, story, strict=True):
-            np.testing.assert_array_equal(uint8(frame), picture)
-    loader = data.val_dataloader()
-    loader.dataset.stories.encoded = lambda *_: pytest.fail("a picture was read")
-    batch = next(iter(loader))
-    assert "target_images" not in batch and "history_images" not in batch
-    np.testing.assert_array_equal(uint8(batch["latents_mean"][1, 0]), stories[1][1])
-    states = batch["picture_states"][1, 0, :, 0, 0]
-    np.testing.assert_allclose(states, stories[1][0].mean((0, 1)), rtol=1e-5)
-
-
 def test_what_does_not_fit_is_refused(tmp_path):
     path = build(tmp_path / "t.h5", [[noise(8, 8)] * K], splits=("val",))
     with pytest.raises(ValueError, match="t.h5: split 'train' has no story: build it with some"):

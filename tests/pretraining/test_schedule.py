@@ -9,7 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from pretraining import schedule
 from pretraining.muon import Muon
-from pretraining.schedule import Plan, _optimizers, fit
+from pretraining.schedule import Plan, fit
 
 
 class Point(nn.Module):
@@ -66,16 +66,6 @@ def test_the_rate_warms_up_stays_and_falls_to_nearly_nothing(rates):
     assert max(rate) == pytest.approx(0.1)
 
 
-def test_matrices_of_layers_go_to_muon_if_it_has_a_rate():
-    model = Layered()
-    adam, muon = _optimizers(model, 1e-3, 2e-2)
-    assert isinstance(muon, Muon) and muon.param_groups[0]["params"] == [model.layer.weight]
-    others = {id(parameter) for parameter in adam.param_groups[0]["params"]}
-    assert others == {id(model.layer.bias), id(model.out.weight)}
-    (alone,) = _optimizers(model, 1e-3, None)
-    assert len(alone.param_groups[0]["params"]) == 3
-
-
 def test_both_optimisers_follow_the_schedule_and_both_learn(rates):
     torch.manual_seed(0)
     model = Layered()
@@ -92,15 +82,6 @@ def test_both_optimisers_follow_the_schedule_and_both_learn(rates):
     assert losses[-1] < 0.6 * losses[0]
     assert all((model.state_dict()[name] != value).any() for name, value in before.items())
     assert [rate / 0.02 for rate in rates[Muon]] == [r / 0.01 for r in rates[torch.optim.AdamW]]
-
-
-def test_what_is_frozen_stays_and_gradients_are_clipped():
-    model = Layered()
-    model.out.requires_grad_(False)
-    kept, start = model.out.weight.clone(), model.layer.weight.detach().clone()
-    fit(model, lambda: 1e6 * model.layer.weight.square().sum(), Plan(1), lr=0.1, description="test")
-    assert torch.equal(model.out.weight, kept)
-    assert 0 < (model.layer.weight - start).abs().max() < 0.1
 
 
 def noisy_problem(cut=None):

@@ -103,21 +103,6 @@ def test_pictures_without_labels_are_counted_and_stay_unknown(flintstones):
         assert [set(label) for label in file.labels(i)] == [{"cast"}] * 3 + [set(), {"cast"}]
 
 
-def saved(name, change):
-    """Writes a file of labels anew with `change` applied to its rows."""
-
-    def spoil(raw: Path) -> None:
-        if name == "labels.npy":
-            rows = raw_sets.pororo_labels(raw)
-            raw_sets.save_python2(raw / name, change({k.encode(): v for k, v in rows.items()}))
-        else:
-            raw_sets.flintstones_labels(raw)
-            content = pickle.loads((raw / name).read_bytes())
-            (raw / name).write_bytes(pickle.dumps(change(content)))
-
-    return spoil
-
-
 def one(value):
     """A change: the first picture gets another row."""
     return lambda rows: {**rows, min(rows): value}
@@ -144,12 +129,17 @@ BAD_LABELS = {
 
 @pytest.mark.parametrize("name, change, message", BAD_LABELS.values(), ids=BAD_LABELS)
 def test_labels_that_are_something_else_are_refused(tmp_path, name, change, message):
-    which = "pororo" if name == "labels.npy" else "flintstones"
-    getattr(raw_sets, which)(tmp_path / "raw")
-    saved(name, change)(tmp_path / "raw")
-    build = {"pororo": build_pororo_file, "flintstones": build_flintstones_file}[which]
+    raw, pororo = tmp_path / "raw", name == "labels.npy"
+    if pororo:
+        raw_sets.pororo(raw)
+        rows = {key.encode(): row for key, row in raw_sets.pororo_labels(raw).items()}
+        raw_sets.save_python2(raw / name, change(rows))
+    else:
+        raw_sets.flintstones(raw)
+        raw_sets.flintstones_labels(raw)
+        (raw / name).write_bytes(pickle.dumps(change(pickle.loads((raw / name).read_bytes()))))
     with pytest.raises(ValueError, match=message) as caught:
-        build(tmp_path / "raw", tmp_path / "s.h5", num_process=1)
+        (build_pororo_file if pororo else build_flintstones_file)(raw, tmp_path / "s.h5", False, 1)
     assert "\n" not in str(caught.value) and not (tmp_path / "s.h5").exists()
 
 

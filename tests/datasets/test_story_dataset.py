@@ -224,9 +224,11 @@ def test_one_frame_of_a_strip_is_drawn(tmp_path, spec="pororo"):
     assert {d[0] for d in draws} == set(range(5)) and {d[2] for d in draws} == set(range(12))
 
 
+WIDE = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
+
+
 def test_pictures_are_cropped_along_the_longer_side(tmp_path):
-    wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
-    tall = wide.transpose(1, 0, 2).copy()
+    wide, tall = WIDE, WIDE.transpose(1, 0, 2).copy()
     path = build(tmp_path / "s.h5", [[wide, tall, noise(16, 16)]], key="dii")
     data = dataset(path, "val", "vistdii", independent_crops=True)
     item, (prompt,) = data[0], read_prompts(data.frames, [0])
@@ -245,8 +247,7 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
 @pytest.mark.parametrize("apart", [False, True])
 def test_targets_and_history_are_cropped_alike_unless_asked_otherwise(tmp_path, apart):
     """Training shows every part equally often, and apart the two know nothing of each other."""
-    wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
-    path = build(tmp_path / "s.h5", [[wide, wide.transpose(1, 0, 2).copy()]], key="dii")
+    path = build(tmp_path / "s.h5", [[WIDE, WIDE.transpose(1, 0, 2).copy()]], key="dii")
     training = dataset(path, "train", "vistdii", independent_crops=apart)
     starts = []  # of both pictures' targets and histories
     for epoch in range(300):

@@ -61,8 +61,7 @@ def tensors(_: Path, out: Path) -> None:
 
 def page(_: Path, out: Path) -> None:
     settings = Settings("mine", 0, sampler_settings(load_config([])))
-    story = Story([NOISE, NOISE])
-    save(SimpleNamespace(digest="0"), story, ["One.", "Two."], settings, out)
+    save(SimpleNamespace(digest="0"), Story([NOISE, NOISE]), ["One.", "Two."], settings, out)
 
 
 def files_as(kind: str):
@@ -73,7 +72,6 @@ WRITERS = {
     "storyboard.png": lambda data, out: draw_storyboard(data / "samples", out / "storyboard.png"),
     "storyboard.html": lambda data, out: write_storyboard_html(data / "samples", out / "x.html"),
     "GIF": files_as("gif"),
-    "strip": files_as("strip"),
     "PDF": files_as("pdf"),
     "contact sheet": lambda data, out: draw_contact_sheet(data / "s.h5", out / "x.png", ["text"]),
     "configuration": lambda data, out: write_config(load_config([]), out / "config.yaml"),

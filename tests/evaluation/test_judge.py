@@ -33,7 +33,7 @@ def test_damage_shows_in_the_label_that_it_concerns(judge):
 def test_error_is_the_share_of_wrong_readings(judge):
     frames, _ = toy_frames(10, seed=7)
     labels = judge.read(frames)
-    assert judge.error(frames, labels) == {"place": 0, "cast": 0, "clothes": 0, "action": 0}
+    assert set(judge.error(frames, labels).values()) == {0}
     labels[0]["place"], labels[1]["place"] = "nowhere", "nowhere"
     labels[2]["action"] = "fly"
     name = labels[3]["cast"][0]

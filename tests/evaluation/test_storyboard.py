@@ -1,3 +1,5 @@
+"""Stories as pictures: storyboards, heat maps, GIF, strip and PDF."""
+
 from __future__ import annotations
 
 import base64
@@ -11,8 +13,11 @@ from PIL import Image, ImageDraw
 from sample_folders import write_samples
 
 from common import lettering
+from evaluation.pictures.heat_map import CELL, PALE, STRONG, draw_heat_map, say_weights
 from evaluation.pictures.page import write_storyboard_html
+from evaluation.pictures.story_files import StoryFiles, write_story_files
 from evaluation.pictures.storyboard import draw_storyboard, gather
+from evaluation.samples import read_samples
 
 RED, BLUE, GREY, PILL = (200, 30, 30), (30, 30, 200), (120, 120, 120), (47, 111, 222)
 
@@ -164,3 +169,78 @@ def test_pages_are_lighter_than_their_pictures_and_look_the_same(tmp_path):
     assert len(packed) < path.stat().st_size / 3
     shown = np.asarray(Image.open(io.BytesIO(packed)).convert("RGB")).astype(int)
     assert np.abs(shown - frame).mean() < 4
+
+
+WEIGHTS = [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]]
+
+
+def test_cells_are_as_dark_as_the_weights():
+    picture = draw_heat_map(WEIGHTS)
+    assert picture.size == (2 * CELL, 2 * CELL)
+    near, far = 3, CELL + 3
+    assert picture.getpixel((near, near)) == STRONG
+    assert picture.getpixel((far, near)) == (255, 255, 255)
+    quarter, most = picture.getpixel((near, far)), picture.getpixel((far, far))
+    assert quarter[0] == round(PALE[0] + (STRONG[0] - PALE[0]) / 4) and most[0] < quarter[0]
+
+
+def test_words_name_the_largest_weight():
+    assert say_weights(WEIGHTS) == (
+        "frame 2 looked at frame 1 (1.00), frame 3 looked at frame 2 (0.75)"
+    )
+
+
+def test_storyboards_show_the_weights_that_a_manifest_has(tmp_path):
+    sizes = []
+    for weights in (None, [[0, 0], [1.0, 0]]):
+        write_samples(tmp_path, stories=1, history_weights=weights)
+        board = Image.open(draw_storyboard(tmp_path, tmp_path / "board.png"))
+        page = write_storyboard_html(tmp_path, tmp_path / "board.html").read_text("utf-8")
+        strong = sum(count for count, colour in board.getcolors(1 << 24) if colour == STRONG)
+        sizes.append((strong > 50, "frame 2 looked at frame 1 (1.00)" in page))
+    assert sizes == [(False, False), (True, True)]
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    for weights in ([[0, 0], [1]], [[0, 0], [2, 0]], [[0, 0], ["x", 0]]):
+        write_samples(tmp_path, stories=1, history_weights=weights)
+        with pytest.raises(ValueError, match="'history_weights' .* sample again"):
+            read_samples(tmp_path)
+
+
+COLOURS = ((200, 30, 30), (30, 30, 200), (30, 160, 30), (90, 90, 90))
+
+
+def test_each_story_becomes_a_gif_and_a_strip_and_a_page(tmp_path):
+    write_samples(tmp_path / "samples", COLOURS, stories=3)
+    files = write_story_files(
+        StoryFiles(str(tmp_path / "samples"), stories="story0,story2", seconds=0.5)
+    )
+    assert sorted(path.name for path in files) == [
+        "0000_story0.gif", "0000_story0.png", "0001_story2.gif", "0001_story2.png", "stories.pdf",
+    ]  # fmt: skip
+    assert {path.parent for path in files} == {tmp_path / "samples" / "story_files"}
+    with Image.open(files[0]) as gif:
+        assert gif.n_frames == 4 and gif.info["duration"] == 500
+        for k, colour in enumerate(COLOURS):
+            gif.seek(k)
+            shown = np.array(gif.convert("RGB")).reshape(-1, 3)
+            assert (np.abs(shown - np.array(colour)) < 8).all()
+    with Image.open(files[1]) as strip:  # the four in a row: each colour left of the next
+        pixels = np.array(strip.convert("RGB")).astype(int)
+    columns = [
+        np.nonzero((np.abs(pixels - colour).sum(2) == 0).sum(0) > 100)[0] for colour in COLOURS
+    ]
+    assert all(here.max() < there.min() for here, there in zip(columns, columns[1:], strict=False))
+    pdf = files[-1].read_bytes()
+    assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", pdf)) == 2
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    write_samples(tmp_path, COLOURS[:2])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="formats=movie: use gif, strip, pdf or all"):
+        write_story_files(StoryFiles(str(tmp_path), formats="gif,movie"))
+    with pytest.raises(ValueError, match="story 'story9' is not in every samples folder"):
+        write_story_files(StoryFiles(str(tmp_path), stories="story9"))
+    assert sorted(tmp_path.rglob("*")) == before

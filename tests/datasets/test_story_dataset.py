@@ -23,25 +23,8 @@ from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 from tests.noise import noise
 
 K, S = 3, 6
-
-
-class Tokenizer:
-    """Stands in for a Hugging Face tokenizer: one token a word, `first` before, `last` after."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self.first, self.last = first, last
-
-    def __call__(
-        self, captions, padding=None, max_length=0, truncation=0, return_tensors=0, verbose=True
-    ):
-        if not verbose:  # asked for lengths
-            return {"input_ids": [[0] * (len(caption.split()) + 2) for caption in captions]}
-        assert (padding, truncation, return_tensors) == ("max_length", True, "pt")
-        ids = torch.zeros(len(captions), max_length, dtype=torch.long)
-        for row, caption in zip(ids, captions, strict=True):
-            words = [100 + len(word) for word in caption.split()][: max_length - 2]
-            row[: len(words) + 2] = torch.tensor([self.first, *words, self.last])
-        return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+WORDS = ["in all three one two words 0 1 2 3"]
+CLIP, BERT = build_clip_tokenizer(WORDS, 8), build_blip_tokenizer(WORDS, 8)
 
 
 def history_transform(frames: torch.Tensor) -> torch.Tensor:
@@ -66,8 +49,7 @@ def build(path: Path, stories: list[list[np.ndarray]], splits=SPLITS, labels=Non
 
 
 HOW = {"task": "visualization", "image_size": 8, "history_transform": history_transform,
-       "clip_tokenizer": Tokenizer(1, 2), "blip_tokenizer": Tokenizer(3, 4),
-       "max_length": S}  # fmt: skip
+       "clip_tokenizer": CLIP, "blip_tokenizer": BERT, "max_length": S}  # fmt: skip
 
 
 def dataset(path: Path, split: str = "val", spec: StorySpec | str = "cartoon", **change):
@@ -142,30 +124,31 @@ def test_batch(squares, task, given, cache_frames):
         for k in range(K):
             mean = stories[story][k].mean((0, 1))
             np.testing.assert_allclose(batch["history_images"][b, k, :, 0, 0], mean, rtol=1e-5)
+    told = [BERT(text).input_ids for text in ("one", "two words 2", "in all three")]
     assert batch["history_ids"][0].tolist() == [
-        [3, 103, 4, 0, 0, 0], [3, 103, 105, 101, 4, 0], [3, 102, 103, 105, 4, 0],
-    ]  # fmt: skip
-    assert batch["caption_ids"][0, -1].tolist() == [1, 102, 103, 105, 2, 0]
-    assert batch["caption_mask"][0, -1].tolist() == [True] * 5 + [False]
+        [*ids, *[BERT.pad_token_id] * (S - len(ids))] for ids in told
+    ]
+    assert batch["history_mask"].sum(-1).tolist() == [[3, 5, 5]] * 2
+    last = batch["caption_ids"][0, -1], batch["caption_mask"][0, -1]
+    assert last[0][:5].tolist() == CLIP("in all three").input_ids
+    assert last[1].tolist() == [True] * 5 + [False]
     assert batch["story_id"] == ["val2", "val0"]
     assert batch.keys() <= StoryBatch.__annotations__.keys()  # nothing that is not written down
 
 
 @pytest.mark.parametrize("length", [4, 5])
 def test_over_long_captions_are_cut_and_keep_the_end_token(squares, length):
-    words = ["in all three one"]
-    clip, bert = build_clip_tokenizer(words, 8), build_blip_tokenizer(words, 8)
-    data = dataset(squares[0], clip_tokenizer=clip, blip_tokenizer=bert, max_length=length)
+    data = dataset(squares[0], max_length=length)
     item = data[0]
-    ends = {"caption": (clip, clip.eos_token_id), "history": (bert, bert.sep_token_id)}
+    ends = {"caption": (CLIP, CLIP.eos_token_id), "history": (BERT, BERT.sep_token_id)}
     for ids, (tokenizer, end) in ends.items():
         whole = tokenizer("in  all three")["input_ids"]
         assert len(whole) == 5
         assert item[f"{ids}_ids"][2].tolist() == [*whole[: length - 1], end]
         assert item[f"{ids}_mask"][2].all() and not item[f"{ids}_mask"][0].all()
-    assert characters_read("in  all three", (clip, bert), length) == {4: 7, 5: 13}[length]
+    assert characters_read("in  all three", (CLIP, BERT), length) == {4: 7, 5: 13}[length]
     told = data.stories.all_captions()
-    assert ("in  all three" in long_captions(told, (clip, bert), length)) == (length == 4)
+    assert ("in  all three" in long_captions(told, (CLIP, BERT), length)) == (length == 4)
 
 
 def test_over_long_captions_are_reported_once(squares):

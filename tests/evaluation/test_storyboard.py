@@ -50,6 +50,9 @@ def test_words_change_the_picture_which_stays_of_a_sane_width(tmp_path):
         write_samples(tmp_path, stories=1, captions=[words, words], size=32)
         pictures.append(Image.open(draw_storyboard(tmp_path, tmp_path / "board.png")).copy())
     assert pictures[1].height > pictures[0].height and pictures[3].height > pictures[0].height
+    accented = "e\u0301" * 30  # an accent belongs to its letter
+    lines = lettering.wrap(f"A word {accented}", 17, 100)
+    assert "".join(lines[1:]) == accented and all(line[0] == "e" for line in lines[1:])
     assert len({picture.tobytes() for picture in pictures}) == 4
     write_samples(tmp_path, colours=[RED] * 16, stories=1, size=200)
     assert Image.open(draw_storyboard(tmp_path, tmp_path / "board.png")).width <= 2000
@@ -78,13 +81,6 @@ def test_scripts_are_drawn_or_the_package_that_has_them_is_named(only_dejavu, re
     recwarn.clear()
     lettering.write(draw, 0, 0, "ピップ and 他", 17, "white")  # said before
     assert not recwarn.list
-
-
-def test_lines_break_where_no_letter_is_torn_apart(only_dejavu):
-    text = "e\u0301" * 30  # an accent belongs to its letter
-    lines = lettering.wrap(f"A word {text}", 17, 100)
-    assert "".join(lines[1:]) == text and all(line[0] == "e" for line in lines[1:])
-    assert max(lettering.text_width(line, 17) for line in lines) <= 100
 
 
 def test_what_the_model_does_not_read_of_a_caption_is_marked(tmp_path):

@@ -20,7 +20,6 @@ from transformers import (
 from models.components import load_components
 from pretraining.align import IMAGE_SIZE as BLIP_SIZE
 from pretraining.align import history_transform
-from pretraining.model_card import write_model_card
 from pretraining.save import save_base
 
 LAYOUT = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel,
@@ -89,17 +88,3 @@ def test_the_story_model_is_made_of_it(base):
     assert torch.equal(transform.std, history_transform().std)
     caption, history = loaded.conditioner.null_states()
     assert caption.shape == history.shape == (1, MAX_LENGTH, WIDTH)
-
-
-def test_the_card_shows_the_figures_of_the_run(base):
-    stages = {"autoencoder": {"steps": 1800, "batch": 32, "seconds": 901}}
-    report = {"seed": 3, "stages": stages, "psnr_held_out": 33.25, "psnr_first": 34.5, "count": 96,
-              "image_size": 64, "size": "tiny", "start": "nothing", "about": "It knows frogs.",
-              "licence": "other"}  # fmt: skip
-    write_model_card(base, report)
-    card = (base / "README.md").read_text(encoding="utf-8")
-    assert "| autoencoder | 1800 | 32 | 901 |" in card and "It knows frogs." in card
-    assert "96 held-out" in card and "33.25 dB" in card and "seed 3" in card and "{" not in card
-    assert card.startswith("---\nlicense: other\n---\n")
-    write_model_card(base, {**report, "psnr_held_out": None})
-    assert "nothing was measured" in (base / "README.md").read_text(encoding="utf-8")

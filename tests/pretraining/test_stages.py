@@ -90,6 +90,7 @@ def test_the_card_says_what_was_seen_and_measured(base):
     assert "1\ntraining stories of `mine.h5`" in card and "{" not in card
     assert re.search(r"on 4 held-out pictures: \d+\.\d+ dB", card)
     assert card.count("| 1 |") >= 2 and "started from nothing" in card
+    assert card.startswith("---\nlicense: other\n---\n")
 
 
 def test_each_stage_shows_real_pictures_above_what_it_made(base, work):

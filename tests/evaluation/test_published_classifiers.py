@@ -11,12 +11,17 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.models.inception import Inception3
 
+from evaluation.networks.classifier import prepare
 from evaluation.options import Options
 from evaluation.run import evaluate
 from evaluation.samples import open_samples
 
 CAST = ["wilma", "fred", "betty", "barney", "dino", "pebbles", "slate"]  # in the file's order
 PLACES = ["cave", "road", "house"]
+PREPARE = transforms.Compose([
+    transforms.Resize(299), transforms.CenterCrop(299), transforms.ToTensor(),
+    transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +53,10 @@ def logits_by_hand(file, rows, paths):
         network = Inception3(rows, init_weights=False)
     network.load_state_dict(torch.load(file, weights_only=True), assign=True)
     network.transform_input = True  # what torchvision sets with pretrained weights
-    prepare = transforms.Compose([
-        transforms.Resize(299), transforms.CenterCrop(299), transforms.ToTensor(),
-        transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    ])  # fmt: skip
+    pictures = torch.stack([PREPARE(Image.open(path)) for path in paths])
+    assert torch.equal(torch.stack([prepare(path, crop="centre") for path in paths]), pictures)
     with torch.inference_mode():
-        return network.eval()(torch.stack([prepare(Image.open(path)) for path in paths])).numpy()
+        return network.eval()(pictures).numpy()
 
 
 def f1(true, read):

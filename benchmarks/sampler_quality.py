@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,29 +83,21 @@ class Measurement:
         frames = StoryFrames(open_stories(config, "test"), story_spec(config), config.seed)
         self.prompts = list(read_prompts(frames, range(stories)))
 
-    def count(
-        self, words: Sequence[str], seed: int, callback: Callable | None = None
-    ) -> tuple[np.ndarray, float]:
-        """(S, K, len(ROWS), 2) of `count_frames`, and seconds; callback: on every frame's end."""
+    def __call__(self, words: Sequence[str], seed: int) -> dict:
         config = load_config([*self.words, *words, f"seed={seed}"])
         self.pipeline.scheduler = sampling_scheduler(config.scheduler, self.noise)
         counts, seconds = [], 0.0
         for start in range(0, len(self.prompts), BATCH):
             batch = self.prompts[start : start + BATCH]
             begin = time.process_time()
-            how = {**sampler_arguments(config), "callback_on_frame_end": callback}
-            drawn = self.pipeline.draw(batch, **how).frames
+            drawn = self.pipeline.draw(batch, **sampler_arguments(config)).frames
             seconds += time.process_time() - begin
             for prompt, frames in zip(batch, drawn.permute(0, 1, 3, 4, 2).numpy(), strict=True):
                 names = [Path(str(k)) for k in range(len(frames))]
                 labels = {"labels": prompt.labels}
                 story = SampledStory(prompt.story_id, prompt.captions, names, **labels)
                 counts.append(count_frames(story, self.judge.read(frames)))
-        return np.stack(counts), seconds
-
-    def __call__(self, words: Sequence[str], seed: int) -> dict:
-        counts, seconds = self.count(words, seed)
-        values = ratio(counts.sum((0, 1)))
+        values = ratio(np.sum(counts, (0, 1)))
         return {
             "seconds": round(seconds / len(self.prompts), 3),
             **{row: round(float(value), 4) for row, value in zip(ROWS, values, strict=True)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -28,8 +27,7 @@ _TEXT = h5py.string_dtype("utf-8")
 class StoryWriter:
     """Writes a story file under a temporary name; the final name appears on a clean exit only.
 
-    `pictures` is K; `attributes` become file attributes (anything but a string as JSON). Without
-    a `content_hash` among them, a hash of everything added is stored.
+    `pictures` is K; `attributes` become file attributes (anything but a string as JSON).
     """
 
     def __init__(
@@ -47,7 +45,6 @@ class StoryWriter:
         self._waiting: dict[str, list[dict]] = {split: [] for split in SPLITS}
         self._ids: set[str] = set()
         self._labelled: bool | None = None
-        self._hash = hashlib.sha256()
         self._open = ExitStack()
 
     def __enter__(self) -> StoryWriter:
@@ -77,7 +74,6 @@ class StoryWriter:
                 raise ValueError(f"{self.path} was not written: add at least one story")
             for split in SPLITS:
                 self._flush(split)
-            self.attributes.setdefault("content_hash", self._hash.hexdigest())
             for key, value in self.attributes.items():
                 self._file.attrs[key] = value if isinstance(value, str) else json.dumps(value)
 
@@ -121,9 +117,6 @@ class StoryWriter:
             row[key] = "|".join(captions)
         if labels is not None:
             row["labels/frames"] = json.dumps(list(labels))
-        for key, value in row.items():
-            self._hash.update(f"{split}/{key}/{len(value)}\n".encode())
-            self._hash.update(value.encode() if isinstance(value, str) else value.tobytes())
         self._labelled = labels is not None
         self._ids.add(story_id)
         self.counts[split] += 1

@@ -61,11 +61,9 @@ def test_autocast_as_on_a_gpu_also_where_checkpoints_compute_again():
 
 
 @pytest.mark.parametrize("words", [
-    ["freeze_clip=true", "freeze_resnet=true"],
-    ["freeze_blip=true", "optimizer=adamw8bit"],
-    ["tune=lora", "lora_rank=2"],
-    ["optimizer_in_backward=true", "accumulate_grad_batches=1", "gradient_checkpointing=true",
-     "frames_per_micro_batch=3"],
+    ["tune=lora", "lora_rank=2", "optimizer=adamw8bit"],
+    ["freeze_clip=true", "freeze_blip=true", "freeze_resnet=true",
+     "optimizer_in_backward=true", "accumulate_grad_batches=1"],
 ], ids=str)  # fmt: skip
 def test_fake_tensors_take_what_real_ones_do(words):
     if "optimizer=adamw8bit" in words:
@@ -121,10 +119,12 @@ def test_drawing_is_planned_from_the_same_words():
     def planned(*words):
         return plan(read_config([PRESET, *SMALL, "mode=sample", *words]), MINUTE)
 
-    whole, alone, more = planned(), planned("guidance_scale=1"), planned("batch_size=3")
+    whole, more = planned(), planned("batch_size=3", "guidance_scale=1")
     assert whole.keys() == {"parameters", "activations and temporaries", "peak"}
-    assert whole["parameters"] == alone["parameters"] == more["parameters"]
-    assert alone["peak"] < whole["peak"] < more["peak"]
+    assert whole["parameters"] == more["parameters"]
+    # Three rows, not the two of a guided story.
+    kept = whole["parameters"]
+    assert 1.3 < (more["peak"] - kept) / (whole["peak"] - kept) < 1.7
     # The scores of no attention are ever there: 5 blocks of 8 tokens, 64x64 positions, 8 heads.
     assert whole["activations and temporaries"] < 2 * 8 * 4096 * 4096 * 4
 
@@ -132,27 +132,24 @@ def test_drawing_is_planned_from_the_same_words():
 def test_which_cards_hold_it():
     """Two GiB are left to the GPU itself."""
     assert fitting(9 * 2**30).startswith("fits GPUs of 80, 48, 40, 24, 16, 12 GB; not: 8 (2 GiB")
-    assert fitting(10 * 2**30).startswith("fits GPUs of 80, 48, 40, 24, 16 GB; not: 12, 8 (")
     assert fitting(79 * 2**30).startswith("fits GPUs of none GB; not: 80")
 
 
-@pytest.mark.parametrize("freeze, trained", [(False, 1427.9), (True, 328.7)])
-def test_the_planned_model_is_the_published_one(freeze, trained):
+def test_the_planned_model_is_the_published_one():
     """1.5 billion parameters, of which the frozen model trains attention and token tables."""
     with torch.device("meta"):
         parts = random_parts(Sizes(), 85)
-        how = {f"freeze_{part}": freeze for part in ("clip", "blip", "resnet")}
-        model = StoryModel(parts, **how)
-    parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    assert parameters == pytest.approx(1511.5, abs=0.1)
-    counted = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
-    assert counted == pytest.approx(trained, abs=0.1)
+        for freeze, trained in ((False, 1427.9), (True, 328.7)):
+            how = {f"freeze_{part}": freeze for part in ("clip", "blip", "resnet")}
+            sizes = [
+                (p.numel() / 1e6, p.requires_grad) for p in StoryModel(parts, **how).parameters()
+            ]
+            assert sum(size for size, _ in sizes) == pytest.approx(1511.5, abs=0.1)
+            assert sum(s for s, there in sizes if there) == pytest.approx(trained, abs=0.1)
 
 
-@pytest.mark.parametrize("words, says", [
-    (["seed=1"], "backbone is tiny; a plan is made for backbone=sd15, such as config=presets/"),
-    ([PRESET, "mode=sample", "test_model_file=nowhere.ckpt"], "there is no file nowhere.ckpt"),
-], ids=str)  # fmt: skip
-def test_other_configurations_are_refused(words, says):
-    with pytest.raises(ValueError, match=says):
-        read_config(words)
+def test_other_configurations_are_refused():
+    with pytest.raises(ValueError, match="backbone is tiny; a plan is made for backbone=sd15, s"):
+        read_config(["seed=1"])
+    with pytest.raises(ValueError, match="there is no file nowhere.ckpt"):
+        read_config([PRESET, "mode=sample", "test_model_file=nowhere.ckpt"])

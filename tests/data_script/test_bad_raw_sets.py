@@ -7,8 +7,6 @@ import os
 import pickle
 import re
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,16 +101,6 @@ def described(change: Callable) -> Callable:
     return spoil
 
 
-def claims_size(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 10))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
-
-
 def outside(raw: Path) -> None:
     names = np.load(raw / "img_cache4.npy").astype("S40")
     names[2] = b"../../etc/passwd.png"
@@ -125,42 +113,29 @@ MEND = "mend it, or leave such stories out with --skip_broken"
 PORORO = {
     "no folder": (shutil.rmtree, "img_cache4.npy does not exist: complete"),
     "no ids": (gone(IDS), f"{IDS} does not exist: complete the download"),
-    "half an array": (cut("img_cache4.npy", 0.9), f"img_cache4.npy {WHOLE}"),
     "html": (content(TOLD, b"<html>404</html>"), f"{TOLD} {WHOLE}"),
     "a command": (numpy(TOLD, np.array(Command(), object)),
                   f"{TOLD} is not .*asks for posix.system.*: get it again"),
     "not a dict": (python2(TOLD, [b"a", b"b"]), f"{TOLD} is not a dict of lists of"),
-    "not captions": (python2(TOLD, {b"a": 3}), f"{TOLD} is not a dict of lists of"),
     "names are numbers": (numpy("img_cache4.npy", np.arange(7)),
         "img_cache4.npy and following_cache4.npy hold [0-6], not a picture's name inside the"),
     "name outside": (outside, "hold b'../../etc/passwd.png', not a picture's name inside"),
-    "three followers": (numpy("following_cache4.npy", np.array([[b"a"] * 3] * 7)),
-                        r"following_cache4.npy has shape \(7, 3\) .*: get both again"),
     "ids missing from followings": (numpy("following_cache4.npy", np.array([[b"a"] * 4] * 5)),
         r"following_cache4.npy has shape \(5, 4\) and img_cache4.npy \(7,\)"),
     "two splits": (ids([0, 1], [2]), rf"{IDS} has shape \(2,\), not three lists"),
-    "one number": (numpy(IDS, np.array(3)), rf"{IDS} has shape \(\), not three"),
-    "NaN": (ids([0.0, 1.0], [2], [np.nan, 3.0]), f"{IDS} holds nan, not an id from 0"),
-    "id too large": (ids([0], [7], [1]), f"{IDS} holds 7.0, not an id from 0 to 6"),
-    "negative id": (ids([0], [1], [-1]), f"{IDS} holds -1.0, not an id .*get both"),
     "fraction": (ids([0], [1.5], [2]), f"{IDS} holds 1.5, not an id"),
-    "table of ids": (ids([[0, 1]], [2], [3]), f"{IDS} holds a table, not an id"),
     "words for ids": (ids([b"one"], [2], [3]), f"{IDS} holds ids that are no numbers"),
+    "NaN": (ids([0.0, 1.0], [2], [np.nan, 3.0]), f"{IDS} holds nan, not an id from 0"),
+    "negative id": (ids([0], [1], [-1]), f"{IDS} holds -1.0, not an id .*get both"),
     "id twice": (ids([0, 4, 0], [1], [2]), f"{IDS}: story '00000' is there twice: {MEND}"),
-    "id in two splits": (ids([0], [1], [2, 1]), f"{IDS}: story '00001' is there twice"),
     "empty split": (ids([0, 1], [], [2]),
         "s.h5 was not written: split 'val' has no story .the raw files name none.: complete"),
     "no picture": (pororo_picture(Path.unlink),
         r"picture .*\.png of story '0000.' does not exist: complete the download, or leave"),
-    "empty picture": (pororo_picture(lambda p: p.write_bytes(b"")), BROKEN),
     "cut picture": (pororo_picture(lambda p: p.write_bytes(p.read_bytes()[:-40])), BROKEN),
-    "html picture": (pororo_picture(lambda p: p.write_text("<html>")), BROKEN),
-    "bomb": (pororo_picture(lambda p: p.write_bytes(claims_size(9000, 9000))),
-             "9000x9000 pixels are too many.*: replace it"),
     "not a column": (pororo_picture(lambda p: Image.new("RGB", (8, 20)).save(p)),
                      r"picture .*\.png is 8x20, not a column of square frames: get it again"),
     "no caption": (described(lambda _: None), f"story '00003' lacks a caption: {MEND}"),
-    "captions empty": (described(lambda _: []), "'00003' lacks a caption: mend"),
     "caption blank": (described(lambda _: [" \n"]), "'00003' lacks a caption: mend"),
     "separator": (described(lambda _: ["left|right"]),
         f"'00003' has '|', which separates captions, in 'left|right': {MEND}".replace("|", r"\|")),
@@ -178,47 +153,31 @@ def note(description: object) -> Callable:
 
 
 FLINTSTONES = {
-    "no splits": (gone(SPLIT), f"{SPLIT} does not exist: complete"),
     "latin-1": (content(SPLIT, '{"train": ["Größe"]}'.encode("latin1")),
                 f"{SPLIT} is not whole JSON in UTF-8 .*: get it again"),
-    "half json": (cut(SPLIT), f"{SPLIT} is not whole JSON"),
-    "deep json": (content(NOTES, b"[" * 100_000), f"{NOTES} is not whole JSON"),
     "no val": (edit_json(SPLIT, lambda s: s.pop("val") and s),
                f"{SPLIT} is not a dict of lists train, val and test: get it again"),
-    "splits a list": (edit_json(SPLIT, lambda s: [s]), f"{SPLIT} is not a dict"),
     "ids are numbers": (edit_json(SPLIT, lambda s: s["val"].append(5)),
                         f"{SPLIT} holds 5, which is no shot's id: get it again"),
-    "id is a path": (edit_json(SPLIT, lambda s: s["val"].append("../x")),
-                     f"{SPLIT} holds '../x', which is no shot's id"),
     "id twice": (edit_json(SPLIT, lambda s: s["test"].append(s["train"][0])),
                  f"{SPLIT}: story 's_01_e_00_shot_train_0' is there twice: {MEND}"),
-    "no followings": (gone(NEXT), f"{NEXT} does not exist: complete"),
     "a command": (content(NEXT, pickle.dumps({"a": [Command()]})),
                   f"{NEXT} is not a whole pickle .*asks for posix.system"),
-    "half a pickle": (cut(NEXT), f"{NEXT} is not a whole pickle"),
     "pickle a list": (content(NEXT, pickle.dumps([["a", "b"]])),
                       f"{NEXT} is not a dict of lists of ids: get it again"),
-    "followers are numbers": (content(NEXT, pickle.dumps({"a": [1, 2, 3, 4]})),
-                              f"{NEXT} is not a dict of lists of ids"),
     "nobody is followed": (
         content(NEXT, pickle.dumps({})),
         "split 'train' has no story .5: not exactly four shots follow.: complete the raw data",
     ),
     "no key": (edit_json(NOTES, lambda rows: rows[3].pop("globalID") and None),
                f"{NOTES} is not a list of globalID and description, both text: get it again"),
-    "null caption": (note(None), f"{NOTES} is not a list of globalID and description"),
-    "blank caption": (note(""), "story 's_01_e_00_shot_train_0' lacks a caption: mend"),
     "separator": (note("a|b"), r"has '\|', which separates captions, in 'a\|b': mend"),
     "half a letter": (note("a \ud83d"), "has half a letter in 'a .ud83d': mend it"),
     "no shot": (gone(SHOT), f"picture .*{SHOT} of story .* does not exist"),
-    "half a shot": (cut(SHOT), f"{SHOT} {WHOLE}"),
     "command for a shot": (numpy(SHOT, np.array([Command()], object)),
                            f"{SHOT} is not .*asks for posix.system"),
     "float shot": (numpy(SHOT, COLUMN / 255),
                    rf"{SHOT} holds float64 \(3, 8, 8, 3\), not uint8 .*: get it again"),
-    "one frame, not several": (numpy(SHOT, COLUMN[0]), r"holds uint8 \(8, 8, 3\), not"),
-    "no frame": (numpy(SHOT, COLUMN[:0]), r"holds uint8 \(0, 8, 8, 3\), not"),
-    "grey": (numpy(SHOT, COLUMN[..., :1]), r"holds uint8 \(3, 8, 8, 1\), not"),
     "oblong": (numpy(SHOT, COLUMN[:, :, :6]),
                r"holds frames \(3, 8, 6, 3\), which are not square: get it again"),
 }  # fmt: skip
@@ -241,20 +200,12 @@ VIST = {
     "no pictures": (lambda raw: shutil.rmtree(raw / "images"),
                     "images is not a folder: correct --img_dir"),
     "no sis": (gone(SIS), f"{SIS} does not exist: complete the download"),
-    "no dii": (gone(DII), f"{DII} does not exist: complete the download"),
-    "half": (cut(SIS), f"{SIS} is not whole JSON"),
-    "a list": (content(SIS, b"[]"), f"{SIS}, annotation 0, {ROWS}"),
     "no annotations": (content(SIS, b"{}"), f"{SIS}, annotation 0, {ROWS}"),
     "row a dict": (row(lambda a: a.insert(1, a[1][0])), f"{SIS}, annotation 1, {ROWS}"),
-    "row of two": (row(lambda a: a[2].append(a[2][0])), f"{SIS}, annotation 2, {ROWS}"),
     "no text": (row(lambda a: a[3][0].pop("original_text") and None, DII),
                 f"{DII}, annotation 3, {ROWS}"),
-    "null text": (row(lambda a: a[0][0].update(original_text=None)),
-                  f"{SIS}, annotation 0, {ROWS}"),
     "separator": (row(lambda a: [one.update(original_text="a|b") for (one,) in a] and None),
                   r"split 'val' has no story .*: '\|' in a caption.*: complete the raw data"),
-    "latin-1": (content(SIS, '{"annotations": ["Größe"]}'.encode("latin1")),
-                f"{SIS} is not whole JSON in UTF-8"),
     "story in two splits": (two_splits, "'test' has no story .*: there twice.*: compl"),
     "picture a path": (row(lambda a: a[0][0].update(photo_flickr_id="../x")),
                        f"{SIS}, annotation 0, .*picture '../x' cannot name a file"),

@@ -7,20 +7,19 @@ import re
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import raw_sets
+from PIL import Image
 from raw_sets import SPLITS
 
-from data_script import pororo_hdf5, pororo_labels
+from data_script import pororo_labels
 from data_script.column_names import agreement, name_columns
 from data_script.export_frames import export
 from data_script.flintstones_hdf5 import build_flintstones_file
 from data_script.pororo_hdf5 import CHARACTERS, build_pororo_file
 from datasets.story_hdf5 import StoryFile
-from evaluation.classifier import Training
-from evaluation.networks.classifier_training import train
+from evaluation.networks.classifier_training import UNKNOWN, LabelledFrames
 from evaluation.samples import read_samples
 
 FLINTSTONES = ["wilma", "fred", "betty", "barney", "dino", "pebbles", "mr slate"]
@@ -46,7 +45,7 @@ def flintstones(tmp_path):
     return tmp_path / "raw"
 
 
-@pytest.mark.parametrize("kind", ["array", "floats", "list"])
+@pytest.mark.parametrize("kind", ["floats", "list"])
 def test_pororo_labels_are_those_of_the_storys_pictures(pororo, kind):
     labels, target = raw_sets.pororo_labels(pororo, kind=kind), pororo.parent / "s.h5"
     names = [f"name {n}" for n in range(9)]
@@ -85,23 +84,6 @@ def test_flintstones_labels_say_who_is_where(flintstones):
     assert sum(isinstance(place, str) for place in places) == 33
 
 
-@pytest.mark.parametrize("name", ["pororo", "flintstones"])
-def test_the_originals_read_the_same_with_labels_and_without(tmp_path, name):
-    build = {"pororo": build_pororo_file, "flintstones": build_flintstones_file}[name]
-    getattr(raw_sets, name)(tmp_path / "raw")
-    assert build(tmp_path / "raw", tmp_path / "plain.h5", num_process=1).notes == []
-    getattr(raw_sets, f"{name}_labels")(tmp_path / "raw")
-    build(tmp_path / "raw", tmp_path / "labelled.h5", num_process=1)
-    with h5py.File(tmp_path / "plain.h5") as plain, h5py.File(tmp_path / "labelled.h5") as labelled:
-        assert "label_vocabulary" not in plain.attrs and "labels" not in plain["train"]
-        for split in SPLITS:
-            assert set(labelled[split]) == {*plain[split], "labels"}
-            for key in [f"image{k}" for k in range(5)] + ["text", "story_id"]:
-                for one, two in zip(plain[split][key], labelled[split][key], strict=True):
-                    np.testing.assert_array_equal(one, two)
-    assert StoryFile(tmp_path / "plain.h5", "train").labels(0) is None
-
-
 def test_pictures_without_labels_are_counted_and_stay_unknown(flintstones):
     labels, target = raw_sets.flintstones_labels(flintstones), flintstones.parent / "s.h5"
     rows = pickle.loads((flintstones / "labels.pkl").read_bytes())
@@ -121,86 +103,44 @@ def test_pictures_without_labels_are_counted_and_stay_unknown(flintstones):
         assert [set(label) for label in file.labels(i)] == [{"cast"}] * 3 + [set(), {"cast"}]
 
 
-def test_backgrounds_alone_are_labels_too(flintstones):
-    raw_sets.flintstones_labels(flintstones)
-    (flintstones / "labels.pkl").unlink()
-    build_flintstones_file(flintstones, flintstones.parent / "s.h5", num_process=1)
-    samples = read_samples(export(flintstones.parent / "s.h5", "val", flintstones.parent / "out"))
-    assert {key for story in samples.stories for label in story.labels for key in label} == {
-        "place"
-    }
-
-
-def saved(name, change):
-    """Writes a file of labels anew with `change` applied to its rows."""
-
-    def spoil(raw: Path) -> None:
-        if name == "labels.npy":
-            rows = raw_sets.pororo_labels(raw)
-            raw_sets.save_python2(raw / name, change({k.encode(): v for k, v in rows.items()}))
-        else:
-            raw_sets.flintstones_labels(raw)
-            content = pickle.loads((raw / name).read_bytes())
-            (raw / name).write_bytes(pickle.dumps(change(content)))
-
-    return spoil
-
-
 def one(value):
     """A change: the first picture gets another row."""
     return lambda rows: {**rows, min(rows): value}
-
-
-class Command:
-    def __reduce__(self):
-        return print, ("run",)
 
 
 AGAIN = "get it again, or take it out of the folder to build without labels"
 BAD_LABELS = {
     "eight columns": ("labels.npy", lambda rows: {k: v[:8] for k, v in rows.items()},
                       "labels.npy has 8 labels for 'Pororo_.*', not 9: " + AGAIN),
-    "one short row": ("labels.npy", one([1, 0]), "labels.npy has 2 labels for 'Pororo_.*', not 9"),
     "counts": ("labels.npy", one([2] * 9), "labels.npy has 2 for 'Pororo_.*', not 0 or 1: get"),
     "NaN": ("labels.npy", one([float("nan")] + [0] * 8), "has nan for 'Pororo_.*', not 0 or 1"),
     "words": ("labels.npy", one([b"a"] * 9), "labels.npy is not a dict of lists of zeros and ones"),
     "a list": ("labels.npy", lambda rows: [list(v) for v in rows.values()],
                "labels.npy is not a dict of lists of zeros and ones: " + AGAIN),
-    "no row": ("labels.npy", lambda rows: {}, "labels.npy knows none of the stories' pictures, "),
     "other pictures": ("labels.npy", lambda rows: {b"x/" + k: v for k, v in rows.items()},
                        "labels.npy knows none of the stories' pictures, such as 'Pororo_.*/.*'"),
-    "six characters": ("labels.pkl", lambda rows: {k: v[:6] for k, v in rows.items()},
-                       "labels.pkl has 6 labels for 's_01_.*', not 7"),
     "other backgrounds": ("labels_bg.pkl", lambda rows: {"labels": rows["label"]},
                           "labels_bg.pkl is not a dict with labels under 'label': " + AGAIN),
     "ten backgrounds": ("labels_bg.pkl", lambda rows: {"label": {k: v[:10] for k, v in
                                                                  rows["label"].items()}},
                         "labels_bg.pkl has 10 labels for 's_01_.*', not 323"),
-    "a program": ("labels.pkl", lambda rows: Command(), "labels.pkl is not a whole pickle of"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name, change, message", BAD_LABELS.values(), ids=BAD_LABELS)
 def test_labels_that_are_something_else_are_refused(tmp_path, name, change, message):
-    which = "pororo" if name == "labels.npy" else "flintstones"
-    getattr(raw_sets, which)(tmp_path / "raw")
-    saved(name, change)(tmp_path / "raw")
-    build = {"pororo": build_pororo_file, "flintstones": build_flintstones_file}[which]
+    raw, pororo = tmp_path / "raw", name == "labels.npy"
+    if pororo:
+        raw_sets.pororo(raw)
+        rows = {key.encode(): row for key, row in raw_sets.pororo_labels(raw).items()}
+        raw_sets.save_python2(raw / name, change(rows))
+    else:
+        raw_sets.flintstones(raw)
+        raw_sets.flintstones_labels(raw)
+        (raw / name).write_bytes(pickle.dumps(change(pickle.loads((raw / name).read_bytes()))))
     with pytest.raises(ValueError, match=message) as caught:
-        build(tmp_path / "raw", tmp_path / "s.h5", num_process=1)
+        (build_pororo_file if pororo else build_flintstones_file)(raw, tmp_path / "s.h5", False, 1)
     assert "\n" not in str(caught.value) and not (tmp_path / "s.h5").exists()
-
-
-def test_names_that_cannot_be_are_refused(pororo):
-    def refused(error, message, names):
-        with pytest.raises(error, match=message):
-            build_pororo_file(pororo, pororo.parent / "s.h5", num_process=1, characters=names)
-
-    refused(FileNotFoundError, "labels.npy, which --characters names, does not exist", NINE)
-    raw_sets.pororo_labels(pororo)
-    refused(ValueError, "--characters is a b: give 9 different names", ["a", "b"])
-    refused(ValueError, "give 9 different names", [*NINE[:8], NINE[0]])
-    refused(ValueError, "give 9 different names", [*NINE[:8], ""])
 
 
 def scene(random, order, twins=False):
@@ -217,34 +157,25 @@ def scene(random, order, twins=False):
     return there[:, order], captions
 
 
-def test_captions_tell_who_a_column_is():
+def test_captions_tell_who_a_column_is_and_one_in_doubt_stays_without_a_name():
+    def named(shown, captions):
+        return name_columns(agreement(shown, captions, CHARACTERS), CHARACTERS)
+
     random = np.random.default_rng(0)
     order = random.permutation(9)
     shown, captions = scene(random, order)
-    scores = agreement(shown, captions, CHARACTERS)
-    assert name_columns(scores, CHARACTERS) == [CHARACTERS[n] for n in order]
-    mentioned = np.array([["Loopy" in caption for caption in captions]] * 9)
-    column = CHARACTERS.index("loopy")
-    for n in range(9):
-        expected = np.corrcoef(shown[:, n], mentioned[0])[0, 1]
-        assert scores[n, column] == pytest.approx(expected)
-
-
-def test_a_column_in_doubt_stays_without_a_name():
-    random = np.random.default_rng(1)
-    order = np.arange(9)
-    names = name_columns(agreement(*scene(random, order, twins=True), CHARACTERS), CHARACTERS)
-    assert names == ["character_0", "character_1", *CHARACTERS[2:]]
-    shown, captions = scene(random, order)
+    assert named(shown, captions) == [CHARACTERS[n] for n in order]
+    mentioned = ["Loopy" in caption for caption in captions]
+    expected = [np.corrcoef(column, mentioned)[0, 1] for column in shown.T]
+    found = agreement(shown, captions, CHARACTERS)[:, CHARACTERS.index("loopy")]
+    assert found == pytest.approx(expected)
+    assert named(*scene(random, np.arange(9), twins=True)) == [*NINE[:2], *CHARACTERS[2:]]
+    shown, captions = scene(random, np.arange(9))
     quiet = [re.sub("Petty|Rody", "Somebody", caption) for caption in captions]
     quiet[:5] = ["Petty is here."] * 5  # too few to be believed
-    shown[:5, 8] = True
-    names = name_columns(agreement(shown, quiet, CHARACTERS), CHARACTERS)
-    assert names == [*CHARACTERS[:7], "character_7", "character_8"]
-    shown[:, 2] = True  # always there: nothing to compare
-    assert name_columns(agreement(shown, quiet, CHARACTERS), CHARACTERS)[2] == "character_2"
-    inside = ["A pororolike thing."] * 400
-    assert (agreement(shown, inside, CHARACTERS) == 0).all()
+    shown[:5, 8], shown[:, 2] = True, True  # who is always there cannot be compared
+    assert named(shown, quiet) == [*CHARACTERS[:2], NINE[2], *CHARACTERS[3:7], *NINE[7:]]
+    assert (agreement(shown, ["A pororolike thing."] * 400, CHARACTERS) == 0).all()
 
 
 def test_the_builder_takes_the_names_that_captions_tell_and_says_so(pororo, monkeypatch, capsys):
@@ -262,6 +193,11 @@ def test_the_builder_takes_the_names_that_captions_tell_and_says_so(pororo, monk
     file = StoryFile(pororo.parent / "s.h5", "train")
     assert file.label_vocabulary == {"characters": expected}
 
+    (pororo.parent / "s.h5").unlink()
+    for names, message in ((["a", "b"], "--characters is a b: give 9 different names"),
+                           ([*NINE[:8], NINE[0]], "give 9 different names")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            build_pororo_file(pororo, pororo.parent / "s.h5", num_process=1, characters=names)
     monkeypatch.setattr(sys, "argv", ["pororo_labels", "--data_dir", str(pororo)])
     pororo_labels.main()
     shown = capsys.readouterr().out.splitlines()
@@ -272,26 +208,22 @@ def test_the_builder_takes_the_names_that_captions_tell_and_says_so(pororo, monk
     assert shown[-1] == f"to name them so: --characters {' '.join(expected)}"
 
 
-def test_nine_names_on_the_command_line(pororo, monkeypatch, capsys):
-    raw_sets.pororo_labels(pororo)
-    target = pororo.parent / "s.h5"
-    words = ["--data_dir", str(pororo), "--save_path", str(target), "--num_process", "1"]
-    monkeypatch.setattr(sys, "argv", ["pororo", *words, "--characters", *CHARACTERS])
-    pororo_hdf5.main()
-    assert StoryFile(target, "test").label_vocabulary == {"characters": list(CHARACTERS)}
-
-
-def test_a_classifier_learns_from_exported_labels(flintstones):
+def test_exported_labels_are_what_a_classifier_learns_from(flintstones):
     """Unknown casts are left out, and several or no backgrounds teach nothing of the background."""
     raw_sets.flintstones_labels(flintstones)
     rows = pickle.loads((flintstones / "labels.pkl").read_bytes())
-    del rows["s_01_e_01_shot_train_2"]
+    del rows["s_01_e_01_shot_test_2"]
     (flintstones / "labels.pkl").write_bytes(pickle.dumps(rows))
     target, out = flintstones.parent / "s.h5", flintstones.parent / "out"
     build_flintstones_file(flintstones, target, num_process=1)
-    samples = read_samples(export(target, "train", out))
-    assert [len(story.labels) for story in samples.stories] == [5] * 3
+    samples = read_samples(export(target, "test", out))
+    told = StoryFile(target, "test")
+    assert [story.labels for story in samples.stories] == [told.labels(n) for n in range(2)]
     assert "cast" not in samples.stories[1].labels[2]
-    options = Training(str(out), str(out / "c.safetensors"), epochs=1, batch_size=7, device="cpu")
-    options.image_size = 75
-    assert train(options) is None and (out / "c.safetensors").is_file()
+    for story, n in zip(samples.stories, range(2), strict=True):
+        assert story.captions == told.captions(n)
+        for k, frame in enumerate(story.frames):
+            assert np.array_equal(np.asarray(Image.open(frame)), told.picture(n, k)[:8])
+    frames = LabelledFrames(samples, held_out=False, side=75)
+    assert len(frames) == 9
+    assert sum(place == UNKNOWN for _, _, place in frames) == 2  # of several and of none

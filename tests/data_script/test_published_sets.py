@@ -1,10 +1,9 @@
-"""The published sets: from raw files to batches, exactly; what their own rules leave out."""
+"""The published sets: from raw files to story files, exactly; what is left out; what comes next."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import subprocess
+import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,18 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import raw_sets
-import torch
 from PIL import Image
 from raw_sets import SPLITS
 
+from configuration import load_config
+from data_script import flintstones_hdf5, folder_hdf5, pororo_hdf5, vist_hdf5
 from data_script.flintstones_hdf5 import build_flintstones_file
 from data_script.pororo_hdf5 import build_pororo_file
 from data_script.vist_hdf5 import build_vist_file
 from datasets.specs import SPECS
-from datasets.story_dataset import StoryDataset, collate
 from datasets.story_hdf5 import StoryFile, validate_story_file
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def vist_folders(raw: Path) -> dict[str, Path]:
@@ -50,13 +47,14 @@ def built(tmp_path_factory):
     return sets
 
 
-@pytest.mark.parametrize("name", ["pororo", "flintstones", "vist"])
-def test_raw_to_file_is_exact(built, name):
-    path, stories = built[name]
-    keys = ("sis", "dii") if name == "vist" else ("text",)
-    counts = {split: len(stories[split]) for split in SPLITS}
-    assert validate_story_file(path, text_keys=keys) == counts == raw_sets.STORIES
-    for split, key in itertools.product(SPLITS, keys):
+@pytest.mark.parametrize("name, key", [
+    ("pororo", "text"), ("flintstones", "text"), ("vistsis", "sis"), ("vistdii", "dii"),
+])  # fmt: skip
+def test_raw_to_file_is_exact_and_read_as_its_data_set_says(built, name, key):
+    path, stories = built[name.removesuffix("sis").removesuffix("dii")]
+    assert SPECS[name].text_key == key and SPECS[name].strip == (key == "text")
+    assert validate_story_file(path, text_keys=(key,)) == raw_sets.STORIES
+    for split in SPLITS:
         file = StoryFile(path, split, key)
         assert file.pictures_per_story == 5
         for i, (story_id, pictures, texts) in enumerate(stories[split]):
@@ -65,71 +63,12 @@ def test_raw_to_file_is_exact(built, name):
                 np.testing.assert_array_equal(file.picture(i, k), rgb)
 
 
-class Letters:
-    """A tokenizer: one token a letter."""
-
-    def __call__(self, captions, padding, max_length, truncation, return_tensors):
-        ids = torch.zeros(len(captions), max_length, dtype=torch.long)
-        for row, caption in zip(ids, captions, strict=True):
-            codes = [ord(letter) for letter in caption][:max_length]
-            row[: len(codes)] = torch.tensor(codes)
-        return {"input_ids": ids, "attention_mask": (ids > 0).long()}
-
-
-def views(rgb: np.ndarray, spec, training: bool) -> list[np.ndarray]:
-    """What may be seen of a picture."""
-    height, width = rgb.shape[:2]
-    side = min(height, width)
-    starts = range(0, height, width) if spec.strip else range(max(height, width) - side + 1)
-    if not spec.strip and not training:
-        starts = [(max(height, width) - side) // 2]
-    if height > width:
-        return [rgb[start : start + side] for start in starts]
-    return [rgb[:, start : start + side] for start in starts]
-
-
-@pytest.mark.parametrize("name", ["pororo", "flintstones", "vistsis", "vistdii"])
-@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
-def test_raw_to_batch_is_exact(built, name, task, given):
-    path, stories = built[name[:4] if name.startswith("vist") else name]
-    spec = SPECS[name]
-    for split in SPLITS:
-        data = StoryDataset(
-            path, split, spec, task, image_size=9 if name.startswith("vist") else 8,
-            history_transform=torch.Tensor.float, clip_tokenizer=Letters(),
-            blip_tokenizer=Letters(), max_length=60,
-        )  # fmt: skip
-        batch = collate([data[i] for i in range(len(data))])
-        assert len(batch["story_id"]) == len(stories[split])
-        for b, (story_id, pictures, texts) in enumerate(stories[split]):
-            captions = texts[spec.text_key]
-            assert batch["story_id"][b] == story_id and data.stories.captions(b) == captions
-            read = ["".join(chr(i) for i in row if i) for row in batch["caption_ids"][b].tolist()]
-            assert read == captions[given:]
-            for k, rgb in enumerate(pictures):
-                history = batch["history_images"][b, k].permute(1, 2, 0).numpy()
-                possible = views(rgb, spec, split == "train")
-                assert any(np.array_equal(history, view) for view in possible)
-                if k >= given:
-                    target = (batch["target_images"][b, k - given] + 1) * 127.5
-                    seen = target.round().to(torch.uint8).permute(1, 2, 0).numpy()
-                    np.testing.assert_array_equal(seen, history)
-
-
-@pytest.mark.parametrize("kind", ["O", "U"])
-def test_pororo_names_in_other_types(tmp_path, kind):
-    stories = raw_sets.pororo(tmp_path / "raw", kind=kind)
-    build("pororo", tmp_path / "raw", tmp_path / "s.h5")
-    file = StoryFile(tmp_path / "s.h5", "train")
-    assert [file.captions(i) for i in range(3)] == [t["text"] for _, _, t in stories["train"]]
-
-
-def test_equal_splits_may_come_as_one_table(tmp_path):
-    raw_sets.pororo(tmp_path / "raw")
-    np.save(tmp_path / "raw" / "train_seen_unseen_ids.npy", [[5, 0], [1, 2.0], [4, 3]])
-    build("pororo", tmp_path / "raw", tmp_path / "s.h5")
-    file = StoryFile(tmp_path / "s.h5", "train")
-    assert [file.story_id(i) for i in range(2)] == ["00000", "00005"]  # sorted
+def test_pororo_names_in_other_types(tmp_path):
+    for kind in "OU":
+        stories = raw_sets.pororo(tmp_path / kind, kind=kind)["train"]
+        build("pororo", tmp_path / kind, tmp_path / "s.h5")
+        file = StoryFile(tmp_path / "s.h5", "train")
+        assert [file.captions(i) for i in range(3)] == [told["text"] for _, _, told in stories]
 
 
 def test_what_is_left_out_is_counted(tmp_path):
@@ -212,8 +151,46 @@ def test_help_shows_a_command_that_the_script_takes(tmp_path, name, monkeypatch,
         import_module(f"data_script.{name}").main()
     example = capsys.readouterr().out.split("example: ")[1].split()
     assert example[:2] == ["python", f"data_script/{name}.py"]
-    # there is no such data in the temporary folder
-    command = [sys.executable, str(ROOT / example[1]), *example[2:]]
-    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert failed.returncode == 1 and failed.stderr.startswith("error: data/")
-    assert failed.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(sys, "argv", example[1:])
+    monkeypatch.chdir(tmp_path)  # where there is no such data
+    with pytest.raises(SystemExit, match="^error: data/.*$"):
+        import_module(f"data_script.{name}").main()
+    assert list(tmp_path.iterdir()) == []
+
+
+RAW = {
+    "pororo": (raw_sets.pororo, pororo_hdf5.main, ["--data_dir", "RAW"]),
+    "flintstones": (raw_sets.flintstones, flintstones_hdf5.main, ["--data_dir", "RAW"]),
+    "vistsis": (raw_sets.vist, vist_hdf5.main, ["--sis_json_dir", "RAW/sis", "--dii_json_dir",
+                                                "RAW/dii", "--img_dir", "RAW/images"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", RAW)
+def test_what_a_builder_says_comes_next_trains_as_published(data, tmp_path, monkeypatch, capsys):
+    make, main, arguments = RAW[data]
+    make(tmp_path / "raw")
+    words = [word.replace("RAW", str(tmp_path / "raw")) for word in arguments]
+    saved = tmp_path / "my (odd) 'set', 1.h5"
+    monkeypatch.setattr("sys.argv", ["x", *words, "--save_path", str(saved), "--num_process", "1"])
+    main()
+    config = next_config(capsys.readouterr().out)
+    assert config[data].hdf5_file == str(saved) and config.dataset == data
+    assert (config.backbone, config.max_epochs, config.init_lr) == ("sd15", 50, 1e-5)
+
+
+@pytest.mark.parametrize("size, expected", [
+    (128, {"backbone": "tiny", "max_epochs": 5000, "init_lr": 8e-4}),  # one story a step
+    (512, {"backbone": "sd15", "max_epochs": 50, "init_lr": 1e-5, "precision": "bf16-mixed"}),
+])  # fmt: skip
+def test_what_the_folder_builder_says_comes_next(size, expected, tmp_path):
+    (tmp_path / "x.h5").touch()
+    config = next_config("next: " + folder_hdf5.next_command(str(tmp_path / "x.h5"), size, 1))
+    assert config.folder.hdf5_file == str(tmp_path / "x.h5")
+    assert {key: config[key] for key in expected} == expected
+
+
+def next_config(printed: str):
+    command = shlex.split(printed.partition("next: ")[2].splitlines()[0])
+    assert command[:2] == ["python", "main.py"]
+    return load_config(command[2:])

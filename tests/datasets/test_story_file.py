@@ -31,9 +31,16 @@ def read(tmp_path):
     return read_written
 
 
-@pytest.mark.parametrize("name", ["mine.yaml", "mine.yml", "mine.json", "mine.JSON", "mine"])
-def test_one_story_takes_its_id_from_the_file(read, name):
-    assert read({"captions": CAPTIONS}, name) == [StoryPrompt("mine", CAPTIONS)]
+def test_one_story_takes_its_id_from_the_file(read):
+    for name in ("mine.yaml", "mine.yml", "mine.JSON", "mine"):
+        assert read({"captions": CAPTIONS}, name) == [StoryPrompt("mine", CAPTIONS)]
+    with pytest.raises(ValueError, match="give a story_id of plain letters"):
+        read({"captions": CAPTIONS}, "my story (1).yaml")
+    (story,) = read({"captions": CAPTIONS, "story_id": "pip"}, "b (1).yaml")
+    assert story.story_id == "pip"
+    for story_id in ("007", "no", "1e3", "2026-01-01", "0x1F", "1.50"):  # as they are written
+        (story,) = read(f"captions: [A.]\nstory_id: {story_id}\n")
+        assert story.story_id == story_id
 
 
 MARKED = b"\xef\xbb\xbf" + json.dumps({"captions": CAPTIONS}).encode()
@@ -56,8 +63,7 @@ def test_captions_are_read_as_they_are_meant(read, content, name, captions):
     assert read(content, name)[0].captions == captions
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-@pytest.mark.parametrize("name", ["two.yaml", "two.json"])
+@pytest.mark.parametrize("wrapped, name", [(True, "two.yaml"), (False, "two.json")])
 def test_several_stories_with_and_without_ids(read, wrapped, name):
     entries = [
         {"captions": CAPTIONS, "story_id": "pip"}, {"captions": CAPTIONS[:2]},
@@ -84,16 +90,3 @@ def test_a_first_frame_is_found_beside_the_file_or_by_its_whole_path(read, tmp_p
         frame = read(text, continuation=True)[0].first_frame
         assert frame.dtype == np.uint8 and frame.flags.writeable
         np.testing.assert_array_equal(frame, pixels)
-
-
-def test_a_file_name_that_cannot_name_a_folder_asks_for_an_id(read):
-    with pytest.raises(ValueError, match="give a story_id of plain letters"):
-        read({"captions": CAPTIONS}, "my story (1).yaml")
-    (story,) = read({"captions": CAPTIONS, "story_id": "pip"}, "b (1).yaml")
-    assert story.story_id == "pip"
-
-
-@pytest.mark.parametrize("story_id", ["007", "no", "1e3", "2026-01-01", "0x1F", "1.50"])
-def test_ids_are_taken_as_they_are_written(read, story_id):
-    (story,) = read(f"captions: [A.]\nstory_id: {story_id}\n")
-    assert story.story_id == story_id

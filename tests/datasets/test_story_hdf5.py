@@ -6,8 +6,6 @@ import io
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -28,12 +26,10 @@ def picture(height: int = 8, width: int = 8) -> np.ndarray:
     return noise(height, width)
 
 
-def write(path: Path, stories: int = 1, k: int = 2, splits=SPLITS, **attributes) -> Path:
-    with StoryWriter(path, k, attributes=attributes) as writer:
-        for split in splits:
-            for i in range(stories):
-                captions = [f"{split} {i} {j}" for j in range(k)]
-                writer.add(split, [picture() for _ in range(k)], {"text": captions})
+def write(path: Path) -> Path:
+    with StoryWriter(path, 2) as writer:
+        for split in SPLITS:
+            writer.add(split, [picture(), picture()], {"text": [f"{split} 0", f"{split} 1"]})
     return path
 
 
@@ -57,43 +53,38 @@ def original_file(path: Path, texts: dict[str, list[str]], k: int = 5) -> list[n
     return pictures
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 7])
+@pytest.mark.parametrize("k", [1, 5])
 def test_round_trip(tmp_path, k):
+    sizes = {"train": 2 * BLOCK + 3, "val": BLOCK, "test": 1}
     stories = {
         split: [[picture(8 * (1 + i % 3), 8) for _ in range(k)] for i in range(count)]
-        for split, count in zip(SPLITS, (2 * BLOCK + 3, BLOCK, 1), strict=True)
+        for split, count in sizes.items()
     }
-    vocabulary = {"places": ["beach"], "characters": ["pip"]}
-    with StoryWriter(tmp_path / "s.h5", k, attributes={"label_vocabulary": vocabulary}) as writer:
+    vocabulary, keys = {"places": ["beach"], "characters": ["pip"]}, ("sis", "dii")
+    with StoryWriter(tmp_path / "s.h5", k, keys, {"label_vocabulary": vocabulary}) as writer:
         for i in range(2 * BLOCK + 3):
             for split in SPLITS:  # splits interleaved
-                if i < len(stories[split]):
-                    captions = [f"é {split} {i} {j}" for j in range(k)]
+                if i < sizes[split]:
+                    captions = {key: [f"é {key} {split} {i} {j}" for j in range(k)] for key in keys}
                     labels = [{"place": "beach", "n": i + j} for j in range(k)]
                     pictures = stories[split][i]
                     pictures = pictures if i % 2 else [encode_picture(p) for p in pictures]
-                    writer.add(split, pictures, {"text": captions}, f"{split} {i}", labels)
-    assert validate_story_file(tmp_path / "s.h5") == {"train": 67, "val": 32, "test": 1}
+                    writer.add(split, pictures, captions, f"{split} {i}", labels)
+    assert validate_story_file(tmp_path / "s.h5", text_keys=keys) == sizes
     for split in SPLITS:
-        file = StoryFile(tmp_path / "s.h5", split)
-        assert (len(file), file.pictures_per_story) == (len(stories[split]), k)
+        file = StoryFile(tmp_path / "s.h5", split, "dii")
+        assert (len(file), file.pictures_per_story) == (sizes[split], k)
         assert file.label_vocabulary == vocabulary
         for i, pictures in enumerate(stories[split]):
             assert file.story_id(i) == f"{split} {i}"
-            assert file.captions(i) == [f"é {split} {i} {j}" for j in range(k)]
+            assert file.captions(i) == [f"é dii {split} {i} {j}" for j in range(k)]
             assert file.labels(i) == [{"place": "beach", "n": i + j} for j in range(k)]
             for j in range(k):
                 np.testing.assert_array_equal(file.picture(i, j), pictures[j])
-
-
-def test_pictures_of_one_size_in_bytes_stay_apart(tmp_path):
-    flat = [np.full((8, 8, 3), value, np.uint8) for value in (10, 20)]
-    assert len(encode_picture(flat[0])) == len(encode_picture(flat[1]))
-    with StoryWriter(tmp_path / "s.h5", 2) as writer:
-        for _ in range(3):
-            writer.add("train", flat, {"text": ["a", "b"]})
-    file = StoryFile(tmp_path / "s.h5", "train")
-    assert [int(file.picture(2, k).mean()) for k in range(2)] == [10, 20]
+    del file
+    with h5py.File(tmp_path / "s.h5", "a") as content:
+        content["test/story_id"][0] = "../../etc"  # an unsafe id is not used
+    assert StoryFile(tmp_path / "s.h5", "test", "sis").story_id(0) == "test-00000"
 
 
 def test_red_and_blue_are_swapped_in_the_bytes_and_nowhere_else(tmp_path):
@@ -124,32 +115,6 @@ def test_a_file_of_the_originals_is_read(tmp_path):
     assert file.labels(0) is None and file.label_vocabulary is None
 
 
-def test_several_texts_and_grey_or_transparent_pictures(tmp_path):
-    def png(mode: str, colour) -> np.ndarray:
-        stream = io.BytesIO()
-        Image.new(mode, (3, 2), colour).save(stream, "PNG")
-        return np.frombuffer(stream.getvalue(), np.uint8)
-
-    pictures = [png("L", 70), png("RGBA", (1, 2, 3, 255)), png("P", 0)]
-    with StoryWriter(tmp_path / "s.h5", 3, ("sis", "dii")) as writer:
-        writer.add("train", pictures, {"sis": ["a", "b", "c"], "dii": ["d", "e", ""]})
-    assert StoryFile(tmp_path / "s.h5", "train", "dii").captions(0) == ["d", "e", ""]
-    file = StoryFile(tmp_path / "s.h5", "train", "sis")
-    assert [file.picture(0, k).shape for k in range(3)] == [(2, 3, 3)] * 3
-    assert file.picture(0, 0)[0, 0].tolist() == [70, 70, 70]
-    assert file.picture(0, 1)[0, 0].tolist() == [3, 2, 1]
-
-
-def test_content_hash_follows_the_content(tmp_path):
-    def built(name: str, caption: str, **attributes) -> str | None:
-        with StoryWriter(tmp_path / name, 1, attributes=attributes) as writer:
-            writer.add("train", [np.zeros((2, 2, 3), np.uint8)], {"text": [caption]})
-        return StoryFile(tmp_path / name, "train").content_hash
-
-    assert built("a", "x") == built("b", "x") != built("c", "y")
-    assert built("d", "x", content_hash="given") == "given"
-
-
 def test_every_process_has_its_own_handle(tmp_path):
     file = StoryFile(write(tmp_path / "s.h5"), "train")
     here = file.picture(0, 1).tobytes()
@@ -168,34 +133,20 @@ def test_every_process_has_its_own_handle(tmp_path):
 
 
 def test_story_ids_are_those_that_can_name_a_folder():
-    for text in ("a", "Ünï-1.b c", "x" * 100, "7", "a_b"):
-        assert is_story_id(text), text
-    for text in ("", ".", "..", "../a", "a/b", "a\\b", "a\n", "a.", " a", "x" * 101, "-"):
-        assert not is_story_id(text), text
-
-
-def test_an_unsafe_id_in_a_strangers_file_is_not_used(tmp_path):
-    path = write(tmp_path / "s.h5")
-    with h5py.File(path, "a") as file:
-        file["train/story_id"][0] = "../../etc"
-    assert StoryFile(path, "train").story_id(0) == "train-00000"
+    assert all(map(is_story_id, ("a", "Ünï-1.b c", "x" * 100, "7", "a_b")))
+    strange = ("", ".", "..", "../a", "a/b", "a\\b", "a\n", "a.", " a", "x" * 101, "-")
+    assert not any(map(is_story_id, strange))
 
 
 GOOD = {"split": "train", "pictures": [picture(), picture()], "texts": {"text": ["a", "b"]}}
 BAD_STORIES = {
     "split": ({"split": "validation"}, "'validation' is unknown: use one of train, val, test"),
     "one picture": ({"pictures": [picture()]}, "has 1 pictures: give 2"),
-    "float": ({"pictures": [picture(), picture() / 255]}, "picture 1: give a uint8 .* float64"),
     "grey": ({"pictures": [picture(), picture()[..., 0]]}, r"picture 1: give a uint8 .*\(8, 8\)"),
-    "alpha": ({"pictures": [picture(), np.zeros((4, 4, 4), np.uint8)]}, r"not uint8 \(4, 4, 4\)"),
-    "empty": ({"pictures": [picture(), np.zeros((0, 4, 3), np.uint8)]}, r"not uint8 \(0, 4, 3\)"),
     "jpeg": ({"pictures": [picture(), np.frombuffer(b"\xff\xd8\xff", np.uint8)]}, "picture 1"),
-    "a name": ({"pictures": [picture(), "a.png"]}, "picture 1: give a uint8 array .* not str"),
     "captions": ({"texts": {"text": ["a"]}}, "has 1 text: give 2"),
     "text key": ({"texts": {"sis": ["a", "b"]}}, r"texts \['sis'\], expected \['text'\]"),
     "separator": ({"texts": {"text": ["a", "b|c"]}}, "remove '|' from the caption 'b|c'"),
-    "newline": ({"texts": {"text": ["a", "b\nc"]}}, "remove '.n' from the caption"),
-    "nul": ({"texts": {"text": ["a", "b\0c"]}}, "remove '.x00' from the caption"),
     "path id": ({"story_id": "../up"}, "'../up': use 1-100 letters"),
     "twice": ({"story_id": "first"}, "'first' was added twice: give every story its own id"),
     "labels": ({"labels": [{}]}, "label every story of a file, or none"),
@@ -232,35 +183,16 @@ def test_a_failed_build_keeps_the_file_that_was_there(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("place, error, message", [
-    ("file/s.h5", OSError, "cannot write .*file/s.h5: File exists; make .* writable, or choose"),
-    ("/proc/s.h5", OSError, "cannot write /proc/s.h5: .*; make /proc writable, or choose another"),
-    ("", ValueError, "is a folder: give the name of a file"),
-])  # fmt: skip
-def test_places_that_cannot_be_written(tmp_path, place, error, message):
+def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(error, match=message) as caught:
-        write(tmp_path / place)
-    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == [tmp_path / "file"]
-
-
-def test_a_full_disk_leaves_nothing(tmp_path):
-    code = f"""
-import resource, numpy as np
-from datasets.story_writer import StoryWriter
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-try:
-    with StoryWriter({str(tmp_path / "s.h5")!r}, 1) as writer:
-        for _ in range(100):
-            writer.add("train", [noise], {{"text": ["a"]}})
-except OSError as error:
-    print("refused", error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith(f"refused cannot write {tmp_path / 's.h5'}: {tmp_path} has ")
-    assert done.stdout.endswith("MB left; free some space, or choose another place\n")
-    assert list(tmp_path.iterdir()) == []
+    for place, error, message in (
+        ("file/s.h5", OSError, "cannot write .*file/s.h5: File exists; make .* writable, or choo"),
+        ("/proc/s.h5", OSError, "cannot write /proc/s.h5: .*; make /proc writable, or choose ano"),
+        ("", ValueError, "is a folder: give the name of a file"),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            write(tmp_path / place)
+        assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_stories_with_missing_captions_are_left_out(tmp_path):
@@ -289,8 +221,3 @@ def test_stories_with_missing_captions_are_left_out(tmp_path):
     says = "vist.h5: story 4 of 'val' is broken .image3: .*again, or .*check .* --leave_out"
     with pytest.raises(ValueError, match=says):
         StoryFile(path, "val", "dii").picture(2, 3)
-
-
-def test_only_what_is_asked_for_is_validated(tmp_path):
-    path = write(tmp_path / "s.h5", splits=("train",))
-    assert validate_story_file(path, splits=("train",)) == {"train": 1}

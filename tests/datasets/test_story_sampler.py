@@ -25,16 +25,14 @@ def test_an_epoch_holds_every_story_once_in_an_order_of_its_own():
     assert epoch_of(StorySampler(STORIES, seed=4), 0) != epochs[0]
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_share_an_epoch(processes):
+def test_processes_share_an_epoch(processes=3):
     shares = [StorySampler(STORIES, 3, processes, rank) for rank in range(processes)]
     taken = [index for share in shares for index in epoch_of(share, 0)]
     assert set(taken) == set(STORIES)
     assert len(taken) == -(-10 // processes) * processes  # as long for all: some come twice
 
 
-@pytest.mark.parametrize("processes, rank", [(1, 0), (2, 1)])
-@pytest.mark.parametrize("read", [0, 4, 6])
+@pytest.mark.parametrize("processes, rank, read", [(1, 0, 4), (2, 1, 0), (2, 1, 6)])
 def test_an_epoch_goes_on_where_it_was_cut_off(processes, rank, read):
     whole = StorySampler(STORIES, 3, processes, rank)
     rest = StorySampler(STORIES, 3, processes, rank, start=(1, read))
@@ -43,8 +41,7 @@ def test_an_epoch_goes_on_where_it_was_cut_off(processes, rank, read):
     assert epoch_of(rest, 2) == epoch_of(whole, 2)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_other_processes_read_what_is_left_once(processes):
+def test_other_processes_read_what_is_left_once(processes=2):
     order = epoch_of(StorySampler(STORIES, 3), 1)
     shares = [StorySampler(STORIES, 3, processes, r, start=(1, 6)) for r in range(processes)]
     taken = [share for one in zip(*map(list, shares), strict=True) for share in one]

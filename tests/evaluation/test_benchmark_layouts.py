@@ -70,19 +70,6 @@ def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
     assert theirs.stories[0].labels[-1] == {"cast": []} != theirs.stories[0].labels[0]
 
 
-def test_own_labels_stay_beside_the_benchmarks_casts(root, tmp_path):
-    vocabulary = {"characters": ["Pip", "Ada"], "places": ["sea"]}
-    settings = {"seed": 0, "given": 0, "checkpoint": "", "sampler": {}}
-    samples = SamplesFolder(tmp_path / "drawn", settings, vocabulary)
-    frames, labels = np.zeros((2, 8, 8, 3), np.uint8), [{"cast": ["Ada"], "place": "sea"}] * 2
-    samples.add("02", ["a", "b"], frames, [], labels)
-    found = open_samples(tmp_path / "drawn", benchmark=root)
-    assert found.vocabulary == vocabulary
-    assert found.stories[0].labels == [
-        {"cast": ["Pip", "Ada"], "place": "sea"}, {"cast": [], "place": "sea"},
-    ]  # fmt: skip
-
-
 def test_only_longer_stories_are_cut():
     first = np.zeros((4, 4, 3), np.uint8)
     long = StoryPrompt("a", list("123456"), first)
@@ -107,76 +94,73 @@ def test_splits_languages_and_the_captions_template(root):
     assert read_benchmark(root)[0].characters[1].realistic
 
 
-def test_what_is_wrong_with_a_story_is_said(root):
-    def refused(message, change=None, **more):
-        path = root / "02" / "story.json"
-        content = json.loads(path.read_text("utf-8"))
-        before = json.dumps(content)
-        if change:
-            change(content)
-        path.write_text(json.dumps(content), "utf-8")
-        with pytest.raises(ValueError, match=message):
-            read_benchmark(root, **more)
-        path.write_text(before, "utf-8")
+WRONG = [  # what becomes of a story, what is said
+    (lambda told: told["Shots"][0].update({"Static Shot Description": {"en": " "}}),
+     "02/story.json, shot 1 has no caption"),
+    (lambda told: told["Shots"][0].update(index=1), "02/story.json has two shots of index 1"),
+    (lambda told: told["Shots"][1].update(index="x"), "shot 2 has index 'x'"),
+    (lambda told: told["Shots"][1]["Characters Appearing"].update(en=["Bo"]),
+     "shot 2 shows 'Bo', who is not among the Characters"),
+    (lambda told: told["Shots"][1]["Characters Appearing"].update(en="Pip"),
+     "shot 2 shows 'Pip': give a list of names"),
+    (lambda told: told["Characters"]["Pip"].update(tag="fox"),
+     "'Pip' has tag 'fox', none of realistic_human"),
+    (lambda told: told.pop("Shots"), "has no list of Shots"),
+]  # fmt: skip
 
-    refused("split 'light' is none of full, lite", split="light")
-    refused("language 'de' is none of en, ch", language="de")
-    refused("has no field 'Mood', which the caption", caption="{Mood}")
-    nothing = {"Static Shot Description": {"en": " "}}
-    refused("02/story.json, shot 1 has no caption", lambda story: story["Shots"][0].update(nothing))
-    refused("02/story.json has two shots of index 1",
-            lambda story: story["Shots"][0].update(index=1))  # fmt: skip
-    refused("shot 2 has index 'x'", lambda story: story["Shots"][1].update(index="x"))
-    refused("shot 2 shows 'Bo', who is not among the Characters",
-            lambda story: story["Shots"][1]["Characters Appearing"].update(en=["Bo"]))  # fmt: skip
-    refused("shot 2 shows 'Pip': give a list of names",
-            lambda story: story["Shots"][1]["Characters Appearing"].update(en="Pip"))  # fmt: skip
-    refused("shot 2 shows 3, who is not",
-            lambda story: story["Shots"][1]["Characters Appearing"].update(en=[3]))  # fmt: skip
-    refused("'Pip' has tag 'fox', none of realistic_human",
-            lambda story: story["Characters"]["Pip"].update(tag="fox"))  # fmt: skip
-    refused("has no list of Shots", lambda story: story.pop("Shots"))
-    (root / "02" / "story.json").write_text("{", "utf-8")
-    with pytest.raises(ValueError, match="02/story.json cannot be read as JSON"):
-        read_benchmark(root)
-    with pytest.raises(ValueError, match="holds no NN/story.json of the full split"):
-        read_benchmark(root / "02")
+
+def test_what_is_wrong_with_a_story_is_said(root):
+    path = root / "02" / "story.json"
+    before = path.read_text("utf-8")
+    for change, message in WRONG:
+        change(told := json.loads(before))
+        path.write_text(json.dumps(told), "utf-8")
+        with pytest.raises(ValueError, match=message):
+            read_benchmark(root)
+    path.write_text("{", "utf-8")
+    for folder, how, message in (
+        (root, {}, "02/story.json cannot be read as JSON"),
+        (root / "02", {}, "holds no NN/story.json of the full split"),
+        (root, {"split": "light"}, "split 'light' is none of full, lite"),
+        (root, {"language": "de"}, "language 'de' is none of en, ch"),
+        (root, {"split": "lite", "caption": "{Mood}"}, "has no field 'Mood', which the caption"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_benchmark(folder, **how)
 
 
 def test_what_is_wrong_with_drawn_folders_is_said(root, tmp_path):
     prompts = list(in_parts(read_benchmark_prompts(root), 5))
     draw([prompts[0], *prompts[2:]], tmp_path / "drawn")
-    with pytest.raises(ValueError, match="story '01' has 5 frames for the 6 shots"):
-        open_samples(tmp_path / "drawn", benchmark=root)
     draw(prompts[1:], tmp_path / "late")
-    with pytest.raises(ValueError, match="story '01' lacks part 1"):
-        open_samples(tmp_path / "late", benchmark=root)
-    common = ["layout=vistorybench", f"out={tmp_path / 'o'}", "method=ours"]
+    for name, message in (
+        ("drawn", "story '01' has 5 frames for the 6 shots"), ("late", "story '01' lacks part 1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            open_samples(tmp_path / name, benchmark=root)
+    words = ["layout=vistorybench", f"out={tmp_path / 'o'}", "method=ours"]
+    words += [f"samples={tmp_path / 'drawn'}", f"benchmark={root}"]
     for more, message in (
-        ([f"samples={tmp_path / 'drawn'}"], "needs benchmark=ROOT"),
-        ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}"], "5 frames, not 6 in"),
-        ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}", "timestamp=now"], "YYYYMMDD"),
-        ([f"samples={tmp_path / 'drawn'}", f"benchmark={root}", "mode=../../x"], "mode=../../x ca"),
-    ):
+        (words[:-1], "needs benchmark=ROOT"), (words, "5 frames, not 6 in"),
+        ([*words, "timestamp=now"], "YYYYMMDD"), ([*words, "mode=../../x"], "mode=../../x ca"),
+    ):  # fmt: skip
         with pytest.raises(SystemExit, match=message):
-            main([*common, *more])
+            main(more)
     assert not (tmp_path / "o").exists()
-    shots = tmp_path / "theirs" / "02" / "shots"
-    shots.mkdir(parents=True)
-    for name in ("shot_1.png", "shot_2.jpg"):
-        Image.new("RGB", (8, 8)).save(shots / name)
-    assert len(open_samples(tmp_path / "theirs", benchmark=root).stories[0].frames) == 2
-    Image.new("RGB", (8, 8)).save(shots / "again_02.png")
-    with pytest.raises(ValueError, match="two pictures of shot 2"):
-        open_samples(tmp_path / "theirs", benchmark=root)
-    for path in shots.glob("*2.*"):
-        path.unlink()
-    with pytest.raises(ValueError, match="no picture shot_02"):
-        open_samples(tmp_path / "theirs", benchmark=root)
-    (tmp_path / "theirs" / "03").mkdir()
-    Image.new("RGB", (8, 8)).save(shots / "shot_02.png")
-    with pytest.raises(ValueError, match="has a story '03', which is not in"):
-        open_samples(tmp_path / "theirs", benchmark=root)
+    theirs = tmp_path / "theirs"
+    (theirs / "02" / "shots").mkdir(parents=True)
+    for name, message in (
+        ("02/shots/shot_1.png", "no picture shot_02"), ("02/shots/shot_2.jpg", None),
+        ("03/shots/shot_01.png", "has a story '03', which is not in"),
+        ("02/shots/again_02.png", "two pictures of shot 2"),
+    ):  # fmt: skip
+        (theirs / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(theirs / name)
+        if message is None:
+            assert len(open_samples(theirs, benchmark=root).stories[0].frames) == 2
+            continue
+        with pytest.raises(ValueError, match=message):
+            open_samples(theirs, benchmark=root)
 
 
 def test_vinabench_gets_every_frame_of_a_story_under_one_number(root, tmp_path):

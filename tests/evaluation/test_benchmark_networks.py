@@ -63,19 +63,14 @@ LOADERS = {
 @pytest.mark.parametrize("option", LOADERS)
 def test_files_of_something_else_are_refused_in_a_sentence(tmp_path, option):
     """A library would list every tensor that it misses."""
-    other = {f"{n}.weight": torch.zeros(1) for n in range(300)}
-    for name, content, message in (
-        ("other.pth", other, "does not fit|cannot be loaded"),
-        ("list.pth", [torch.zeros(1)], "holds no tensors by name|cannot be loaded"),
-        ("numbers.pth", {1: torch.zeros(1)}, "holds no tensors by name|cannot be loaded"),
-    ):
-        torch.save(content, path := tmp_path / name)
-        more = {"dino_model": "test_vit", option: str(path), "allow_other_weights": True}
-        with pytest.raises(ValueError, match=message) as caught:
-            LOADERS[option](Options("s", device="cpu", **more))
-        assert f"{option}={path}" in str(caught.value) and len(str(caught.value)) < 400
-    more = {"dino_model": "test_vit", option: str(tmp_path)}
-    refused(LOADERS[option], f"{option}={tmp_path} (is no file|cannot be loaded)", **more)
+    path = tmp_path / "other.pth"
+    torch.save({f"{n}.weight": torch.zeros(1) for n in range(300)}, path)
+    more = {"dino_model": "test_vit", option: str(path), "allow_other_weights": True}
+    with pytest.raises(ValueError, match="does not fit|cannot be loaded") as caught:
+        LOADERS[option](Options("s", device="cpu", **more))
+    assert f"{option}={path}" in str(caught.value) and len(str(caught.value)) < 400
+    if option != "clip_weights":  # which may be the name of published ones
+        refused(LOADERS[option], f"{option}=gone does not exist: ", **{**more, option: "gone"})
 
 
 def test_csd_is_clips_tower_with_its_own_projection(tmp_path, picture):
@@ -95,17 +90,11 @@ def test_csd_is_clips_tower_with_its_own_projection(tmp_path, picture):
     pixels = transforms.Resize((224, 224), transforms.InterpolationMode.BICUBIC)(pixels)
     with torch.inference_mode():
         tower.proj = None
-        wanted = (
-            tower(transforms.Normalize(MEAN, DEVIATION)(pixels)[None]) @ heads["last_layer_style"]
-        )
-        wanted = F.normalize(wanted)
+        wanted = tower(transforms.Normalize(MEAN, DEVIATION)(pixels)[None])
+        wanted = F.normalize(wanted @ heads["last_layer_style"])
     for name in ("csd_vit-large.pth", "checkpoint.pth"):
         network = csd_network(Options("s", csd_weights=str(tmp_path / name), device="cpu"))
         assert network.encoders["picture"]([picture]) == pytest.approx(wanted.numpy(), abs=1e-5)
-    refused(csd_network, "csd_weights=gone does not exist: get csd_vit-large", csd_weights="gone")
-    del flat["last_layer_style"]
-    torch.save(flat, tmp_path / "x.pth")
-    refused(csd_network, "does not fit CSD's ViT", csd_weights=str(tmp_path / "x.pth"))
     (tmp_path / "x.pth").write_bytes((tmp_path / "checkpoint.pth").read_bytes()[:1000])
     refused(csd_network, "cannot be read as weights", csd_weights=str(tmp_path / "x.pth"))
 
@@ -116,25 +105,17 @@ def test_dino_reads_timms_files_and_metas(tmp_path, picture):
     network = timm.create_model(name, num_classes=0).eval()
     weights = network.state_dict()
     save_file(weights, tmp_path / "model.safetensors")
-    torch.save(
-        weights | {"mask_token": torch.zeros(1, 192)}, tmp_path / "dinov2_vitb14_pretrain.pth"
-    )
+    torch.save(weights | {"mask_token": torch.zeros(1, 192)}, tmp_path / "dinov2_pretrain.pth")
     prepare = transforms.Compose([
         transforms.Resize(256, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(224),
         transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ])  # fmt: skip
     with torch.inference_mode():
         wanted = F.normalize(network(prepare(Image.open(picture))[None])).numpy()
-    for file in ("model.safetensors", "dinov2_vitb14_pretrain.pth"):
+    for file in ("model.safetensors", "dinov2_pretrain.pth"):
         options = Options("s", dino_model=name, dino_weights=str(tmp_path / file), device="cpu")
-        assert dino_network(options).encoders["picture"]([picture]) == pytest.approx(
-            wanted, abs=1e-5
-        )
-    del weights["norm.weight"]
-    save_file(weights, tmp_path / "x.safetensors")
-    own = {"dino_model": name, "dino_weights": str(tmp_path / "x.safetensors")}
-    refused(dino_network, f"does not fit dino_model={name}", **own)
-    refused(dino_network, "dino_weights=gone does not exist", dino_model=name, dino_weights="gone")
+        encode = dino_network(options).encoders["picture"]
+        assert encode([picture]) == pytest.approx(wanted, abs=1e-5)
     refused(dino_network, "dino_model=dinov9 is no network of timm", dino_model="dinov9")
     refused(dino_network, "cannot be downloaded .*: without a network give dino_weights=FILE",
             dino_model="vit_small_patch16_224.dino")  # fmt: skip
@@ -162,15 +143,10 @@ def test_the_aesthetic_head_stands_on_siglip(tmp_path, picture):
              "aesthetic_encoder": str(tmp_path)}  # fmt: skip
     network = aesthetic_network(Options("s", device="cpu", **files))
     assert network.encoders["score"]([picture])[0, 0] == pytest.approx(value.item(), abs=2e-2)
-    torch.save({}, tmp_path / "x.pth")
-    refused(aesthetic_network, "does not fit the layers of Aesthetic Predictor 2.5",
-            **files | {"aesthetic_head": str(tmp_path / "x.pth")})  # fmt: skip
     head["scoring_head.0.weight"] = torch.zeros(1024, 12)
     torch.save(head, tmp_path / "x.pth")
     refused(aesthetic_network, "takes vectors of 12, but aesthetic_encoder=.* gives 16",
             **files | {"aesthetic_head": str(tmp_path / "x.pth")})  # fmt: skip
-    refused(aesthetic_network, "aesthetic_encoder=gone cannot be loaded",
-            **files | {"aesthetic_encoder": "gone"})  # fmt: skip
 
 
 def test_grounding_dino_gives_its_surest_boxes_first(tmp_path, picture):
@@ -218,13 +194,12 @@ def test_grounding_dino_gives_its_surest_boxes_first(tmp_path, picture):
     half = network.encoders["picture"]([tmp_path / "half.png"])[0]
     assert part == pytest.approx(half, abs=1e-6) and not np.allclose(part, mirrored, atol=1e-4)
     assert not np.allclose(part, whole, atol=1e-4)
-    refused(detector_network, "detector=gone does not exist", **files | {"detector": "gone"})
     refused(detector_network, "is no folder of a GroundingDINO", **files | {"detector": str(clip)})
 
 
 def test_inception_score_is_scipys_over_torchvisions_classes(tmp_path, picture):
     torch.manual_seed(0)
-    network = Inception3(10, init_weights=False, transform_input=False).eval()
+    network = Inception3(10, False, False, init_weights=False).eval()
     torch.save(network.state_dict(), tmp_path / "inception.pth")
     options = Options("s", imagenet_inception=str(tmp_path / "inception.pth"), device="cpu",
                       allow_other_weights=True)  # fmt: skip

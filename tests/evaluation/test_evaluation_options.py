@@ -23,9 +23,9 @@ def test_options_get_the_type_of_their_field():
     assert parse(Training, ["data=d", "out=o", "init_lr=2e-4", "seed=0"]).init_lr == 2e-4
 
 
-@pytest.mark.parametrize("text", ["run #2", "007", "@x", "${y}", "1e3", "[a]", "null", "a=b", "~"])
-def test_text_stays_text(text):
-    assert parse(Options, [f"samples={text}"]).samples == text
+def test_text_stays_text():
+    for text in ("run #2", "007", "@x", "${y}", "1e3", "[a]", "null", "a=b", "~"):
+        assert parse(Options, [f"samples={text}"]).samples == text
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -47,7 +47,7 @@ def test_what_is_wrong_is_said_by_name(arguments, message):
         run(Options, "", lambda options: pytest.fail("begun all the same"), arguments)
 
 
-def test_an_error_ends_in_one_line():
+def test_an_error_of_the_work_ends_in_one_line():
     def work(options):
         raise ValueError("two\n\tlines")
 
@@ -69,9 +69,8 @@ def test_help_lists_every_option_with_its_default_and_meaning(kind, capsys):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["evaluation", "--help"], ["evaluation", "samples=x", "draw=1"],
-    ["evaluation", "samples=x", "metrics=fidd"], ["evaluation.classifier", "train", "dat=x"],
-    ["demo.judge", "--help"],
+    ["evaluation", "--help"], ["evaluation", "samples=x", "metrics=fidd"],
+    ["evaluation.classifier", "train", "dat=x"], ["demo.judge", "--help"],
 ])  # fmt: skip
 def test_nothing_heavy_is_imported_before_arguments_are_checked(arguments):
     program = (

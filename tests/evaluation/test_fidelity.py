@@ -78,22 +78,13 @@ def test_a_frame_is_compared_with_what_the_judge_reads_in_it(tmp_path, scene, ow
     assert "psnr 50.00" in page and f"psnr {decibels:.2f}" in page
 
 
-def test_frames_read_as_no_scene_do_not_count(tmp_path):
-    found, _, _ = measured(tmp_path, STRANGERS)
-    assert {name: entry["n"] for name, entry in found.items()} == dict.fromkeys(found, 0)
-
-
-def test_frames_of_another_size_do_not_count():
+def test_the_scene_of_a_reading():
     assert fidelity(torch.zeros(3, 128, 128, dtype=torch.uint8), ALONE.label()).all()
     assert not fidelity(torch.zeros(3, 64, 64, dtype=torch.uint8), ALONE.label()).any()
-
-
-def test_the_scene_of_a_reading():
     reading = PAIR.label()
     reading["clothes"] = dict(reversed(PAIR.cast))
     assert scene_of(reading) == PAIR  # he stands left, whatever the order of names
     assert scene_of(ALONE.label()) == ALONE
-    assert scene_of(Scene("house", (("gus", "red"), ("olga", "white")), "wave").label())
     nobody = {**ALONE.label(), "cast": [], "clothes": {}}
     crowd = {"tiko": "red", "zara": "red", "luna": "red"}
     elsewhere = {"place": "moon"}, {"action": "fly"}, {"clothes": {"momo": "pink"}}

@@ -15,7 +15,7 @@ from PIL import Image
 from sample_folders import VOCABULARY, write_samples
 
 from building import sampler_settings
-from common.files import replacing, writing_folder
+from common.files import replacing
 from configuration import load_config, write_config
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.story_writer import StoryWriter
@@ -59,19 +59,9 @@ def tensors(_: Path, out: Path) -> None:
         torch.save(torch.zeros(10_000), temporary)
 
 
-def folder(_: Path, out: Path) -> None:
-    with writing_folder(out / "model") as new:
-        (new / "config.json").write_text("x" * 1000)
-
-
 def page(_: Path, out: Path) -> None:
     settings = Settings("mine", 0, sampler_settings(load_config([])))
-    story = Story([NOISE, NOISE])
-    save(SimpleNamespace(digest="0"), story, ["One.", "Two."], settings, out)
-
-
-def sheet(data: Path, out: Path) -> None:
-    draw_contact_sheet(data / "good.h5", out / "sheet.png", ["text"])
+    save(SimpleNamespace(digest="0"), Story([NOISE, NOISE]), ["One.", "Two."], settings, out)
 
 
 def files_as(kind: str):
@@ -82,22 +72,16 @@ WRITERS = {
     "storyboard.png": lambda data, out: draw_storyboard(data / "samples", out / "storyboard.png"),
     "storyboard.html": lambda data, out: write_storyboard_html(data / "samples", out / "x.html"),
     "GIF": files_as("gif"),
-    "strip": files_as("strip"),
     "PDF": files_as("pdf"),
-    "contact sheet": sheet,
+    "contact sheet": lambda data, out: draw_contact_sheet(data / "s.h5", out / "x.png", ["text"]),
     "configuration": lambda data, out: write_config(load_config([]), out / "config.yaml"),
-    "a judge, as safetensors": lambda data, out: judge().save(out / "judge.safetensors"),
+    "a judge": lambda data, out: Judge(JudgeNetwork(VOCABULARY), VOCABULARY).save(out / "x.safe"),
     "what PyTorch saves": tensors,
-    "a model's folder": folder,
     "the page": page,
     "the manifest": lambda data, out: SamplesFolder(out, {}, {"places": ["x" * 1000]}),
     "log as CSV": log("csv"),
     "log for TensorBoard": log("tensorboard"),
 }
-
-
-def judge() -> Judge:
-    return Judge(JudgeNetwork(VOCABULARY), VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +90,7 @@ def data(tmp_path_factory):
     write_samples(home / "samples")
     for path in (home / "samples").glob("*/*.png"):
         Image.fromarray(NOISE).save(path)
-    with StoryWriter(home / "good.h5", 2) as writer:
+    with StoryWriter(home / "s.h5", 2) as writer:
         writer.add("train", [NOISE, NOISE], {"text": ["One.", "Two."]})
     return home
 
@@ -127,16 +111,11 @@ def test_a_full_disk_is_said_with_its_path_and_a_remedy(kind, data, tmp_path):
 
 def test_networks_results_need_room_too(tmp_path):
     cache = FeatureCache(tmp_path / "f.sqlite")
-    rows, encoder = (
-        np.ones((1, 10_000), np.float32),
-        SimpleNamespace(key="toy", width=10_000, load=str),
-    )
+    rows = np.ones((1, 10_000), np.float32)
+    encoder = SimpleNamespace(key="toy", width=10_000, load=str)
     with full(), pytest.raises(OSError, match="cannot write .*f.sqlite: .*, or name another cache"):
         cache.put([b"key"], rows)
     assert cache.known([b"key"]) == set()
     cache.put([cache.key(encoder, "a caption")], rows)
-    with (
-        full(),
-        pytest.raises(OSError, match="cannot write .*; .*, or name another disk in .* TMP"),
-    ):
+    with full(), pytest.raises(OSError, match="cannot write .*; .*, or name another disk .* TMP"):
         Features(cache)(["a caption"], encoder)

@@ -6,27 +6,13 @@ import torch
 from safetensors.torch import save_file
 from sample_folders import VOCABULARY, toy_frames
 
-from datasets.cartoon.renderer import render
-from datasets.cartoon.world import ACTIONS, CHARACTERS, LABEL_VOCABULARY, PLACES, SHIRTS, Scene
 from evaluation.networks.judge import Judge
 from evaluation.networks.judge_training import train_judge
 
 
-@pytest.fixture(scope="module")
-def judge():
-    frames, labels = toy_frames(120, seed=0)
-    return train_judge(frames, labels, VOCABULARY, seed=1, steps=40, batch_size=16)
-
-
-def test_learns_and_reads_unseen_frames(judge):
-    frames, labels = toy_frames(60, seed=5)
-    assert max(judge.error(frames, labels).values()) <= 0.02
-    reading = judge.read(frames[:1])[0]
-    assert reading["clothes"].keys() == set(reading["cast"])
-
-
-def test_reads_blurred_and_larger_frames(judge):
+def test_reads_unseen_frames_also_blurred_and_larger_ones(judge):
     frames, labels = toy_frames(30, seed=6)
+    assert max(judge.error(frames, labels).values()) <= 0.02
     soft = (frames.astype(int) + np.roll(frames, 2, 1) + np.roll(frames, 2, 2)) // 3
     large = soft.astype(np.uint8).repeat(2, 1).repeat(2, 2)
     assert max(judge.error(large, labels).values()) <= 0.05
@@ -34,7 +20,7 @@ def test_reads_blurred_and_larger_frames(judge):
 
 def test_damage_shows_in_the_label_that_it_concerns(judge):
     """Pictures painted over: another sky is another place, another shirt other clothes."""
-    frames, labels = toy_frames(40, seed=11)
+    frames, labels = toy_frames(20, seed=11)
     sky, field, red, blue = ([150, 220, 250], [90, 160, 70], [220, 30, 30], [30, 40, 220])
     for one, two, damaged in ((sky, field, "place"), (red, blue, "clothes")):
         painted = frames.copy()
@@ -47,7 +33,7 @@ def test_damage_shows_in_the_label_that_it_concerns(judge):
 def test_error_is_the_share_of_wrong_readings(judge):
     frames, _ = toy_frames(10, seed=7)
     labels = judge.read(frames)
-    assert judge.error(frames, labels) == {"place": 0, "cast": 0, "clothes": 0, "action": 0}
+    assert set(judge.error(frames, labels).values()) == {0}
     labels[0]["place"], labels[1]["place"] = "nowhere", "nowhere"
     labels[2]["action"] = "fly"
     name = labels[3]["cast"][0]
@@ -60,7 +46,6 @@ def test_error_is_the_share_of_wrong_readings(judge):
 
 def test_saved_judge_reads_the_same(judge, tmp_path):
     frames, labels = toy_frames(20, seed=8)
-    judge.known_error = judge.error(frames, labels)
     judge.save(tmp_path / "judge.safetensors")
     loaded = Judge.load(tmp_path / "judge.safetensors")
     assert loaded.read(frames) == judge.read(frames)
@@ -72,24 +57,11 @@ def test_same_seed_same_judge_and_the_global_random_state_is_left_alone():
     frames, labels = toy_frames(30, seed=2)
     state = torch.get_rng_state()
     one, two, other = (
-        train_judge(frames, labels, VOCABULARY, seed, steps=3, batch_size=8) for seed in (4, 4, 5)
+        train_judge(frames, labels, VOCABULARY, seed, steps=2, batch_size=4) for seed in (4, 4, 5)
     )
     assert torch.equal(torch.get_rng_state(), state)
     weights = [next(judge.network.parameters()) for judge in (one, two, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
-
-
-def test_learns_frames_of_the_cartoon_world():
-    scenes = [
-        Scene(place, ((name, shirt),), action)
-        for place, name, shirt, action in zip(
-            PLACES, CHARACTERS, SHIRTS, [*ACTIONS, "stand"], strict=False
-        )
-    ]
-    labels = [scene.label() for scene in scenes]
-    frames = np.stack([render(scene) for scene in scenes])
-    judge = train_judge(frames, labels, LABEL_VOCABULARY, 0, steps=40, batch_size=10)
-    assert judge.error(frames, labels) == {"place": 0, "cast": 0, "clothes": 0, "action": 0}
 
 
 def test_bad_training_input():

@@ -11,12 +11,17 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.models.inception import Inception3
 
+from evaluation.networks.classifier import prepare
 from evaluation.options import Options
 from evaluation.run import evaluate
 from evaluation.samples import open_samples
 
 CAST = ["wilma", "fred", "betty", "barney", "dino", "pebbles", "slate"]  # in the file's order
 PLACES = ["cave", "road", "house"]
+PREPARE = transforms.Compose([
+    transforms.Resize(299), transforms.CenterCrop(299), transforms.ToTensor(),
+    transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +36,12 @@ def files(tmp_path_factory):
     return folder
 
 
-def write_pictures(folder):
-    """Three stories of two wide pictures, so that squashing and cropping differ."""
+def write_pictures(folder, stories="abc", each=2):
+    """Stories of wide pictures, so that squashing and cropping differ."""
     random = np.random.default_rng(0)
-    for story in "abc":
+    for story in stories:
         (folder / story).mkdir(parents=True)
-        for k in range(2):
+        for k in range(each):
             small = random.integers(0, 256, (4, 7, 3), dtype=np.uint8)
             Image.fromarray(small).resize((320, 180)).save(folder / story / f"{k}.png")
     return sorted(folder.glob("*/*.png"))
@@ -44,15 +49,14 @@ def write_pictures(folder):
 
 def logits_by_hand(file, rows, paths):
     """As eval_cls.py does: stock network, stock transforms."""
-    network = Inception3(rows, init_weights=False)
-    network.load_state_dict(torch.load(file, weights_only=True))
+    with torch.device("meta"):
+        network = Inception3(rows, init_weights=False)
+    network.load_state_dict(torch.load(file, weights_only=True), assign=True)
     network.transform_input = True  # what torchvision sets with pretrained weights
-    prepare = transforms.Compose([
-        transforms.Resize(299), transforms.CenterCrop(299), transforms.ToTensor(),
-        transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    ])  # fmt: skip
+    pictures = torch.stack([PREPARE(Image.open(path)) for path in paths])
+    assert torch.equal(torch.stack([prepare(path, crop="centre") for path in paths]), pictures)
     with torch.inference_mode():
-        return network.eval()(torch.stack([prepare(Image.open(path)) for path in paths])).numpy()
+        return network.eval()(pictures).numpy()
 
 
 def f1(true, read):
@@ -61,9 +65,9 @@ def f1(true, read):
 
 
 def test_the_published_pair_reads_as_its_own_code_does(files, tmp_path, capsys):
-    paths = write_pictures(tmp_path / "theirs")
+    paths = write_pictures(tmp_path / "theirs", each=1)
     random = np.random.default_rng(1)
-    cast, place = random.random((6, 7)) > 0.6, random.random((6, 3)) > 0.6
+    cast, place = random.random((3, 7)) > 0.6, random.random((3, 3)) > 0.6
     lines = []
     for path, there, where in zip(paths, cast, place, strict=True):
         names = {"cast": [n for n, t in zip(CAST, there, strict=True) if t],
@@ -93,16 +97,13 @@ def test_the_published_pair_reads_as_its_own_code_does(files, tmp_path, capsys):
     assert "Resize + CenterCrop, at 299" in found["background_f1"]["protocol"]
     assert (tmp_path / "results" / "metrics.json").is_file()  # and nothing among their pictures
     assert not (tmp_path / "theirs" / "metrics.json").exists()
-    options.classifier_crop = "squash"
-    squashed = evaluate(options)["metrics"]["character_f1"]
-    assert "squashed, at 299" in squashed["protocol"]
-    options.background_classifier = None
-    with pytest.raises(ValueError, match="classifier_char.pt reads no backgrounds: give back"):
-        evaluate(options)
+    options.classifier_crop, options.background_classifier = "squash", None
     options.metrics = "all"
     capsys.readouterr()
-    skipped = evaluate(options)["not_measured"]
-    assert "reads no backgrounds" in skipped["background_f1"]
+    found = evaluate(options)
+    assert "squashed, at 299" in found["metrics"]["character_f1"]["protocol"]
+    reason = found["not_measured"]["background_f1"]
+    assert "classifier_char.pt reads no backgrounds: give back" in reason
     printed = capsys.readouterr().out
     assert "not measured: fid@64, fid, kid, " in printed and "needs real frames" in printed
     assert "character_f1" in printed.split("not measured")[0]
@@ -135,12 +136,9 @@ def test_columns_of_a_csv_name_the_characters(tmp_path):
             open_samples(tmp_path / "theirs", labels=labels)
     wrong = tmp_path / "labels.jsonl"
     for text, message in (
-        ('{"picture": "a/0.png"}', "line 1: give a list of names as cast"),
         ('{"picture": "a/0.png", "cast": "fred"}', "line 1: give a list of names as cast"),
         ('{"cast": ["fred"]}', "line 1 names no picture"),
-        ("[1", "line 1 is not JSON"),
         ("[" * 99999, "line 1 is not JSON .it is nested too deeply"),
-        ('{"picture": "a", "cast": ["fred"], "cast": []}', "line 1 is not JSON .'cast' is there"),
     ):
         wrong.write_text(text, "utf-8")
         with pytest.raises(ValueError, match=message):
@@ -161,9 +159,8 @@ def test_real_pictures_are_found_by_name(tmp_path):
     extra = tmp_path / "real" / "b" / "extra.png"
     Image.new("RGB", (8, 8)).save(extra)  # more real frames than drawn ones: the names tell
     for story in open_samples(tmp_path / "theirs", tmp_path / "real").stories:
-        assert [p.parts[-2:] for p in story.frames] == [
-            p.parts[-2:] for p in story.reference_frames
-        ]
+        drawn, real = ([p.parts[-2:] for p in ps] for ps in (story.frames, story.reference_frames))
+        assert drawn == real
     (tmp_path / "real" / "b" / "1.png").rename(tmp_path / "real" / "b" / "2.png")
     with pytest.raises(ValueError, match="no picture of the name of .*1.png"):
         open_samples(tmp_path / "theirs", tmp_path / "real")

@@ -1,3 +1,5 @@
+"""Stories as pictures: storyboards, heat maps, GIF, strip and PDF."""
+
 from __future__ import annotations
 
 import base64
@@ -11,8 +13,11 @@ from PIL import Image, ImageDraw
 from sample_folders import write_samples
 
 from common import lettering
+from evaluation.pictures.heat_map import CELL, PALE, STRONG, draw_heat_map, say_weights
 from evaluation.pictures.page import write_storyboard_html
+from evaluation.pictures.story_files import StoryFiles, write_story_files
 from evaluation.pictures.storyboard import draw_storyboard, gather
+from evaluation.samples import read_samples
 
 RED, BLUE, GREY, PILL = (200, 30, 30), (30, 30, 200), (120, 120, 120), (47, 111, 222)
 
@@ -31,32 +36,26 @@ def test_frames_appear_with_references_above(tmp_path):
     picture = np.asarray(Image.open(path))
     rows = [np.flatnonzero(np.all(picture == colour, 2).any(1))[0] for colour in (GREY, RED)]
     assert rows[0] + 192 <= rows[1]
+    write_samples(tmp_path, stories=1, references=False)  # an own story has one row
+    assert area(draw_storyboard(tmp_path, path), GREY) == area(path, PILL) == 0
+    write_samples(tmp_path, stories=1, references=False, given=1)  # what was given is marked
+    assert area(draw_storyboard(tmp_path, path), PILL) > 0
     assert sorted(file.name for file in tmp_path.glob("*board*")) == ["board.png"]
 
 
-def test_own_story_has_one_row_and_given_frames_are_marked(tmp_path):
-    write_samples(tmp_path, stories=1, references=False)
-    plain = draw_storyboard(tmp_path, tmp_path / "plain.png")
-    write_samples(tmp_path, stories=1, references=False, given=1)
-    marked = draw_storyboard(tmp_path, tmp_path / "marked.png")
-    assert area(plain, GREY) == 0 and area(plain, PILL) == 0 < area(marked, PILL)
-
-
-def test_the_picture_stays_of_a_sane_width(tmp_path):
-    for count in (1, 16):
-        write_samples(tmp_path, colours=[RED] * count, stories=1, size=400)
-        picture = Image.open(draw_storyboard(tmp_path, tmp_path / "board.png"))
-        assert picture.width <= 2000
-
-
-def test_words_change_the_picture_and_foreign_letters_are_drawn(tmp_path):
+def test_words_change_the_picture_which_stays_of_a_sane_width(tmp_path):
     pictures = []
     long = "A caption so long that it must be wrapped, " * 3
     for words in ("Short.", long, "Où ça ?", "x" * 300):
-        write_samples(tmp_path, stories=1, captions=[words, words])
+        write_samples(tmp_path, stories=1, captions=[words, words], size=32)
         pictures.append(Image.open(draw_storyboard(tmp_path, tmp_path / "board.png")).copy())
     assert pictures[1].height > pictures[0].height and pictures[3].height > pictures[0].height
+    accented = "e\u0301" * 30  # an accent belongs to its letter
+    lines = lettering.wrap(f"A word {accented}", 17, 100)
+    assert "".join(lines[1:]) == accented and all(line[0] == "e" for line in lines[1:])
     assert len({picture.tobytes() for picture in pictures}) == 4
+    write_samples(tmp_path, colours=[RED] * 16, stories=1, size=200)
+    assert Image.open(draw_storyboard(tmp_path, tmp_path / "board.png")).width <= 2000
 
 
 @pytest.fixture
@@ -72,26 +71,16 @@ def only_dejavu(monkeypatch):
 
 def test_scripts_are_drawn_or_the_package_that_has_them_is_named(only_dejavu, recwarn):
     draw = ImageDraw.Draw(Image.new("RGB", (400, 50)))
-    for text in ("Où ça ?", "Луна", "القطة لونا", "החתולה", "Luna 😀"):
+    for text in ("Où ça ?", "Луна", "القطة لونا", "Luna 😀"):
         lettering.write(draw, 0, 0, text, 17, "white")
     assert not recwarn.list
-    for text, says in {
-        "他挥手": "'他' (cjk), so boxes .* the package fonts-noto-cjk",
-        "पिप": "the package fonts-noto-core",
-        "ok 🎉": "the package fonts-symbola",
-    }.items():
-        with pytest.warns(UserWarning, match=says.replace("(", r"\(").replace(")", r"\)")):
+    for text, says in (("他挥手", r"'他' \(cjk\), so boxes .* the package fonts-noto-cjk"),
+                       ("ok 🎉", "the package fonts-symbola")):  # fmt: skip
+        with pytest.warns(UserWarning, match=says):
             lettering.write(draw, 0, 0, text, 17, "white")
     recwarn.clear()
     lettering.write(draw, 0, 0, "ピップ and 他", 17, "white")  # said before
     assert not recwarn.list
-
-
-def test_lines_break_where_no_letter_is_torn_apart(only_dejavu):
-    text = "e\u0301" * 30  # an accent belongs to its letter
-    lines = lettering.wrap(f"A word {text}", 17, 100)
-    assert "".join(lines[1:]) == text and all(line[0] == "e" for line in lines[1:])
-    assert max(lettering.text_width(line, 17) for line in lines) <= 100
 
 
 def test_what_the_model_does_not_read_of_a_caption_is_marked(tmp_path):
@@ -115,13 +104,9 @@ def test_several_sets_are_stacked_and_matched_by_story(tmp_path):
     assert [row.name for row in strips[0].rows] == ["reference", "with history", "history masked"]
     assert [row.note for row in strips[0].rows] == ["", "cast 2/2", ""]
     assert strips[0].heading == "story1  ·  seed 5"
-
-
-def test_settings_name_only_what_all_sets_share(tmp_path):
-    write_samples(tmp_path / "a", sampler={"steps": 12, "history": True})
-    write_samples(tmp_path / "b", sampler={"steps": 12, "history": False})
-    _, settings = gather({"a": tmp_path / "a", "b": tmp_path / "b"}, 1)
-    assert "steps 12" in settings and "history" not in settings
+    write_samples(tmp_path / "c", sampler={"steps": 12, "history": False})
+    _, settings = gather({"a": tmp_path / "a", "c": tmp_path / "c"}, 1)
+    assert "steps 12" in settings and "history" not in settings  # only what all share
     assert "checkpoint abcdef012345" in settings and "1 of 2 stories" in settings
 
 
@@ -155,13 +140,6 @@ def test_html_is_escaped_and_loads_nothing(tmp_path):
     assert page.count('class="given"') == 3
 
 
-def test_html_shows_all_stories_or_as_many_as_asked(tmp_path):
-    write_samples(tmp_path, stories=4)
-    assert write_storyboard_html(tmp_path, tmp_path / "all.html").read_text().count("<h2>") == 4
-    few = write_storyboard_html(tmp_path, tmp_path / "few.html", stories=2).read_text()
-    assert few.count("<h2>") == 2 and "steps 12" in few
-
-
 def test_notes_stand_under_their_frames(tmp_path):
     write_samples(tmp_path, stories=2)
     notes = {"drawn": {"story0": ["all right", "wrong: <place>"], "story1": ["", "A word."]}}
@@ -172,19 +150,93 @@ def test_notes_stand_under_their_frames(tmp_path):
     assert noted.height > plain.height
     page = write_storyboard_html(tmp_path, tmp_path / "board.html", frame_notes=notes).read_text()
     assert page.count("<figcaption>") == 3 and "wrong: &lt;place&gt;" in page
+    few = write_storyboard_html(tmp_path, tmp_path / "few.html", stories=1).read_text()
+    assert (page.count("<h2>"), few.count("<h2>")) == (2, 1) and "steps 12" in few
 
 
 def test_pages_are_lighter_than_their_pictures_and_look_the_same(tmp_path):
     write_samples(tmp_path, stories=1, references=False)
     random = np.random.default_rng(0)
     smooth = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).resize((128, 128))
-    grain = random.normal(0, 2, (128, 128, 3))
-    frame = (np.asarray(smooth) + grain).clip(0, 255).astype(np.uint8)
-    path = tmp_path / "story0" / "0000.png"
-    Image.fromarray(frame).save(path)
+    frame = (np.asarray(smooth) + random.normal(0, 2, (128, 128, 3))).clip(0, 255).astype(np.uint8)
+    Image.fromarray(frame).save(path := tmp_path / "story0" / "0000.png")
     page = write_storyboard_html(tmp_path, tmp_path / "board.html").read_text()
-    kind, data = re.search(r'src="data:image/(\w+);base64,([^"]*)"', page).groups()
-    packed = base64.b64decode(data)
-    assert kind == "webp" and len(packed) < path.stat().st_size / 3
+    packed = base64.b64decode(re.search(r'src="data:image/webp;base64,([^"]*)"', page)[1])
+    assert len(packed) < path.stat().st_size / 3
     shown = np.asarray(Image.open(io.BytesIO(packed)).convert("RGB")).astype(int)
     assert np.abs(shown - frame).mean() < 4
+
+
+WEIGHTS = [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]]
+
+
+def test_cells_are_as_dark_as_the_weights():
+    picture = draw_heat_map(WEIGHTS)
+    assert picture.size == (2 * CELL, 2 * CELL)
+    near, far = 3, CELL + 3
+    assert picture.getpixel((near, near)) == STRONG
+    assert picture.getpixel((far, near)) == (255, 255, 255)
+    quarter, most = picture.getpixel((near, far)), picture.getpixel((far, far))
+    assert quarter[0] == round(PALE[0] + (STRONG[0] - PALE[0]) / 4) and most[0] < quarter[0]
+
+
+def test_words_name_the_largest_weight():
+    assert say_weights(WEIGHTS) == (
+        "frame 2 looked at frame 1 (1.00), frame 3 looked at frame 2 (0.75)"
+    )
+
+
+def test_storyboards_show_the_weights_that_a_manifest_has(tmp_path):
+    sizes = []
+    for weights in (None, [[0, 0], [1.0, 0]]):
+        write_samples(tmp_path, stories=1, history_weights=weights)
+        board = Image.open(draw_storyboard(tmp_path, tmp_path / "board.png"))
+        page = write_storyboard_html(tmp_path, tmp_path / "board.html").read_text("utf-8")
+        strong = sum(count for count, colour in board.getcolors(1 << 24) if colour == STRONG)
+        sizes.append((strong > 50, "frame 2 looked at frame 1 (1.00)" in page))
+    assert sizes == [(False, False), (True, True)]
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    for weights in ([[0, 0], [1]], [[0, 0], [2, 0]], [[0, 0], ["x", 0]]):
+        write_samples(tmp_path, stories=1, history_weights=weights)
+        with pytest.raises(ValueError, match="'history_weights' .* sample again"):
+            read_samples(tmp_path)
+
+
+COLOURS = ((200, 30, 30), (30, 30, 200), (30, 160, 30), (90, 90, 90))
+
+
+def test_each_story_becomes_a_gif_and_a_strip_and_a_page(tmp_path):
+    write_samples(tmp_path / "samples", COLOURS, stories=3)
+    files = write_story_files(
+        StoryFiles(str(tmp_path / "samples"), stories="story0,story2", seconds=0.5)
+    )
+    assert sorted(path.name for path in files) == [
+        "0000_story0.gif", "0000_story0.png", "0001_story2.gif", "0001_story2.png", "stories.pdf",
+    ]  # fmt: skip
+    assert {path.parent for path in files} == {tmp_path / "samples" / "story_files"}
+    with Image.open(files[0]) as gif:
+        assert gif.n_frames == 4 and gif.info["duration"] == 500
+        for k, colour in enumerate(COLOURS):
+            gif.seek(k)
+            shown = np.array(gif.convert("RGB")).reshape(-1, 3)
+            assert (np.abs(shown - np.array(colour)) < 8).all()
+    with Image.open(files[1]) as strip:  # the four in a row: each colour left of the next
+        pixels = np.array(strip.convert("RGB")).astype(int)
+    columns = [
+        np.nonzero((np.abs(pixels - colour).sum(2) == 0).sum(0) > 100)[0] for colour in COLOURS
+    ]
+    assert all(here.max() < there.min() for here, there in zip(columns, columns[1:], strict=False))
+    pdf = files[-1].read_bytes()
+    assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", pdf)) == 2
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    write_samples(tmp_path, COLOURS[:2])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="formats=movie: use gif, strip, pdf or all"):
+        write_story_files(StoryFiles(str(tmp_path), formats="gif,movie"))
+    with pytest.raises(ValueError, match="story 'story9' is not in every samples folder"):
+        write_story_files(StoryFiles(str(tmp_path), stories="story9"))
+    assert sorted(tmp_path.rglob("*")) == before

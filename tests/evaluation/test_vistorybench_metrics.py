@@ -147,19 +147,6 @@ def test_edge_cases_of_the_benchmark(world):
     assert bench.nothing(material, None, once).tolist() == [[0, 0]]
 
 
-def test_matching_is_the_best_of_all():
-    random = np.random.default_rng(0)
-    for characters, boxes in ((2, 3), (3, 3), (4, 2)):
-        near = random.standard_normal((characters, boxes))
-        pairs = bench.matched(near)
-        least = min(characters, boxes)
-        assert len({c for c, _ in pairs}) == len({b for _, b in pairs}) == len(pairs) == least
-        rows = itertools.permutations(range(characters), least)
-        best = max(sum(near[c, b] for c, b in zip(row, some, strict=True)) for row in rows
-                   for some in itertools.combinations(range(boxes), least))  # fmt: skip
-        assert sum(near[pair] for pair in pairs) == pytest.approx(best)
-
-
 def test_style_over_all_pairs_and_against_the_first_picture(world):
     material, features = world
     (story,) = material.stories

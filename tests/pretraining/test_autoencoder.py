@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from datasets.cartoon.world import Scene
 from pretraining.autoencoder import build_autoencoder, encode, psnr, shifted, train_autoencoder
 from pretraining.cartoon_source import draw
 from pretraining.schedule import Plan
-from pretraining.sizes import IMAGE_SIZES
+from pretraining.sizes import Size
 
 SCENES = [Scene("beach", (("momo", "red"),), "jump"), Scene("city", (("pip", "blue"),), "wave")]
 
 
-@pytest.mark.parametrize("image_size", IMAGE_SIZES)
-def test_a_few_steps_bring_frames_nearer(image_size):
-    frames = draw(SCENES, image_size)
+def test_a_few_steps_bring_frames_nearer():
+    frames = draw(SCENES, 64)
     found = []
     for steps in (1, 12):
         torch.manual_seed(0)
-        vae = build_autoencoder(image_size)
+        vae = build_autoencoder(64, Size(decoder_widths=(128, 128), decoder_layers=1))
         assert train_autoencoder(vae, frames, Plan(steps, 2)) == steps
         assert encode(vae, frames).shape == (2, 64, 8, 8)
         found.append(psnr(vae, frames))

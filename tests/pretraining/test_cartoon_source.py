@@ -8,7 +8,7 @@ import torch
 
 from datasets.cartoon.build import tell_stories
 from datasets.cartoon.renderer import render
-from datasets.cartoon.world import HELD_OUT, SHIRTS
+from datasets.cartoon.world import SHIRTS
 from pretraining import cartoon_source as module
 from pretraining.cartoon_source import cartoon_source, draw, held_out_scenes
 from pretraining.source import draw_caption
@@ -40,18 +40,6 @@ def test_examples_are_the_frames_of_the_training_stories(stories, source):
         assert np.array_equal(frame, render(scene))
 
 
-def test_no_example_shows_a_held_out_combination_and_the_test_stories_do(stories):
-    def shown(split):
-        return {
-            (name, scene.place, scene.action)
-            for story in stories[split]
-            for scene in story.scenes
-            for name, _ in scene.cast
-        } & HELD_OUT
-
-    assert not shown("train") and shown("test")
-
-
 def test_a_grammar_that_leaks_is_refused(stories, monkeypatch):
     monkeypatch.setattr(module, "tell_stories", lambda sizes, seed: {"train": stories["test"]})
     with pytest.raises(RuntimeError, match="shows a held-out combination"):
@@ -65,25 +53,17 @@ def test_held_out_scenes_are_unseen_different_and_the_same_each_time(source):
     assert torch.equal(source.held_out, draw(scenes))
     seen = {frame.numpy().tobytes() for frame in source.frames}
     assert not seen & {frame.numpy().tobytes() for frame in source.held_out}
-
-
-def test_drawing_keeps_order_colours_and_what_is_asked_for_in_size():
-    scenes = held_out_scenes(3)
-    frames = draw(scenes)
-    assert frames.shape == (3, 3, 128, 128) and frames.dtype == torch.uint8
-    assert np.array_equal(frames[2].permute(1, 2, 0).numpy(), render(scenes[2]))
-    small = draw(scenes, 64).float()
-    means = torch.nn.functional.avg_pool2d(frames.float(), 2)
-    assert small.shape == means.shape and (small - means).abs().mean() < 8
+    small, large = draw(scenes[:3], 64).float(), source.held_out[:3].float()
+    assert (small - torch.nn.functional.avg_pool2d(large, 2)).abs().mean() < 8
 
 
 def test_captions_are_told_as_often_as_asked_and_explicit_otherwise(source):
     torch.manual_seed(0)
     example = next(e for e in source.examples if e.caption != e.full)
     assert example.short and not set(example.short.split()) & set(SHIRTS)
-    drawn = [draw_caption(example, 0.3) for _ in range(2000)]
+    drawn = [draw_caption(example, 0.3) for _ in range(1000)]
     assert set(drawn) == {example.full, example.short, example.caption}
-    assert drawn.count(example.caption) == pytest.approx(600, abs=80)
-    assert drawn.count(example.full) > drawn.count(example.short) > 80
+    assert drawn.count(example.caption) == pytest.approx(300, abs=40)
+    assert drawn.count(example.full) > drawn.count(example.short) > 40
     assert {draw_caption(example, 1.0) for _ in range(50)} == {example.caption}
     assert example.caption not in {draw_caption(example, 0.0) for _ in range(50)}

@@ -12,7 +12,6 @@ from torch import nn
 
 from datasets.cartoon.world import Scene
 from models.frames import decode_latents
-from models.schedulers import training_schedule
 from pretraining.autoencoder import encode
 from pretraining.cartoon_source import draw
 from pretraining.decoder import draw_examples, train_decoder
@@ -70,34 +69,15 @@ def test_latents_are_drawn_from_all_of_the_caption_and_nothing_else(tokenizer):
             torch.testing.assert_close(one, meant_by(example, tokenizer), atol=2e-3, rtol=0)
 
 
-def test_redrawing_starts_from_the_picture_that_was_meant(tokenizer):
-    """A U-Net that only takes noise off as well as it can keeps what it is given."""
-
-    class Cleaner(Painter):
-        def forward(self, noisy, timestep, **context):
-            signal = schedule.alphas_cumprod[timestep].view(-1, 1, 1, 1)
-            best = 25 * signal.sqrt() / (24 * signal + 1)  # of what has a deviation of 5
-            return SimpleNamespace(sample=best * noisy)
-
-    schedule = training_schedule(scheduler_config())
-    torch.manual_seed(0)
-    latents = 5 * torch.randn(4, 3, 16, 16)
-    how = (Reader(), scheduler_config(), tokenizer, EXAMPLES[::-1])
-    redrawn = draw_examples(Cleaner(), *how, latents)
-    near, far = ((redrawn - one).square().mean() for one in (latents.flip(0), latents))
-    assert near < 0.5 * far
-    assert torch.equal(draw_examples(Cleaner(), *how, latents), redrawn)  # the same each time
-
-
 def test_the_decoder_learns_to_undo_what_sampling_does_and_the_encoder_stays():
     torch.manual_seed(0)
     vae = AutoencoderRAE(
         encoder_type="mae", encoder_hidden_size=64, encoder_patch_size=16,
-        encoder_num_hidden_layers=1, encoder_input_size=128, encoder_norm_mean=[0.0] * 3,
+        encoder_num_hidden_layers=1, encoder_input_size=64, encoder_norm_mean=[0.0] * 3,
         encoder_norm_std=[1.0] * 3, patch_size=16, decoder_hidden_size=64,
         decoder_num_hidden_layers=1, decoder_num_attention_heads=1, decoder_intermediate_size=64,
     )  # fmt: skip
-    frames = draw(SCENES)
+    frames = draw(SCENES, 64)
     latents = encode(vae, frames)
     before = {name: weight.clone() for name, weight in vae.encoder.state_dict().items()}
     shown = torch.arange(4)

@@ -20,7 +20,6 @@ from transformers import (
 from models.components import load_components
 from pretraining.align import IMAGE_SIZE as BLIP_SIZE
 from pretraining.align import history_transform
-from pretraining.model_card import write_model_card
 from pretraining.save import save_base
 
 LAYOUT = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel,
@@ -39,28 +38,27 @@ def base(parts, tmp_path_factory):
     return folder
 
 
-def weights(folder):
-    (file,) = folder.glob("*.safetensors")
-    return load_file(file)
-
-
 def test_only_safe_files_in_half_precision(base):
     assert not [path for path in base.rglob("*") if path.suffix in {".bin", ".pt", ".pkl", ".ckpt"}]
     for name in LAYOUT:
-        tensors = weights(base / name).values()
+        (file,) = (base / name).glob("*.safetensors")
+        tensors = load_file(file).values()
         assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float16}
     size = sum(path.stat().st_size for path in base.rglob("*") if path.is_file())
     assert size < 1_000_000
 
 
-@pytest.mark.parametrize("name", LAYOUT)
-def test_each_part_loads_with_the_library_s_own_class(base, parts, name):
-    loaded = LAYOUT[name].from_pretrained(base / name).float().state_dict()
-    saved = parts[name].state_dict()
-    assert loaded.keys() == saved.keys()
-    for key, value in saved.items():
-        assert torch.equal(loaded[key], value.half().float()), key
-    assert {p.dtype for p in parts[name].parameters()} == {torch.float32}  # left as they were
+def test_each_part_loads_with_the_library_s_own_class(base, parts):
+    for name, kind in LAYOUT.items():
+        loaded, saved = kind.from_pretrained(base / name).float().state_dict(), parts[name]
+        assert loaded.keys() == saved.state_dict().keys()
+        for key, value in saved.state_dict().items():
+            assert torch.equal(loaded[key], value.half().float()), key
+        assert {p.dtype for p in saved.parameters()} == {torch.float32}  # left as they were
+    index = json.loads((base / "model_index.json").read_text())
+    for name in ("vae", "unet", "text_encoder", "scheduler"):
+        assert index[name][1] == type(parts[name]).__name__
+    assert index["tokenizer"] == ["transformers", "CLIPTokenizer"]
 
 
 def test_scheduler_tokenizers_and_pictures_load_too(base, parts):
@@ -79,14 +77,6 @@ def test_scheduler_tokenizers_and_pictures_load_too(base, parts):
     assert torch.allclose(prepared, expected(frames), atol=1e-5)
 
 
-def test_the_index_names_every_part_and_its_class(base, parts):
-    index = json.loads((base / "model_index.json").read_text())
-    for name in ("vae", "unet", "text_encoder", "scheduler"):
-        assert index[name][1] == type(parts[name]).__name__
-        assert (base / name).is_dir()
-    assert index["tokenizer"] == ["transformers", "CLIPTokenizer"] and (base / "tokenizer").is_dir()
-
-
 def test_the_story_model_is_made_of_it(base):
     loaded = load_components(str(base), str(base / "blip"), IMAGE_SIZE, MAX_LENGTH)
     assert {p.dtype for p in loaded.conditioner.parameters()} == {torch.float32}
@@ -98,25 +88,3 @@ def test_the_story_model_is_made_of_it(base):
     assert torch.equal(transform.std, history_transform().std)
     caption, history = loaded.conditioner.null_states()
     assert caption.shape == history.shape == (1, MAX_LENGTH, WIDTH)
-
-
-def test_saving_again_takes_the_place_of_the_old(parts, tmp_path):
-    save_base(tmp_path, **parts)
-    with torch.no_grad():
-        changed = {**parts, "vae": AutoencoderKL(latent_channels=2)}
-    save_base(tmp_path, **changed)
-    assert AutoencoderKL.from_pretrained(tmp_path / "vae").config.latent_channels == 2
-
-
-def test_the_card_shows_the_figures_of_the_run(base):
-    stages = {"autoencoder": {"steps": 1800, "batch": 32, "seconds": 901}}
-    report = {"seed": 3, "stages": stages, "psnr_held_out": 33.25, "psnr_first": 34.5, "count": 96,
-              "image_size": 64, "size": "tiny", "start": "nothing", "about": "It knows frogs.",
-              "licence": "other"}  # fmt: skip
-    write_model_card(base, report)
-    card = (base / "README.md").read_text(encoding="utf-8")
-    assert "| autoencoder | 1800 | 32 | 901 |" in card and "It knows frogs." in card
-    assert "96 held-out" in card and "33.25 dB" in card and "seed 3" in card and "{" not in card
-    assert card.startswith("---\nlicense: other\n---\n")
-    write_model_card(base, {**report, "psnr_held_out": None})
-    assert "nothing was measured" in (base / "README.md").read_text(encoding="utf-8")

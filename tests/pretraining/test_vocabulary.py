@@ -25,7 +25,7 @@ STRANGE = ["A zebra's hüt is xylophone-shaped!", "他在海边挥手。",
 def captions():
     """Of stories, and those that say everything; a part of the scenes names every word."""
     scenes = islice(all_scenes(), 0, None, 7)
-    return training_captions(300) + [scene.explicit_caption() for scene in scenes]
+    return training_captions(150) + [scene.explicit_caption() for scene in scenes]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,6 @@ def test_every_word_of_training_is_one_token(tokenizers, captions, kind):
         assert [token.removesuffix("</w>") for token in tokens] == words
         known |= set(tokens)
     assert 80 < len(known) < 150 and tokenizer.unk_token not in known
-
-
-@KINDS
-def test_each_word_has_an_id_of_its_own_below_the_table_s_size(tokenizers, captions, kind):
-    tokenizer = tokenizers[kind]
-    words = {token for caption in captions for token in tokenizer.tokenize(caption)}
-    ids = tokenizer.convert_tokens_to_ids(sorted(words))
-    assert len(set(ids)) == len(words) and 0 <= min(ids) and max(ids) < len(tokenizer)
     assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
 
 
@@ -74,37 +66,24 @@ def test_unknown_words_are_read_in_pieces(tokenizers, kind):
     for text in STRANGE:
         ids = tokenizer(text)["input_ids"]
         assert len(ids) >= 2 and max(ids) < len(tokenizer)
+        if kind == "clip":  # writes down any text
+            spaceless = tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "")
+            assert spaceless == "".join(text.lower().split())
     assert len(tokenizer.tokenize("zebra")) > 1
     assert tokenizer.tokenize("zebra") != tokenizer.tokenize("hebra")
 
 
-def test_clip_can_write_down_any_text(tokenizers):
-    tokenizer = tokenizers["clip"]
-    for text in STRANGE:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert tokenizer.eos_token_id not in ids
-        spaceless = tokenizer.decode(ids).replace(" ", "")
-        assert spaceless == "".join(text.lower().split())
-
-
 @KINDS
-def test_saving_and_loading_keeps_every_id(tokenizers, captions, kind, tmp_path):
+def test_saving_and_another_order_of_captions_keep_every_id(tokenizers, captions, kind, tmp_path):
     tokenizers[kind].save_pretrained(tmp_path)
     loaded = CLASSES[kind].from_pretrained(tmp_path)
     texts = [*captions[::10], *STRANGE]
-    assert loaded.get_vocab() == tokenizers[kind].get_vocab()
-    assert loaded(texts)["input_ids"] == tokenizers[kind](texts)["input_ids"]
+    for other in (loaded, BUILDERS[kind](captions[::-1], MAX_LENGTH)):
+        assert other.get_vocab() == tokenizers[kind].get_vocab()
+        assert other(texts)["input_ids"] == tokenizers[kind](texts)["input_ids"]
     assert loaded.model_max_length == MAX_LENGTH
     for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
         assert getattr(loaded, name) == getattr(tokenizers[kind], name), name
-
-
-@KINDS
-def test_the_order_of_the_captions_does_not_matter(tokenizers, captions, kind):
-    again = BUILDERS[kind](captions[::-1], MAX_LENGTH)
-    assert again.get_vocab() == tokenizers[kind].get_vocab()
-    texts = [*captions[::10], *STRANGE]
-    assert again(texts)["input_ids"] == tokenizers[kind](texts)["input_ids"]
 
 
 def test_blip_s_extra_tokens_come_last_and_the_loader_finds_them(tokenizers, tmp_path):
@@ -126,5 +105,5 @@ def test_blip_s_extra_tokens_come_last_and_the_loader_finds_them(tokenizers, tmp
 @KINDS
 def test_the_configuration_leaves_room_for_every_caption_of_a_story(tokenizers, kind):
     config = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text("utf-8"))
-    ids = tokenizers[kind](list(dict.fromkeys(training_captions(1000))))["input_ids"]
+    ids = tokenizers[kind](list(dict.fromkeys(training_captions(300))))["input_ids"]
     assert max(map(len, ids)) <= config["cartoon"]["max_length"] <= MAX_LENGTH

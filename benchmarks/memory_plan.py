@@ -59,6 +59,12 @@ class PeakMemory(MemTracker):
 
     _pre_fw_hook = _post_fw_hook = _pre_bw_hook = _post_bw_hook = _no_account
 
+    def _track_optimizer_states(self, kind, optimizer: torch.optim.Optimizer) -> None:
+        """Of what has moved, which within the backward pass is one parameter at a time."""
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            for tensor in _tensors(optimizer.state.get(parameter, {}).values()):
+                self._update_and_maybe_create_winfos(tensor, kind)
+
     @property
     def bytes(self) -> int:
         """The most that was held at once."""

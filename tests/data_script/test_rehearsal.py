@@ -63,6 +63,7 @@ def run(line: str, monkeypatch) -> None:
         pororo_hdf5.main()
 
 
+@pytest.mark.long
 def test_the_commands_lead_from_raw_data_to_the_published_table(workplace, monkeypatch, capsys):
     for line in blocks()[1]:
         run(line, monkeypatch)

@@ -36,6 +36,9 @@ def psnr(drawn: Tensor, truth: Tensor) -> float:
     return (10 * torch.log10(255**2 / error.clamp(min=1e-3))).item()
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     pl.seed_everything(0)
@@ -61,7 +64,6 @@ def draw(model: StoryModel, captions, **how) -> Tensor:
     return pipeline(captions, generator=noise, output_type="uint8", **how).frames
 
 
-@pytest.mark.long
 def test_the_loss_goes_to_near_zero(learned):
     losses = torch.tensor(learned[2])
     assert len(losses) == STEPS

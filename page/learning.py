@@ -100,9 +100,11 @@ def _removed_unless_learnt(folder: Path, file: Path, run: Path) -> Iterator[None
 
     def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        file.unlink(missing_ok=True)
-        with suppress(ValueError), held(run / ".lock", "a run of that name is"):  # then it stays
-            shutil.rmtree(run, ignore_errors=True)
+        with suppress(ValueError, OSError):  # what somebody else trains under the name stays
+            file.unlink(missing_ok=True)
+            if run.exists():
+                with held(run / ".lock", "a run of that name is"):
+                    shutil.rmtree(run, ignore_errors=True)
 
     atexit.register(remove)
     try:

@@ -61,11 +61,14 @@ class StoryFrames:
         row, epoch = self.stories.rows[index], epoch % (self.draws or epoch + 1)
         random = np.random.default_rng((self.seed, *[epoch] * self.training, row))
         picture = partial(self._strip_frame, random=random) if self.spec.strip else self._picture
-        pictures = [picture(index, k) for k in range(self.stories.pictures_per_story)[shown]]
-        targets = [self._part(one, random) for one in pictures]
-        if not self.independent_crops:
-            return targets, targets
-        return targets, [self._part(one, random) for one in pictures]
+        # Draws are of whole stories, as they are cached: a part of one shows the same choices.
+        every = range(self.stories.pictures_per_story)
+        read, chosen = (every, shown) if self.draws else (every[shown], slice(None))
+        pictures = [picture(index, k) for k in read]
+        targets = history = [self._part(one, random) for one in pictures]
+        if self.independent_crops:
+            history = [self._part(one, random) for one in pictures]
+        return targets[chosen], history[chosen]
 
     def refuse_random_views(self) -> None:
         """ValueError if a picture can be seen in more than one way: its latents are not one."""

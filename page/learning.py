@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
+import queue
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
-from common.files import writing
+from common.files import held, writing
+from common.picture_files import SUFFIXES
 from configuration.trained import read_settings
+from data_script.character_pictures import read_character
 from page.model import RUNS
 
 __all__ = ["MOST_PICTURES", "learn"]
 
 MOST_PICTURES = 20
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 10  # seconds for a training to end in when it is asked to
 HOW: dict = {}  # keys of the training that are not left to presets/new-characters-BACKBONE.yaml
 
 
@@ -29,10 +37,10 @@ def learn(
 
     The pictures and the configuration are kept in a folder of `out`. A model that was taught
     characters before learns them again beside the new one, from its own base. Whoever stops
-    iterating ends the training.
+    iterating ends the training; nothing is left of one that did not come to its end.
 
     Raises:
-        ValueError: something is missing, or main.py says that it cannot be learnt.
+        ValueError: something is missing or no picture, or main.py says that it cannot be learnt.
     """
     word, class_word = (word or "").strip(), (class_word or "").strip()
     if not re.fullmatch(r"[^\W_]+", word):
@@ -49,31 +57,63 @@ def learn(
             f"The model is an exported folder: make it a checkpoint with python -m models.export "
             f"checkpoint={base} out=FILE.ckpt, and open the page with that."
         )
+    if strange := [path for path in map(Path, pictures) if path.suffix.lower() not in SUFFIXES]:
+        raise ValueError(
+            f"{strange[0].name} is no picture that can be read: give {', '.join(sorted(SUFFIXES))}."
+        )
     name = _free(word.lower(), (out / "characters", RUNS))
-    folder = out / "characters" / name
-    with writing(folder):
-        folder.mkdir(parents=True)
-        for number, picture in enumerate(pictures, 1):
-            shutil.copy(picture, folder / f"{number}{Path(picture).suffix.lower()}")
-    character = {"word": word, "class_word": class_word, "pictures": str(folder.resolve())}
-    if pronoun:
-        character["pronoun"] = pronoun
-    known = (read_settings(base) or {}).get("config", {})
-    before = known.get("new_characters") or []
-    if before and known["tune"] != "all":
-        base = Path(known["base_model_file"])
-    content = {
-        "base_model_file": str(base.resolve()),
-        "new_characters": [*before, character],
-        "run_name": name,
-        "ckpt_dir": str(RUNS.resolve()),
-        **HOW,
-    }
+    folder, run = out / "characters" / name, RUNS / name
     file = folder.with_suffix(".yaml")
-    with writing(file):
-        file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
-    yield from _train(file)
-    return RUNS / name / "last.ckpt"
+    with _removed_unless_learnt(folder, file, run):
+        with writing(folder):
+            folder.mkdir(parents=True)
+            for number, picture in enumerate(pictures, 1):
+                shutil.copy(picture, folder / f"{number:02}-{Path(picture).name}")
+        character = {"word": word, "class_word": class_word, "pictures": str(folder.resolve())}
+        if pronoun:
+            character["pronoun"] = pronoun
+        try:
+            read_character(character)
+        except ValueError as error:
+            copied = rf"{re.escape(str(folder.resolve()))}.\d+-"
+            raise ValueError(re.sub(copied, "", str(error))) from error
+        known = (read_settings(base) or {}).get("config", {})
+        before = known.get("new_characters") or []
+        if before and known["tune"] != "all":
+            base = Path(known["base_model_file"])
+        content = {
+            "base_model_file": str(base.resolve()),
+            "new_characters": [*before, character],
+            "run_name": name,
+            "ckpt_dir": str(RUNS.resolve()),
+            **HOW,
+        }
+        with writing(file):
+            file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        yield from _train(file)
+    return run / "last.ckpt"
+
+
+@contextmanager
+def _removed_unless_learnt(folder: Path, file: Path, run: Path) -> Iterator[None]:
+    """A run that was stopped would else be the newest model; Ctrl-C ends the page, too."""
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(ValueError, OSError):  # what somebody else trains under the name stays
+            file.unlink(missing_ok=True)
+            if run.exists():
+                with held(run / ".lock", "a run of that name is"):
+                    shutil.rmtree(run, ignore_errors=True)
+
+    atexit.register(remove)
+    try:
+        yield
+    except BaseException:  # GeneratorExit, where nobody looks on any more
+        remove()
+        raise
+    finally:
+        atexit.unregister(remove)
 
 
 def _free(word: str, folders: Sequence[Path]) -> str:
@@ -86,13 +126,40 @@ def _train(file: Path) -> Generator[str, None, None]:
     command = [sys.executable, str(ROOT / "main.py"), f"config={file}"]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, encoding="utf-8", errors="replace", **how)
+
+    def end() -> None:
+        process.terminate()  # nothing if it is over
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    atexit.register(end)
     line = ""
     try:
-        for line in process.stdout:
-            if line := line.strip():
-                yield line
+        for line in _lines(process.stdout):
+            yield line
         if process.wait():
             raise ValueError(line.removeprefix("error: ") or "the training ended early")
     finally:
-        process.terminate()  # who looks on has gone; nothing if it is over
-        process.wait()
+        end()
+        atexit.unregister(end)
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """What it says; every second the last line again, as only who yields can be stopped."""
+    said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            if line := line.strip():
+                said.put(line)
+        said.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    line: str | None = "The training starts."
+    while line is not None:
+        yield line
+        with suppress(queue.Empty):
+            line = said.get(timeout=1)

@@ -33,7 +33,9 @@ class References:
                 stories = open_stories(config, "test")
                 self._frames = StoryFrames(stories, story_spec(config), config.seed, size=size)
         count = len(self._frames.stories)
-        if number is None or not 1 <= number <= count or number != int(number):
+        if number is None:
+            raise ValueError(f"There is no number: give one from 1 to {count}.")
+        if not 1 <= number <= count or number != int(number):
             raise ValueError(f"Story {number}: there are stories 1 to {count}.")
         (prompt,) = read_prompts(self._frames, [int(number) - 1])
         return prompt, count

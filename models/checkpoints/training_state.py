@@ -26,8 +26,7 @@ def check_training_state(
         done = mend_progress(content)
         (state,), (schedule,) = content["optimizer_states"], content["lr_schedulers"]
         numbers = [n for group in state["param_groups"] for n in group["params"]]
-        moments = {n: {k: v for k, v in one.items() if k != "step"}
-                   for n, one in state["state"].items()}  # fmt: skip
+        moments = {n: _flat(one) for n, one in state["state"].items()}
         whole = bool(moments) and schedule["base_lrs"] and numbers == list(range(len(numbers)))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ValueError(
@@ -54,3 +53,9 @@ def check_training_state(
                     f"give another copy, or set what is trained as it was"
                 )
     return done
+
+
+def _flat(state: dict) -> dict:
+    """What is kept of one tensor; bitsandbytes saves its moments in a dictionary of their own."""
+    nested = (one for one in state.values() if isinstance(one, dict))
+    return {k: v for one in (state, *nested) for k, v in one.items() if k != "step"}

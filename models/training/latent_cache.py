@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.documents import as_word
 from common.files import file_hash, writing
 from common.hdf5 import replacing_hdf5
 from common.terminal import tqdm
@@ -186,16 +187,17 @@ class LatentCache:
             with h5py.File(self.path) as file:
                 wanted = dict.fromkeys(("kind of captions", "crop", "latent_draws"))
                 wanted = {**wanted, **self._key}
-                stale = [name for name, value in wanted.items() if file.attrs.get(name) != value]
+                stale = {name: file.attrs.get(name) for name in wanted}
+                stale = {name: was for name, was in stale.items() if was != wanted[name]}
                 missing = [split for split in splits if split not in file]
         except OSError as error:
-            problem = f"cannot be read ({str(error).splitlines()[0]})"
+            problem = f"cannot be read ({str(error).splitlines()[0]});"
         else:
             if not stale and not missing:
                 return
-            problem = f"was made with another {stale[0]}" if stale else f"lacks {missing[0]!r}"
+            problem = _difference(wanted, stale) if stale else f"lacks {missing[0]!r};"
         raise ValueError(
-            f"{self.path} {problem}; delete it, and training makes it anew, or train without it, "
+            f"{self.path} {problem} delete it, and training makes it anew, or train without it, "
             f"cache_latents=false"
         )
 
@@ -238,6 +240,15 @@ class Latents:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_handle": None}
+
+
+def _difference(wanted: dict, stale: dict) -> str:
+    """The first of what a cache depends on that is another; as `key=value` where it can be set."""
+    name, was = next(iter(stale.items()))
+    if name not in ("latent_draws", "seed"):
+        return f"was made with another {name};"
+    before, now = (f"{name}={as_word(value)}" for value in (was, wanted[name]))
+    return f"was made with {before}, the configuration has {now}; set {before}, or"
 
 
 def _name(target: Tensor, history: Tensor) -> bytes:

@@ -286,6 +286,19 @@ def test_draws_are_shown_in_turn_and_refused_no_more(tmp_path, spec, size):
     assert [int(data[epoch]["latents_mean"][0, 0, 0, 0]) for epoch in range(5)] == [0, 1, 2, 0, 1]
 
 
+@pytest.mark.parametrize("spec, size", [("pororo", (72, 8)), ("folder", (8, 19))])
+def test_windows_of_draws_show_what_is_cached_of_the_whole(tmp_path, spec, size):
+    path = build(tmp_path / "s.h5", [[noise(*size) for _ in range(K)]])
+    data, starts = dataset(path, "train", spec, draws=2, window=2), set()
+    for epoch in range(8):
+        shown = data._shown(0, epoch)
+        starts.add(shown.start)
+        targets, history = data.views(epoch % 2)
+        assert torch.equal(data[epoch]["target_images"], targets[shown])
+        assert torch.equal(data[epoch]["history_images"], history[shown])
+    assert starts == {0, 1}
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     path = build(tmp_path / "t.h5", [[noise(8, 8)] * K], splits=("val",))
     with pytest.raises(ValueError, match="t.h5: split 'train' has no story: build it with some"):

@@ -66,8 +66,16 @@ def test_random_parts_of_pictures_are_cached_and_shown_in_turn(shrunk, tmp_path,
         means.append(item["latents_mean"])
     assert not torch.allclose(means[0], means[2], atol=1e-3)
     assert torch.equal(cached.dataset("train")[4]["latents_mean"], means[0])
-    with pytest.raises(ValueError, match="was made with another latent_draws; delete it"):
-        train.build_data(shrunk(*words, "cache_latents=true"), parts, path).latents.check(["train"])
+    for other, says in (
+        ("latent_draws=3", "latent_draws=2, the configuration has latent_draws=3; set latent_draws="
+                           "2, or delete it"),
+        ("latent_draws=null", "has latent_draws=null; set latent_draws=2, or delete it"),
+        ("seed=5", "made with seed=0, the configuration has seed=5; set seed=0, or delete it"),
+    ):  # fmt: skip
+        how = ("cache_latents=true", "latent_draws=2", "freeze_blip=true", other)
+        stale = train.build_data(shrunk(*words, *how), parts, path).latents
+        with pytest.raises(ValueError, match=says):
+            stale.check(["train"])
     with pytest.raises(ValueError, match="latent_draws is 2, but cache_latents is false"):
         shrunk(*words, "latent_draws=2")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -217,9 +218,11 @@ def test_stories_of_the_data_set_are_those_of_mode_sample(model, settings, sampl
     drawn = finished(draw(model, Story([None] * 5), prompt.captions, how))
     there = np.stack(frames_of(samples, prompt.story_id)).astype(int)
     assert np.abs(np.stack(drawn) - there).max() <= 1  # drawn in a batch with another story
-    for number in (0, 4, 1.5, None):
+    for number in (0, 4, 1.5):
         with pytest.raises(ValueError, match=f"Story {number}: there are stories 1 to 3"):
             model.references.story(number)
+    with pytest.raises(ValueError, match="There is no number: give one from 1 to 3"):
+        model.references.story(None)
 
 
 @pytest.mark.long
@@ -244,6 +247,60 @@ def test_a_character_is_learnt_from_pictures_and_a_second_beside_it(trained, tmp
     assert load_model(base, "cpu").known_words >= {"milo", "olga"}
     with pytest.raises(ValueError, match="luna"):
         list(learning.learn(trained, "luna", "bear", "", pictures, tmp_path))
+
+
+def test_what_is_no_picture_is_said_under_its_own_name_and_leaves_nothing(trained, tmp_path):
+    out, seen = tmp_path / "out", tmp_path / "seen"
+    seen.mkdir()
+    (seen / "text.png").write_text("no picture")
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(seen / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(seen / "whole.png")
+    (seen / "notes.txt").write_text("no picture")
+    for name, says in (
+        ("text.png", "picture text.png cannot be used"),
+        ("moves.gif", "picture moves.gif cannot be used .it is an animation of 2 frames"),
+        ("notes.txt", "notes.txt is no picture that can be read: give .bmp"),
+    ):
+        files = [str(seen / one) for one in ("whole.png", name)]
+        with pytest.raises(ValueError, match=says):
+            next(learning.learn(trained, "milo", "bear", "", files, out))
+        assert not [path for path in out.rglob("*") if path.name != "characters"]
+
+
+def test_a_learning_that_is_stopped_ends_its_process_and_leaves_nothing(
+    trained, tmp_path, monkeypatch
+):
+    """As it trains and has written a checkpoint, which would be the newest model."""
+    runs, picture = tmp_path / "runs", tmp_path / "milo.png"
+    Image.new("RGB", (8, 8), "red").save(picture)
+    (tmp_path / "main.py").write_text(
+        "import pathlib, sys, time, yaml\n"
+        "told = yaml.safe_load(open(sys.argv[1].removeprefix('config=')))\n"
+        "run = pathlib.Path(told['ckpt_dir'], told['run_name'])\n"
+        "run.mkdir(parents=True)\n"
+        "(run / 'last.ckpt').write_text('half')\n"
+        "print('it trains', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    started, popen = [], subprocess.Popen
+
+    def start(*arguments, **how):
+        started.append(popen(*arguments, **how))
+        return started[-1]
+
+    monkeypatch.setattr(learning, "RUNS", runs)
+    monkeypatch.setattr(learning, "ROOT", tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    lines = learning.learn(trained, "milo", "bear", "", [str(picture)], tmp_path / "out")
+    while next(lines) != "it trains":
+        pass
+    assert next(lines) == "it trains"  # it is silent, and can be stopped all the same
+    assert (runs / "milo" / "last.ckpt").is_file() and started[0].poll() is None
+    lines.close()
+    assert started[0].poll() is not None
+    left = [*runs.iterdir(), *(tmp_path / "out" / "characters").iterdir()]
+    assert not left
 
 
 @pytest.mark.parametrize("word, like, count, says", [

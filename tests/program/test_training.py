@@ -133,12 +133,19 @@ def test_precision_accumulation_and_eight_bits_train(shrunk):
     words = ["precision=bf16-mixed", "optimizer=adamw8bit", "accumulate_grad_batches=2"]
     words += ["gradient_checkpointing=true", "frames_per_micro_batch=4", "stochastic_depth=0.1"]
     words += ["freeze_clip=true", "freeze_resnet=true", "half_frozen_weights=true"]
-    content = read(train.train(shrunk("run_name=everything", *words)))
+    path = train.train(shrunk("run_name=everything", *words))
+    content = read(path)
     assert content["global_step"] == 1  # of two batches
     dtypes = {value.dtype for value in content["state_dict"].values()}
     assert {torch.float32, torch.bfloat16} <= dtypes
     for value in content["state_dict"].values():
         assert value.isfinite().all()
+    longer = read(train.train(shrunk("run_name=everything", *words, "max_epochs=2")))
+    assert longer["global_step"] == 2  # taken up, with moments of 8 bits
+    words[1] = "optimizer=adamw"
+    file = f"train_model_file={path}"
+    with pytest.raises(ValueError, match="with optimizer=adamw8bit, but the configuration has ada"):
+        train.train(shrunk("run_name=other", *words, file, "max_epochs=3"))
 
 
 def test_sizes_of_the_token_tables_are_checked(shrunk):

@@ -31,6 +31,8 @@ from models.checkpoints import writer
 from models.checkpoints.file_kinds import check_sums
 from models.checkpoints.run_folder import last_good
 from models.checkpoints.writer import CheckpointWriter, check_room
+from models.pipeline import StoryPipeline
+from models.pipeline_output import StoryPipelineOutput
 from models.training.story_model import StoryModel
 
 ROOT = Path(__file__).parents[2]
@@ -176,8 +178,8 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_drawn(
     with pytest.raises(ValueError, match=f"1 tensors that are not finite, such as {name}"):
         sample.sample(shrunk(*words, f"test_model_file={path}"))
     with pytest.MonkeyPatch.context() as patch:
-        black = [{"frames": torch.zeros(3, 64, 64, 3).byte().numpy(), "history_weights": None}]
-        patch.setattr(sample, "_rows", lambda drawn: iter(black))
+        black = StoryPipelineOutput(torch.zeros(1, 3, 3, 64, 64, dtype=torch.uint8))
+        patch.setattr(StoryPipeline, "draw", lambda *_, **__: black)
         with pytest.raises(ValueError, match="^story .* came out with a black picture"):
             sample.sample(shrunk(*words, f"test_model_file={trained}"))
     assert not (tmp_path / "out" / "manifest.jsonl").read_bytes()  # no story

@@ -18,6 +18,7 @@ from configuration.trained import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
 from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.grammar import vocabulary
+from datasets.cartoon.strangers import make_up
 from datasets.specs import SPECS, StorySpec
 from datasets.story_file import read_story_file
 from datasets.story_hdf5 import StoryFile, validate_story_file
@@ -64,8 +65,9 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     path = data.hdf5_file
     if path is None:
         path = ensure_cartoon_file(
-            data.data_dir, dict(data.stories), WORLD_SEED, processes=2, frames=data.story_length
-        )
+            data.data_dir, dict(data.stories), WORLD_SEED, processes=2,
+            frames=data.story_length, strangers=data.strangers,
+        )  # fmt: skip
     validate_story_file(path, (split,), (text_key,))
     if split == "train" and len(StoryFile(path, "val", text_key)):
         validate_story_file(path, ("val",), (text_key,))
@@ -208,7 +210,9 @@ def known_words(config: Mapping, new_words: Iterable[str] = ()) -> frozenset[str
     """
     if (config["backbone"], config["dataset"]) != ("tiny", "cartoon"):
         return None
-    return vocabulary() | {word.lower() for word in (*config["cartoon"]["new_tokens"], *new_words)}
+    data = config["cartoon"]
+    learnt = {word.lower() for word in (*data["new_tokens"], *new_words)}
+    return vocabulary() | learnt | {*make_up(data.get("strangers", 0))}
 
 
 def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:

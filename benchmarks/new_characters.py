@@ -31,7 +31,7 @@ from benchmarks.spread import mean_spread
 from common.files import replacing
 from configuration import load_config
 from datasets.cartoon.build import WORLD_SEED, tell_stories
-from datasets.cartoon.grammar import Story
+from datasets.cartoon.grammar import Story, cast_of, recast
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import (
     ACTIONS,
@@ -42,7 +42,6 @@ from datasets.cartoon.world import (
     PRONOUNS,
     SHES,
     SHIRTS,
-    SPECIES,
     Scene,
     all_scenes,
 )  # fmt: skip
@@ -116,17 +115,8 @@ def write_pictures(
 
 def with_newcomer(story: Story, name: str) -> Story | None:
     """The story with a newcomer in place of the first of its he's or she's; None if it has none."""
-    cast = [who for scene in story.scenes for who, _ in scene.cast]
-    old = next((who for who in cast if PRONOUNS[who] == NEWCOMERS[name][1]), None)
-    if old is None:
-        return None
-    named = re.compile(rf"\b{old}\b( the {SPECIES[old]})?", re.IGNORECASE)
-    captions = tuple(named.sub(name.title(), caption) for caption in story.captions)
-    scenes = tuple(in_place_of(old, name, scene) for scene in story.scenes)
-    labels = tuple(
-        {**label, **scene.label()} for label, scene in zip(story.labels, scenes, strict=True)
-    )
-    return Story(captions, scenes, labels)
+    old = next((who for who in cast_of(story) if PRONOUNS[who] == NEWCOMERS[name][1]), None)
+    return old and recast(story, {old: name})
 
 
 def in_place_of(old: str, new: str, scene: Scene) -> Scene:

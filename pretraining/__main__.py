@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--work", type=Path, help="folder of stages (outputs/pretraining/NAME of --out)")
     add("--image-size", type=int, choices=IMAGE_SIZES, default=128, help="pixels a side (128)")
     add("--size", choices=SIZES, default="tiny", help="of the networks (tiny)")
+    add("--strangers", type=int, default=0, help="made-up characters of the cartoon world besides")
     add("--start", type=Path, help="base to start from, such as assets/cartoon-base")
     how_long = parser.add_mutually_exclusive_group()
     how_long.add_argument("--minutes", type=float, help="to spend on all stages together")
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.stories:
             source = story_source(args.stories, args.image_size, args.dataset)
         else:
-            source = cartoon_source(image_size=args.image_size)
+            source = cartoon_source(image_size=args.image_size, strangers=args.strangers)
         keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
         how = {key: getattr(args, key) for key in keys}
         make_base(source, out, work, Settings(args.image_size, **how))

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from datasets.cartoon.build import WORLD_SEED, tell_stories
 from datasets.cartoon.canvas import SIZE
 from datasets.cartoon.renderer import render
+from datasets.cartoon.strangers import features, make_up, stranger
 from datasets.cartoon.world import CHARACTERS, SHIRTS, Scene, all_scenes
 from pretraining.source import Example, Source
 
@@ -29,12 +30,19 @@ Good for: the demo and the tests of this repository. It draws nothing but its si
 
 
 def cartoon_source(
-    sizes: Mapping[str, int] = SIZES, seed: int = WORLD_SEED, image_size: int = SIZE
+    sizes: Mapping[str, int] = SIZES,
+    seed: int = WORLD_SEED,
+    image_size: int = SIZE,
+    strangers: int = 0,
 ) -> Source:
-    """All frames of the training split; none shows a held-out combination."""
+    """All frames of the training split; none shows a held-out combination.
+
+    strangers: so many beside the cast, in every second story; their words start as their looks.
+    """
+    names = make_up(strangers)
     told = [
         (scene, caption)
-        for story in tell_stories(sizes, seed)["train"]
+        for story in tell_stories(sizes, seed, strangers=strangers)["train"]
         for scene, caption in zip(story.scenes, story.captions, strict=True)
     ]
     if any(scene.held_out for scene, _ in told):
@@ -49,10 +57,11 @@ def cartoon_source(
         examples=[_example(position[scene], scene, caption) for scene, caption in told],
         held_out=draw(unseen, image_size),
         held_out_examples=[_example(i, s, s.explicit_caption()) for i, s in enumerate(unseen)],
-        telling=(SHIRTS, CHARACTERS),
+        telling=(SHIRTS, (*CHARACTERS, *names)),
         determined=True,
         augment=False,
         max_length=MAX_LENGTH,
+        meanings={name: features(stranger(name)) for name in names},
     )
 
 

@@ -41,11 +41,13 @@ def _warm_average(mean: torch.Tensor, value: torch.Tensor, count: torch.Tensor) 
 
 
 def _optimizers(model: nn.Module, lr: float, matrix_lr: float | None) -> list:
-    """Muon for transformer layers' matrices if `matrix_lr` is given, AdamW for the rest."""
+    """Muon for matrices of transformer layers and cross-attention if `matrix_lr` is given, and
+    AdamW for the rest."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            hidden = matrix_lr is not None and parameter.ndim == 2 and "layer" in name
+            layer = "layer" in name or "attn2" in name
+            hidden = matrix_lr is not None and parameter.ndim == 2 and layer
             (matrices if hidden else others).append(parameter)
     optimizers = [
         torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Source:
     captions leave out and pictures show. determined: full captions leave nothing of a picture open.
     augment: pictures are few, so the autoencoder sees them shifted and mirrored too. about: for the
     card. max_length: tokens of the longest caption.
+    meanings: of words in numbers around 0, where they are known, to start them from.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Source:
     determined: bool
     augment: bool
     max_length: int
+    meanings: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def captions(self) -> list[str]:

@@ -17,6 +17,7 @@ from torch import nn
 from common.files import replacing, writing_folder
 from models.frames import decode_latents
 from pretraining import align, autoencoder, decoder, text_to_image
+from pretraining.meanings import fold_meanings, learn_meanings
 from pretraining.model_card import write_model_card
 from pretraining.previews import COLUMNS, save_sheet
 from pretraining.save import save_base
@@ -28,6 +29,7 @@ from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 __all__ = ["STAGES", "Settings", "Stage", "make_base"]
 
+MEANINGS_LR = 1e-2  # of Muon
 DRAWN, DRAWN_PER_STEP = 3904, 6  # pictures that the last stage draws, at most
 
 
@@ -224,6 +226,17 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
         ]
         save_sheet(path, real, [decode_latents(parts.get("vae", vae), one) for one in drawn])
 
+    def train_words(parts: dict, plan: Plan, examples: list, trained: bool, **shares) -> int:
+        encoder = parts["text_encoder"]
+        learn_meanings(encoder, clip_tokenizer, source.meanings, trained)
+        rate = MEANINGS_LR if source.meanings else None
+        steps = text_to_image.train_text_to_image(
+            encoder, parts["unet"], latents, examples, clip_tokenizer, plan,
+            matrix_lr=rate, **shares,
+        )  # fmt: skip
+        fold_meanings(encoder)
+        return steps
+
     for number, name in enumerate(("text to image: bind words", "text to image: summarise")):
         parts = run.stage(
             name,
@@ -231,9 +244,8 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
                 text_encoder=text_to_image.build_text_encoder(clip_tokenizer, size),
                 unet=text_to_image.build_unet(latents.shape[1], size),
             )) if number == 0 else (lambda before=parts: before),
-            lambda parts, plan, number=number: text_to_image.train_text_to_image(
-                parts["text_encoder"], parts["unet"], latents,
-                examples if number else standing_alone(examples), clip_tokenizer, plan,
+            lambda parts, plan, number=number: train_words(
+                parts, plan, examples if number else standing_alone(examples), number > 0,
                 **({}, {"story_share": 0.2, "summary_share": 0.25})[number],
             ),
             preview_drawn,

@@ -19,9 +19,10 @@ from random import Random
 import numpy as np
 
 from common.terminal import tqdm
-from datasets.cartoon.grammar import FRAMES, Story, make_story
+from datasets.cartoon.grammar import FRAMES, Story, cast_of, make_story, recast
 from datasets.cartoon.renderer import render
-from datasets.cartoon.world import LABEL_VOCABULARY, Scene
+from datasets.cartoon.strangers import make_up, stranger
+from datasets.cartoon.world import LABEL_VOCABULARY, PRONOUNS, Scene
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS
 from datasets.story_writer import StoryWriter
@@ -36,8 +37,9 @@ def ensure_cartoon_file(
     seed: int,
     processes: int = 1,
     frames: int = FRAMES,
+    strangers: int = 0,
 ) -> Path:
-    """The story file for `sizes`, `seed` and `frames` a story, built in `folder` if not there yet.
+    """The story file of `tell_stories`, built in `folder` if not there yet.
 
     Its name carries a hash of these and the sources that draw and write it.
     """
@@ -45,11 +47,14 @@ def ensure_cartoon_file(
     here = Path(__file__).parent
     writers = [here.parent / name for name in ("pictures.py", "story_writer.py")]
     sources = [*sorted(here.glob("*.py")), *writers]
-    digest = hashlib.sha256(json.dumps([sorted(sizes.items()), seed, frames]).encode())
+    told = [sorted(sizes.items()), seed, frames, *([strangers] if strangers else [])]
+    digest = hashlib.sha256(json.dumps(told).encode())
     for source in sources:
         digest.update(source.read_bytes().replace(b"\r\n", b"\n"))
     path = Path(folder) / f"cartoon-{digest.hexdigest()[:12]}.h5"
-    return path if path.is_file() else build_cartoon_file(path, sizes, seed, processes, frames)
+    if not path.is_file():
+        build_cartoon_file(path, sizes, seed, processes, frames, strangers)
+    return path
 
 
 def build_cartoon_file(
@@ -58,10 +63,11 @@ def build_cartoon_file(
     seed: int,
     processes: int = 1,
     frames: int = FRAMES,
+    strangers: int = 0,
 ) -> Path:
     """Write `sizes[split]` stories per split, drawn by `processes` processes; the path."""
     _check(sizes)
-    stories = tell_stories(sizes, seed, frames)
+    stories = tell_stories(sizes, seed, frames, strangers)
     scenes = dict.fromkeys(scene for told in stories.values() for s in told for scene in s.scenes)
     pictures = dict(zip(scenes, _draw(list(scenes), processes), strict=True))
     about = f"cartoon world, seed {seed}"
@@ -75,10 +81,11 @@ def build_cartoon_file(
 
 
 def tell_stories(
-    sizes: Mapping[str, int], seed: int, frames: int = FRAMES
+    sizes: Mapping[str, int], seed: int, frames: int = FRAMES, strangers: int = 0
 ) -> dict[str, list[Story]]:
     """The stories of every split, `frames` long, each from a generator of its own.
 
+    strangers: so many take the places of others in every second story of `train`.
     Held-out combinations occur in `test` only; no story of `val` or `test` is one of `train`.
     """
     stories: dict[str, list[Story]] = {}
@@ -92,9 +99,26 @@ def tell_stories(
                 if (story.captions, story.scenes) not in trained:
                     break
             stories[split].append(story)
+        if split == "train" and strangers:
+            names = make_up(strangers)
+            stories[split][1::2] = [
+                _among(names, story, Random(f"{seed}/strangers/{n}"))
+                for n, story in enumerate(stories[split][1::2])
+            ]
         if split == "train":
             trained = {(story.captions, story.scenes) for story in stories[split]}
     return stories
+
+
+def _among(names: list[str], story: Story, random: Random) -> Story:
+    """The story with strangers in the places of one or more of its characters."""
+    cast = cast_of(story)
+    leave = random.sample(cast, random.randint(1, len(cast)))
+    new: dict[str, str] = {}
+    for old in leave:
+        like = [n for n in names if stranger(n).pronoun == PRONOUNS[old] and n not in new.values()]
+        new[old] = random.choice(like)
+    return recast(story, new)
 
 
 def _draw(scenes: list[Scene], processes: int) -> list[np.ndarray]:

@@ -1,11 +1,13 @@
 """The characters: one shared chibi body in a big shirt, four poses, and a head for each.
 
-Six of them live in the stories; three more are drawn for measurements alone (`world.NEWCOMERS`).
+Six of them live in the stories; three more are drawn for measurements alone (`world.NEWCOMERS`),
+and any number of strangers for bases that are to learn new ones.
 """
 
 from __future__ import annotations
 
 from datasets.cartoon.canvas import INK, Canvas, Colour, curve
+from datasets.cartoon.strangers import Stranger, stranger
 from datasets.cartoon.world import NEWCOMERS, PRONOUNS, SHIRTS
 
 _X = 64  # every character is drawn in the middle and pasted into its slot
@@ -30,20 +32,28 @@ _HES |= {name for name, (_, pronoun) in NEWCOMERS.items() if pronoun == "he"}
 
 def draw_character(name: str, shirt: str, action: str) -> Canvas:
     """One dressed character in the pose of `action`, standing at the middle of a clear board."""
-    canvas = Canvas()
+    canvas, other = Canvas(), stranger(name)
+    fur = other.fur if other else FUR[name]
+    feet = other.feet_colour if other else FEET.get(name, fur)
     # He acts to his left of the picture and she to the right, so that a pair never collides.
-    side = -1 if name in _HES else 1
+    side = -1 if name in _HES or (other and other.pronoun == "he") else 1
     lift = {"jump": -14, "sleep": 7}.get(action, 0)
     shadow = 17 if action == "jump" else 24
     canvas.ellipse(_X, 119, shadow, 4.5, (30, 20, 60, 90), line=0)
-    _tail(canvas, name, lift, -side)
-    _body(canvas, FUR[name], FEET.get(name, FUR[name]), SHIRTS[shirt], action, lift)
-    _arms(canvas, FUR[name], SHIRTS[shirt], action, side, lift, raised=False)
+    if other:
+        _stranger_tail(canvas, other, lift, -side)
+    else:
+        _tail(canvas, name, lift, -side)
+    _body(canvas, fur, feet, SHIRTS[shirt], action, lift)
+    _arms(canvas, fur, SHIRTS[shirt], action, side, lift, raised=False)
     head = Canvas()
     y = 57 + lift
-    _HEADS[name](head, y, action)
+    if other:
+        _stranger_head(head, other, y, action)
+    else:
+        _HEADS[name](head, y, action)
     canvas.overlay(head.rotated(9 * side, (_X, y + 18)) if action == "sleep" else head.image)
-    _arms(canvas, FUR[name], SHIRTS[shirt], action, side, lift, raised=True)
+    _arms(canvas, fur, SHIRTS[shirt], action, side, lift, raised=True)
     if action == "sleep":
         _letter_z(canvas, _X + side * 26, 34, 12)
         _letter_z(canvas, _X + side * 22, 16, 8)
@@ -255,6 +265,113 @@ def _owl(canvas: Canvas, y: float, action: str) -> None:
         canvas.ellipse(_X + side * 11, y - 2, 12.5, 12.5, (252, 226, 150), line=1.6)
     _eyes(canvas, 11, y - 2, action)
     canvas.polygon([(_X - 5, y + 3), (_X + 5, y + 3), (_X, y + 14)], (240, 150, 40), line=1.8)
+
+
+def _stranger_tail(canvas: Canvas, look: Stranger, lift: float, side: int) -> None:
+    y, x = lift, [_X + side * d for d in range(40)]
+    if look.tail == "thin":
+        canvas.limb([(x[12], 106 + y), (x[26], 88 + y)], 6, look.second)
+    elif look.tail == "long":
+        canvas.limb([(x[12], 108 + y), (x[25], 106 + y), (x[27], 90 + y)], 7, look.fur)
+    elif look.tail == "bushy":
+        canvas.limb([(x[12], 106 + y), (x[24], 98 + y)], 14, look.fur)
+        canvas.ellipse(x[25], 90 + y, 7, 10, look.fur)
+        canvas.ellipse(x[26], 84 + y, 4.4, 5, look.second, line=0)
+    elif look.tail == "ball":
+        canvas.ellipse(x[19], 102 + y, 6, 6, look.second)
+
+
+def _stranger_head(canvas: Canvas, look: Stranger, y: float, action: str) -> None:
+    wide, high, size = 23 * look.wide, 21 * look.high, look.ear
+    if look.ears != "hanging":
+        _ears(canvas, look, y, wide, high, size)
+    canvas.ellipse(_X, y, wide, high, look.fur)
+    if look.face == "cap":
+        canvas.polygon(curve(_X, y - 1, wide - 1, high - 1, 200, 340), look.second, line=0)
+    elif look.face == "stripes":
+        for dx in (-6, 0, 6):
+            canvas.stroke([(_X + dx, y - high + 3), (_X + dx, y - high + 8)], 3, look.second)
+    elif look.face == "patch":
+        canvas.ellipse(_X + 10, y - 4, 9.5, 10.5, look.second, line=0)
+    for side in (-1, 1):
+        if look.face == "heart":
+            canvas.ellipse(_X + side * 8, y - 1, 10, 12, look.pale, line=0)
+        elif look.face == "discs":
+            canvas.ellipse(_X + side * 11, y - 2, 12.5, 12.5, look.pale, line=1.6)
+        elif look.face == "cheeks":
+            canvas.ellipse(_X + side * 0.5 * wide, y + 8, 0.42 * wide, 7, look.pale, line=0)
+    if look.face == "heart":
+        canvas.ellipse(_X, y + 9, 15, 11, look.pale, line=0)
+    if look.ears == "hanging":
+        _ears(canvas, look, y, wide, high, size)
+    _eyes(canvas, 10 * look.eyes, y - 3, action)
+    if look.muzzle != "none":
+        line = 1.4 if look.muzzle == "outlined" else 0
+        canvas.ellipse(_X, y + 9.5, 12, 9, look.pale, line=line)
+    if look.blush:
+        _cheeks(canvas, 16, y + 8)
+    if look.whiskers:
+        for side, dy in ((-1, -1.5), (1, -1.5), (-1, 2.5), (1, 2.5)):
+            whisker = [(_X + side * 16, y + 8 + dy * 0.6), (_X + side * 28, y + 7 + dy * 1.8)]
+            canvas.stroke(whisker, 1.6)
+    _nose(canvas, look, y, action)
+
+
+def _ears(canvas: Canvas, look: Stranger, y: float, wide: float, high: float, size: float) -> None:
+    top = y - high
+    for side in (-1, 1):
+        x = [_X + side * d for d in range(40)]
+        if look.ears == "round":
+            canvas.ellipse(_X + side * 0.72 * wide, y - 16, 9 * size, 9 * size, look.fur)
+            canvas.ellipse(
+                _X + side * 0.72 * wide, y - 16, 4.5 * size, 4.5 * size, look.second, line=0
+            )
+        elif look.ears == "pointed":
+            canvas.polygon([(x[22], y - 20 - 8 * size), (x[23], y - 5), (x[5], y - 18)], look.fur)
+            inner = [(x[20], y - 15 - 7 * size), (x[20], y - 11), (x[11], y - 16)]
+            canvas.polygon(inner, look.second, line=0)
+        elif look.ears == "upright":
+            canvas.ellipse(_X + side * 9.5, y - 26, 7, 15 * size, look.fur)
+            canvas.ellipse(_X + side * 9.5, y - 25, 3.2, 10.5 * size, look.second, line=0)
+        elif look.ears == "hanging":
+            ear = [(x[12], y - 19), (x[27], y - 12), (x[30], y + 12 * size),
+                   (x[24], y + 19 * size), (x[19], y + 4)]  # fmt: skip
+            canvas.polygon(ear, look.second)
+        elif look.ears == "tufts":
+            canvas.polygon([(x[26], y - 21 - 7 * size), (x[22], y - 4), (x[4], y - 16)], look.fur)
+        elif look.ears == "horns":
+            horn = [(x[6], top + 5), (x[17], top + 8), (x[16], top - 10 * size)]
+            canvas.polygon(horn, look.second)
+    if look.ears == "feathers":
+        for width, colour in ((9, INK), (5, look.fur)):
+            for tip, rise in ((-11, 7), (0, 11), (11, 7)):
+                feather = [(_X, top + 4), (_X + tip * 0.4, top - 3), (_X + tip, top - rise * size)]
+                canvas.stroke(feather, width, colour)
+
+
+def _nose(canvas: Canvas, look: Stranger, y: float, action: str) -> None:
+    jump = action == "jump"
+    if look.nose == "beak":
+        if jump:
+            canvas.polygon([(_X - 6, y + 9), (_X + 6, y + 9), (_X, y + 16)], (190, 40, 60), 1.8)
+        tip = 9 if jump else 12
+        beak = [(_X - 8, y + 6), (_X, y + 1), (_X + 8, y + 6), (_X, y + tip)]
+        canvas.polygon(beak, _ORANGE, line=1.8)
+    elif look.nose == "bill":
+        tip = 14 if jump else 10
+        canvas.polygon([(_X - 8, y + 4), (_X + 8, y + 4), (_X, y + tip)], _ORANGE, line=1.8)
+    elif look.nose == "point":
+        canvas.polygon([(_X - 5, y + 3), (_X + 5, y + 3), (_X, y + 14)], (240, 190, 40), line=1.8)
+    elif look.nose == "snout":
+        canvas.ellipse(_X, y + 7, 8, 5.5, (250, 160, 170), line=1.6)
+        for side in (-1, 1):
+            canvas.ellipse(_X + side * 3, y + 7, 1.4, 2, INK, line=0)
+        _mouth(canvas, y + 15, 5, action)
+    else:
+        large = look.nose == "large"
+        canvas.ellipse(_X, y + 5.5, 5 if large else 3, 3.6 if large else 2.3,
+                       INK if large else (226, 70, 110), line=0)  # fmt: skip
+        _mouth(canvas, y + 12, 5, action)
 
 
 _HEADS = {

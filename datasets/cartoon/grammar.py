@@ -9,7 +9,8 @@ story and are never named, so they can only be known from earlier frames.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from datasets.cartoon.world import (
@@ -81,6 +82,29 @@ def make_story(rng: Random, allow_held_out: bool, frames: int = FRAMES) -> Story
     while len(teller.scenes) < frames:
         teller.go_on()
     return Story(tuple(teller.captions), tuple(teller.scenes), tuple(teller.labels))
+
+
+def recast(story: Story, new: Mapping[str, str]) -> Story:
+    """The story with others in some of its characters' places: old name -> new one."""
+
+    def swap(match: re.Match) -> str:
+        return new[match[1].lower()].title()
+
+    named = re.compile(rf"\b({'|'.join(new)})\b( the \w+)?", re.IGNORECASE)
+    captions = tuple(named.sub(swap, caption) for caption in story.captions)
+    scenes = tuple(
+        replace(scene, cast=tuple((new.get(who, who), shirt) for who, shirt in scene.cast))
+        for scene in story.scenes
+    )
+    labels = tuple(
+        {**label, **scene.label()} for label, scene in zip(story.labels, scenes, strict=True)
+    )
+    return Story(captions, scenes, labels)
+
+
+def cast_of(story: Story) -> list[str]:
+    """Who is in it, in the order of their coming."""
+    return list(dict.fromkeys(who for scene in story.scenes for who, _ in scene.cast))
 
 
 @dataclass

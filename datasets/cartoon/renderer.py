@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image
@@ -30,6 +30,6 @@ def _background(place: str) -> Image.Image:
     return draw_place(place).reduced().convert("RGB")
 
 
-@cache
+@lru_cache(1024)  # of strangers there may be many
 def _character(name: str, shirt: str, action: str) -> Image.Image:
     return draw_character(name, shirt, action).reduced()

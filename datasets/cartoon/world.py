@@ -84,7 +84,9 @@ class Scene:
     def explicit_caption(self, name_clothes: bool = True) -> str:
         """One sentence that says all that is drawn (all but the shirts, if not `name_clothes`)."""
         people = [
-            f"{name.title()} the {SPECIES[name]}" + (f" in a {shirt} shirt" if name_clothes else "")
+            name.title()
+            + (f" the {SPECIES[name]}" if name in SPECIES else "")
+            + (f" in a {shirt} shirt" if name_clothes else "")
             for name, shirt in self.cast
         ]
         verb = self.action if len(people) == 2 else f"{self.action}s"

@@ -41,7 +41,7 @@ def test_examples_are_the_frames_of_the_training_stories(stories, source):
 
 
 def test_a_grammar_that_leaks_is_refused(stories, monkeypatch):
-    monkeypatch.setattr(module, "tell_stories", lambda sizes, seed: {"train": stories["test"]})
+    monkeypatch.setattr(module, "tell_stories", lambda *_, **__: {"train": stories["test"]})
     with pytest.raises(RuntimeError, match="shows a held-out combination"):
         cartoon_source(SIZES, 0)
 
@@ -67,3 +67,12 @@ def test_captions_are_told_as_often_as_asked_and_explicit_otherwise(source):
     assert drawn.count(example.full) > drawn.count(example.short) > 40
     assert {draw_caption(example, 1.0) for _ in range(50)} == {example.caption}
     assert example.caption not in {draw_caption(example, 0.0) for _ in range(50)}
+
+
+def test_strangers_come_with_what_their_words_mean():
+    source = cartoon_source({"train": 30}, 0, strangers=20)
+    told = " ".join(example.full.lower() for example in source.examples)
+    there = [name for name in source.meanings if name in told]
+    assert len(source.meanings) == 20 and len(there) > 10
+    assert {*there} <= {*source.telling[1]}
+    assert all(len(row) == len(source.meanings[there[0]]) for row in source.meanings.values())

@@ -54,9 +54,11 @@ def main(arguments: list[str] | None = None) -> None:
         value = getattr(args, name)
         if value is not None and not (0 < value < math.inf):
             parser.error(f"--{name.replace('_', '-')} {value}: give more than 0")
+    if args.strangers and (args.stories or args.strangers < 0):
+        parser.error(f"--strangers {args.strangers}: give a number, and no --stories beside it")
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # a file would hold each of its states
-    cartoon = Path("assets/cartoon-base")
+    cartoon = Path("outputs/bases/strangers" if args.strangers else "assets/cartoon-base")
     out = args.out or (Path("outputs/bases") / args.stories.stem if args.stories else cartoon)
     work = args.work or Path("outputs/pretraining") / out.name
     with error_in_one_line():

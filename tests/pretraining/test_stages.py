@@ -137,7 +137,13 @@ def test_networks_of_every_size_fit_together(size, image_size):
 
 
 def test_what_cannot_be_is_refused_at_once(stories):
-    for bad in ("--steps 0", "--minutes nan", "--minutes 1 --steps 5", "--image-size 65"):
+    for bad in (
+        "--steps 0",
+        "--minutes nan",
+        "--minutes 1 --steps 5",
+        "--image-size 65",
+        "--strangers 5",
+    ):
         with pytest.raises(SystemExit, match="2"):
             main(f"--stories {stories} {bad}".split())
 

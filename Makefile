@@ -19,7 +19,7 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## draw the cartoon world, train on it, sample and judge: outputs/demo/
 	.venv/bin/python -m demo
 
-test: $(INSTALLED)  ## run the tests but the long ones: five minutes
+test: $(INSTALLED)  ## run the tests but the long ones: under six minutes
 	$(PYTEST) -m "not long"
 
 test-long: $(INSTALLED)  ## run the long ones: programs that are started and killed, several trainings

@@ -65,6 +65,7 @@ def test_autocast_as_on_a_gpu_also_where_checkpoints_compute_again():
     ["freeze_clip=true", "freeze_blip=true", "freeze_resnet=true",
      "optimizer_in_backward=true", "accumulate_grad_batches=1"],
 ], ids=str)  # fmt: skip
+@pytest.mark.long
 def test_fake_tensors_take_what_real_ones_do(words):
     if "optimizer=adamw8bit" in words:
         pytest.importorskip("bitsandbytes")
@@ -115,6 +116,7 @@ def test_what_a_step_of_the_optimiser_takes(words, moments, temporaries):
     assert memory.bytes == pytest.approx((2 + moments + temporaries) * size, rel=0.01)
 
 
+@pytest.mark.long
 def test_drawing_is_planned_from_the_same_words():
     def planned(*words):
         return plan(read_config([PRESET, *SMALL, "mode=sample", *words]), MINUTE)

@@ -64,6 +64,7 @@ def f1(true, read):
     return 2 * hits / (true.sum() + read.sum())
 
 
+@pytest.mark.long
 def test_the_published_pair_reads_as_its_own_code_does(files, tmp_path, capsys):
     paths = write_pictures(tmp_path / "theirs", each=1)
     random = np.random.default_rng(1)

@@ -57,6 +57,7 @@ def test_less_memory_gives_the_same_step(batch, whole, how):
         assert (gradient - whole[1][name]).abs().max() <= 1e-4 * size + 1e-7, name
 
 
+@pytest.mark.long
 def test_each_saves_activations(batch, whole):
     parts = one_step(batch, tracked=True, frames_per_micro_batch=2)[2]
     checkpointed = one_step(batch, tracked=True, gradient_checkpointing=True)[2]

@@ -65,6 +65,7 @@ def same(one, other):
     {"optimizer": "adamw8bit", "freeze_clip": True},
     {"gradient_checkpointing": True, "frames_per_micro_batch": 3},
 ], ids=str)  # fmt: skip
+@pytest.mark.long
 def test_training_is_the_same_to_the_bit(tmp_path, batch, how):
     """Dropout included; weights are used several times, in checkpoints and micro-batches."""
     if "optimizer" in how:
@@ -100,6 +101,7 @@ def test_steps_too_small_for_bfloat16_add_up():
     assert layer.weight.float().mean().item() == pytest.approx(0.99, abs=5e-4)
 
 
+@pytest.mark.long
 def test_trained_weights_in_half_precision_learn_alike_and_are_taken_up(tmp_path, batch):
     how = {"trained_dtype": torch.bfloat16, "precision": "bf16-mixed"}
     half = fit(tmp_path, batch, True, **how)

@@ -115,6 +115,7 @@ def test_another_process_draws_the_same_to_the_bit(saved, tmp_path):
         assert dict(zip(kinds, hashes, strict=True)) == dict(zip(kinds, expected, strict=True))
 
 
+@pytest.mark.long
 def test_half_precision_draws_almost_the_same(saved):
     folder, drawn = saved["fp16"]
     pipeline = StoryPipeline.from_pretrained(folder, variant="fp16", torch_dtype=torch.float16)

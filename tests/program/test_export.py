@@ -21,6 +21,7 @@ def folder(trained, tmp_path_factory):
     return export(Export(str(trained), str(tmp_path_factory.mktemp("out") / "model")))
 
 
+@pytest.mark.long
 def test_a_folder_draws_what_the_checkpoint_does(folder, sampled, own_story):
     samples, entries = sampled(own_story())
     (entry,) = entries.values()

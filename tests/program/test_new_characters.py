@@ -101,6 +101,7 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     assert read(train.train(shrunk(*words)))["tokenization"]["new_words"][1:] == ["olga", "gus"]
 
 
+@pytest.mark.long
 def test_what_is_learnt_from(learnt):
     """New and old take turns, captions name who is there, and old stories stay beside them."""
     checkpoint, _ = learnt

@@ -165,6 +165,7 @@ def test_a_story_goes_on_from_an_uploaded_picture(visit, tmp_path):
     assert len(set(shown(page))) == 3
 
 
+@pytest.mark.long
 def test_a_story_of_the_data_set_is_drawn_beside_its_own_pictures(visit):
     page = visit()
     page.click("#data-set button")

@@ -63,6 +63,7 @@ SLURM = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_signals_save_first_and_slurm_starts_the_job_again(
     shrunk, tmp_path, four_batches, undisturbed, monkeypatch, capfd
 ):

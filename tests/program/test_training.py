@@ -38,6 +38,7 @@ def test_training_moves_what_trains_and_only_that(trained, shrunk):
     assert not any(torch.equal(start[key], end[key]) for key in tables)
 
 
+@pytest.mark.long
 def test_one_seed_gives_one_result_and_a_new_run_takes_the_place_of_the_old(trained, shrunk):
     again = train.train(shrunk("run_name=again"))
     assert same(read(again)["state_dict"], read(trained)["state_dict"])
@@ -115,6 +116,7 @@ def test_every_so_many_epochs_are_kept(shrunk):
     assert kept == {"epoch-0001.ckpt": 1, "epoch-0003.ckpt": 3}
 
 
+@pytest.mark.long
 def test_cached_encoders_give_the_same_training(shrunk, trained, tmp_path):
     where = f"cartoon.data_dir={tmp_path}"  # the cache lies beside the stories
     again = train.train(shrunk("run_name=cached", "cache_latents=true", "logger=csv", where))

@@ -40,6 +40,7 @@ def frames(folder):
     [(ADAPTER, (".adapter.", "history_weighting")), (LORA, (".lora_A.", ".lora_B."))],
     ids=["adapter", "lora"],
 )
+@pytest.mark.long
 def test_a_checkpoint_holds_what_was_tuned_and_draws_with_its_base(
     tuned, trained, sampled, words, parts, monkeypatch
 ):
@@ -132,6 +133,7 @@ def test_a_checkpoint_that_says_nothing_must_be_told(tuned, trained, sampled, tm
     sampled(*words, *LORA)
 
 
+@pytest.mark.long
 def test_the_key_to_set_is_named_and_the_order_of_blocks_means_nothing(shrunk, sampled):
     how = ["causal_story.spatial_window=4", "run_name=spatial", "max_steps=1"]
     checkpoint = train.train(shrunk(*how, "causal_story.blocks=[mid,down.0]"))

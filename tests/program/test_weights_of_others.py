@@ -36,6 +36,7 @@ def test_the_same_weights_draw_the_same_pictures(write, name, sampled, trained, 
 
 
 @pytest.mark.parametrize("write, name", [(official, "official.pth"), (bare, "bare.safetensors")])
+@pytest.mark.long
 def test_training_starts_from_them_at_step_0(write, name, shrunk, trained, tmp_path, capsys):
     state = read(trained)["state_dict"]
     path = write(state, tmp_path / name)

@@ -21,6 +21,7 @@ from datasets.cartoon.grammar import vocabulary
 from datasets.cartoon.strangers import make_up
 from datasets.specs import SPECS, StorySpec
 from datasets.story_file import read_story_file
+from datasets.story_frames import StoryFrames
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from datasets.story_prompts import StoryPrompt, in_parts
 from models.caption_tokenizer import LEGACY
@@ -44,7 +45,8 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 __all__ = [
     "HALF", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
     "check_weights_file", "drawing_precision", "find_devices", "known_words", "open_stories",
-    "own_stories", "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_spec",
+    "own_stories", "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_frames",
+    "story_spec",
 ]  # fmt: skip
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -78,6 +80,12 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
 def story_spec(config: DictConfig) -> StorySpec:
     """How the configuration's data set is read."""
     return replace(SPECS[config.dataset], crop=config[config.dataset].crop)
+
+
+def story_frames(stories: StoryFile, config: DictConfig) -> StoryFrames:
+    """A split's frames, in the proportions of drawn ones."""
+    size = sides(config[config.backbone].image_size)
+    return StoryFrames(stories, story_spec(config), config.seed, size=size)
 
 
 def build_parts(config: DictConfig) -> Components:

@@ -27,7 +27,7 @@ from building import (
     own_stories,
     sampler_arguments,
     sampler_settings,
-    story_spec,
+    story_frames,
 )
 from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
@@ -41,10 +41,9 @@ from datasets.notices import (
     warn_of_long_captions,
     warn_of_unknown_words,
 )
-from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import RESERVED, SamplesFolder
-from models.frames import refuse_black, sides
+from models.frames import refuse_black
 from models.main_process import is_main_process
 from redraw import redraw
 
@@ -179,8 +178,7 @@ class Wanted:
         else:
             stories = open_stories(config, "test")
             warn_of_left_out([stories])
-            size = sides(config[config.backbone].image_size)
-            self.frames = StoryFrames(stories, story_spec(config), config.seed, size=size)
+            self.frames = story_frames(stories, config)
             count = len(stories) if config.num_stories == -1 else config.num_stories
             indices = range(min(count, len(stories)))
             ids = [stories.story_id(i) for i in indices]

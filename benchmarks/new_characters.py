@@ -20,7 +20,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -31,7 +30,7 @@ from benchmarks.spread import mean_spread
 from common.files import replacing
 from configuration import load_config
 from datasets.cartoon.build import WORLD_SEED, tell_stories
-from datasets.cartoon.grammar import Story, cast_of, recast
+from datasets.cartoon.grammar import Story, cast_of, recast, recast_scene
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import (
     ACTIONS,
@@ -119,10 +118,6 @@ def with_newcomer(story: Story, name: str) -> Story | None:
     return old and recast(story, {old: name})
 
 
-def in_place_of(old: str, new: str, scene: Scene) -> Scene:
-    return replace(scene, cast=tuple((new if who == old else who, s) for who, s in scene.cast))
-
-
 def write_stories(path: Path, count: int, new: bool) -> Path:
     """Test stories: of the old cast, or each with a newcomer."""
     told = iter(tell_stories({"test": 8 * count}, WORLD_SEED)["test"])
@@ -145,7 +140,7 @@ def scenes() -> Iterator[Scene]:
         yield scene
         old, _ = random.choice(scene.cast)
         names = [name for name, (_, pronoun) in NEWCOMERS.items() if pronoun == PRONOUNS[old]]
-        yield in_place_of(old, random.choice(names), scene)
+        yield recast_scene(scene, {old: random.choice(names)})
 
 
 class Benchmark:

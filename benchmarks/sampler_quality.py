@@ -22,9 +22,8 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.spread import mean_spread
-from building import build_pipeline, open_stories, sampler_arguments, story_spec
+from building import build_pipeline, open_stories, sampler_arguments, story_frames
 from configuration import ConfigError, load_config
-from datasets.story_frames import StoryFrames
 from datasets.story_prompts import read_prompts
 from evaluation.metrics.bootstrap import ratio
 from evaluation.metrics.cartoon import ROWS, count_frames
@@ -80,7 +79,7 @@ class Measurement:
         self.pipeline = build_pipeline(config, checkpoint, torch.device("cpu"))
         self.pipeline.set_progress_bar_config(disable=True)
         self.judge = Judge.load(judge)
-        frames = StoryFrames(open_stories(config, "test"), story_spec(config), config.seed)
+        frames = story_frames(open_stories(config, "test"), config)
         self.prompts = list(read_prompts(frames, range(stories)))
 
     def __call__(self, words: Sequence[str], seed: int) -> dict:

@@ -6,10 +6,8 @@ import threading
 
 from omegaconf import DictConfig
 
-from building import open_stories, story_spec
-from datasets.story_frames import StoryFrames
+from building import open_stories, story_frames
 from datasets.story_prompts import StoryPrompt, read_prompts
-from models.frames import sides
 
 __all__ = ["References"]
 
@@ -28,10 +26,7 @@ class References:
         """
         with self._opening:
             if self._frames is None:
-                config = self._config
-                size = sides(config[config.backbone].image_size)
-                stories = open_stories(config, "test")
-                self._frames = StoryFrames(stories, story_spec(config), config.seed, size=size)
+                self._frames = story_frames(open_stories(self._config, "test"), self._config)
         count = len(self._frames.stories)
         if number is None:
             raise ValueError(f"There is no number: give one from 1 to {count}.")

@@ -92,14 +92,16 @@ def recast(story: Story, new: Mapping[str, str]) -> Story:
 
     named = re.compile(rf"\b({'|'.join(new)})\b( the \w+)?", re.IGNORECASE)
     captions = tuple(named.sub(swap, caption) for caption in story.captions)
-    scenes = tuple(
-        replace(scene, cast=tuple((new.get(who, who), shirt) for who, shirt in scene.cast))
-        for scene in story.scenes
-    )
+    scenes = tuple(recast_scene(scene, new) for scene in story.scenes)
     labels = tuple(
         {**label, **scene.label()} for label, scene in zip(story.labels, scenes, strict=True)
     )
     return Story(captions, scenes, labels)
+
+
+def recast_scene(scene: Scene, new: Mapping[str, str]) -> Scene:
+    """The same of a scene."""
+    return replace(scene, cast=tuple((new.get(who, who), shirt) for who, shirt in scene.cast))
 
 
 def cast_of(story: Story) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 from dataclasses import astuple, dataclass
 from functools import cache
-from itertools import count, islice
+from itertools import islice
 from random import Random
 
 from datasets.cartoon.canvas import Colour
@@ -96,7 +96,7 @@ def _is_name(name: str) -> bool:
 
 
 def _look(random: Random) -> Stranger:
-    for _ in count():
+    while True:
         kinds = {part: random.choice(options) for part, options in PARTS.items()}
         if (kinds["ears"], kinds["face"]) not in _NEWCOMERS:
             break

@@ -188,8 +188,9 @@ def _note(manifest: Path, story_id: str, redrawn: dict, weights: dict) -> None:
         entry = json.loads(line) if line.strip() else {}
         if entry.get("story_id") == story_id:
             entry["redrawn"] = {**entry.get("redrawn", {}), **redrawn}
-            for k, row in weights.items():
-                entry["history_weights"][k] = row
+            if "history_weights" in entry:  # not where it was drawn without history
+                for k, row in weights.items():
+                    entry["history_weights"][k] = row
             lines[i] = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     with replacing(manifest) as temporary:
         temporary.write_bytes(b"".join(lines))

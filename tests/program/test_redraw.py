@@ -62,6 +62,9 @@ def test_what_drawn_frames_look_at_takes_the_place_of_what_they_did(tmp_path):
     first, second = (tmp_path / "m").read_text().splitlines(keepends=True)
     assert first == lines[0]
     assert json.loads(second)["history_weights"] == [*looked[:2], [0.25, 0.75, 0]]
+    (tmp_path / "m").write_text('{"story_id": "b"}\n')  # drawn without history
+    _note(tmp_path / "m", "b", {"2": {"seed": 3}}, {2: [0.25, 0.75, 0]})
+    assert json.loads((tmp_path / "m").read_text()).keys() == {"story_id", "redrawn"}
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """The memory that full-size training or drawing takes on a GPU, counted without one.
 
     python -m benchmarks.memory_plan key=value …     the words that main.py would be given
+    python -m benchmarks.memory_plan --measure …     on this machine's GPU, with random weights
 
 The real step and the real optimiser run on fake tensors, which have shapes and types and no
 numbers, while PyTorch's MemTracker counts them: the second step, so that moments and the gradients
@@ -15,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
+from statistics import median
 from unittest.mock import patch
 
 import torch
@@ -28,6 +30,7 @@ from transformers.utils import logging
 from benchmarks.gpu_autocast import GpuAutocast
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.training_step import training_step
+from benchmarks.turns import seconds_of
 from building import HALF, add_add_ons
 from configuration import load_config
 from configuration.rules import DATASETS
@@ -43,7 +46,7 @@ from models.training.story_model import StoryModel
 from models.training.tuning import tuned_names
 from train import build_model
 
-__all__ = ["PeakMemory", "fitting", "gpu_optimizer", "plan", "read_config"]
+__all__ = ["PeakMemory", "fitting", "gpu_optimizer", "measure", "plan", "read_config"]
 
 EPOCH = 1000  # optimiser steps; they change nothing here, but some warm-ups need many
 CARDS = (80, 48, 40, 24, 16, 12, 8)  # GB
@@ -116,6 +119,32 @@ def plan(config: DictConfig, sizes: Sizes | None = None) -> dict[str, int]:
     saved = weights if config.tune == "all" else tuned_names(weights, config.tune)
     checkpoint = _bytes(weights[name] for name in saved) + moments
     return {**parts, "peak": memory.bytes, "checkpoint": checkpoint}
+
+
+def measure(config: DictConfig, sizes: Sizes | None = None, steps: int = 5) -> dict[str, float]:
+    """What a GPU really takes for training steps: its `peak` in bytes, `seconds` of a step."""
+    device, half = torch.device("cuda"), HALF.get(config.precision)
+    with device:
+        data = config[config.dataset]
+        parts = random_parts(sizes or Sizes(), data.max_length, len(data.new_tokens or ()))
+        batch = random_batch(parts, config)
+    add_add_ons(parts, config, load=False)
+    for network in (parts.unet, parts.vae):
+        network.to(memory_format=torch.channels_last)
+    model = build_model(config, parts, EPOCH).to(device).train()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = gpu_optimizer(config, trained)
+    if config.optimizer_in_backward:
+        step_in_backward(optimizer)
+    seconds = []
+    for step in range(2 + steps):
+        if step == 2:
+            torch.cuda.reset_peak_memory_stats()
+        with torch.autocast("cuda", half) if half else nullcontext():
+            work = lambda: training_step(model, batch, optimizer, config)  # noqa: E731
+            seconds.append(seconds_of(work, device))
+    peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"peak": peaks[0], "reserved": peaks[1], "seconds": median(seconds[2:])}
 
 
 @torch.no_grad()
@@ -205,11 +234,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="+", metavar="key=value", help="as main.py takes them")
+    parser.add_argument("--measure", action="store_true", help="run on a GPU instead of counting")
     logging.set_verbosity_error()
+    args = parser.parse_args()
     try:
-        planned = plan(read_config(parser.parse_args().overrides))
+        if args.measure and not torch.cuda.is_available():
+            raise ValueError("--measure: this machine has no CUDA GPU; leave it out to count")
+        config = read_config(args.overrides)
+        planned = measure(config) if args.measure else plan(config)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    if args.measure:
+        print(
+            f"{torch.cuda.get_device_name()}: peak {planned['peak'] / 2**30:.2f} GiB, "
+            f"{planned['reserved'] / 2**30:.2f} held by PyTorch; {planned['seconds']:.3f} s a step"
+        )
+        return
     checkpoint = planned.pop("checkpoint", None)
     for kind, size in planned.items():
         print(f"{kind:28}{size / 2**30:6.2f} GiB")

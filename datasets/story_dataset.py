@@ -27,6 +27,8 @@ def to_target(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, 3, H, W) uint8 -> (N, 3, height, width) float in [-1, 1]; squashed if need be."""
     if frames.shape[-2:] != size:
         frames = F.resize(frames, list(size), antialias=True)
+    if frames.device.type != "cpu":
+        return frames.float().div_(127.5).sub_(1)
     targets = torch.empty(frames.shape)
     for target, frame in zip(targets, frames, strict=True):  # one by one they stay in the cache
         target.copy_(frame).div_(127.5).sub_(1)  # in place: touching new memory is what costs

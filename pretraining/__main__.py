@@ -16,6 +16,7 @@ import math
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 from transformers.utils import logging
 
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     how_long.add_argument("--steps", type=int, help="of all stages together (5750)")
     add("--batch-size", type=int, help="pictures a step (32 and 24)")
     add("--seed", type=int, default=0)
+    add("--device", help="cpu, cuda, … (the GPU, where there is one)")
     args = parser.parse_args(arguments)
     for name in ("minutes", "steps", "batch_size"):
         value = getattr(args, name)
@@ -61,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     cartoon = Path("outputs/bases/strangers" if args.strangers else "assets/cartoon-base")
     out = args.out or (Path("outputs/bases") / args.stories.stem if args.stories else cartoon)
     work = args.work or Path("outputs/pretraining") / out.name
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     with error_in_one_line():
         if args.stories:
             source = story_source(args.stories, args.image_size, args.dataset)
@@ -68,11 +71,27 @@ def main(arguments: list[str] | None = None) -> None:
             source = cartoon_source(image_size=args.image_size, strangers=args.strangers)
         keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
         how = {key: getattr(args, key) for key in keys}
+        how["device"] = _device(args.device)
         make_base(source, out, work, Settings(args.image_size, **how))
         if args.stories:
             write_training_file(out, args.stories, args.dataset, args.image_size)
     said = f"config={out}/train.yaml" if args.stories else f"tiny.diffusion_model={out}"
     print(f"{out} is done; next: python main.py {said}")
+
+
+def _device(name: str | None) -> torch.device:
+    """The one of this name, or this machine's GPU, if it has one.
+
+    Raises:
+        ValueError: this machine has none of that name.
+    """
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if name is None:
+        return found or torch.device("cpu")
+    kinds = ["cpu", *([found.type] if found else [])]
+    if name.split(":")[0] not in kinds:
+        raise ValueError(f"--device {name}: this machine has {' and '.join(kinds)}")
+    return torch.device(name)
 
 
 def write_training_file(out: Path, stories: Path, dataset: str, image_size: int) -> None:

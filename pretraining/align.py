@@ -22,6 +22,7 @@ from transformers import (
 from models.blip import read_frames
 from models.conditioning import Context
 from models.frames import HistoryTransform
+from pretraining.captions import CaptionTable
 from pretraining.schedule import Plan, fit
 from pretraining.source import Example
 
@@ -84,22 +85,26 @@ def train_alignment(
 ) -> int:
     """Train `blip` on uint8 `frames` of `examples`; `telling`: words by rank. Steps taken."""
     blip.train()
-    rank = _telling_words(clip_tokenizer, telling)
+    rank = _telling_words(clip_tokenizer, telling).to(frames.device)
     text_encoder.requires_grad_(False)
 
+    full = CaptionTable(clip_tokenizer, (e.full for e in examples))
+    told = CaptionTable(blip_tokenizer, (e.caption for e in examples))
+    full_rows = full.rows(e.full for e in examples)
+    told_rows = told.rows(e.caption for e in examples)
+    pictures = torch.tensor([example.frame for example in examples])
+
     def loss_fn() -> Tensor:
-        chosen = [examples[i] for i in torch.randint(len(examples), (plan.batch_size,))]
+        chosen = torch.randint(len(examples), (plan.batch_size,))
         with torch.no_grad():
-            tokens = clip_tokenizer(
-                [e.full for e in chosen], padding=True, truncation=True, return_tensors="pt"
-            )
-            states = text_encoder(**tokens).last_hidden_state
-            target = _telling_first(states, tokens.attention_mask, rank[tokens.input_ids])
-        pictures = _disturb(frames[[e.frame for e in chosen]])
-        read = read_pictures(blip, blip_tokenizer, pictures, [e.caption for e in chosen])
+            ids, mask = full.read(full_rows[chosen], frames.device)
+            states = text_encoder(ids, attention_mask=mask).last_hidden_state
+            target = _telling_first(states, mask, rank[ids])
+        words = told.read(told_rows[chosen], frames.device)
+        read = _read(blip, blip_tokenizer, _disturb(frames[pictures[chosen]]), *words)
         states = read.states
         length = min(states.shape[1], target.shape[1])
-        seen = read.mask[:, :length] & tokens.attention_mask[:, :length].bool()
+        seen = read.mask[:, :length] & mask[:, :length].bool()
         return (states[:, :length] - target[:, :length])[seen].square().mean()
 
     steps = fit(blip, loss_fn, plan, lr=1e-3, description="align BLIP")
@@ -115,15 +120,21 @@ def read_pictures(
 ) -> Context:
     """What BLIP makes of uint8 pictures (N, 3, H, W) with their captions, as the U-Net sees it."""
     words = tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
-    states = read_frames(
-        blip.vision_model,
-        blip.text_encoder,
-        tokenizer.convert_tokens_to_ids("[ENC]"),
-        history_transform()(pictures),
-        words.input_ids,
-        words.attention_mask,
-    )
-    return Context(states, words.attention_mask.bool())
+    words = words.to(pictures.device)
+    return _read(blip, tokenizer, pictures, words.input_ids, words.attention_mask)
+
+
+def _read(
+    blip: BlipForImageTextRetrieval,
+    tokenizer: BertTokenizer,
+    pictures: Tensor,
+    ids: Tensor,
+    mask: Tensor,
+) -> Context:
+    enc = tokenizer.convert_tokens_to_ids("[ENC]")
+    shown = history_transform()(pictures)
+    states = read_frames(blip.vision_model, blip.text_encoder, enc, shown, ids, mask)
+    return Context(states, mask.bool())
 
 
 def _telling_words(tokenizer: CLIPTokenizer, telling: Sequence[Collection[str]]) -> Tensor:
@@ -138,12 +149,14 @@ def _telling_first(states: Tensor, mask: Tensor, rank: Tensor) -> Tensor:
     """States (B, S, D) by the ranks (B, S) of their tokens; the end-of-text state before all."""
     rows, length = mask.shape
     rank = rank.masked_fill(mask == 0, rank.max() + 1)
-    rank[torch.arange(rows), mask.sum(dim=1) - 1] = 0  # it sums up what was said
-    order = (rank * length + torch.arange(length)).argsort(dim=1)
+    places = torch.arange(length, device=mask.device)
+    rank = rank.masked_fill(places == mask.sum(dim=1, keepdim=True) - 1, 0)  # it sums up the rest
+    order = (rank * length + places).argsort(dim=1)
     return states.gather(1, order[..., None].expand_as(states))
 
 
 def _disturb(frames: Tensor) -> Tensor:
     """A little noise: later BLIP reads frames a diffusion model drew."""
-    noise = 8 * torch.randn(frames.shape) * torch.rand(len(frames), 1, 1, 1)
+    level = 8 * torch.rand(len(frames), 1, 1, 1).to(frames.device)
+    noise = level * torch.randn(frames.shape, device=frames.device)
     return (frames + noise).clamp(0, 255).to(torch.uint8)

@@ -73,7 +73,7 @@ def train_autoencoder(
             chosen = shifted(chosen)
         pictures = to_target(chosen, tuple(frames.shape[-2:]))  # (B, 3, H, W)
         latents = vae.encode(pictures).latent  # (B, 64, 8, 8)
-        decoded = vae.decode(latents + LATENT_NOISE * torch.randn(latents.shape)).sample
+        decoded = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
         return reconstruction_loss(decoded, pictures)
 
     steps = fit(vae, loss_fn, plan, lr=2e-3, matrix_lr=2e-2, description="autoencoder")

@@ -41,6 +41,7 @@ def read_captions(
 ) -> Context:
     """What the U-Net attends to for these captions alone."""
     tokens = tokenizer(list(captions), padding=True, truncation=True, return_tensors="pt")
+    tokens = tokens.to(text_encoder.device)
     return Context(text_encoder(**tokens).last_hidden_state, tokens.attention_mask.bool())
 
 
@@ -52,7 +53,7 @@ def draw_latents(
     scheduler = sampling_scheduler(SAMPLER, scheduler_config)
     side = unet.config.sample_size
     shape = (len(context.states), unet.config.in_channels, side, side)
-    noise = torch.randn(shape, generator=generator)
+    noise = torch.randn(shape, generator=generator).to(context.states.device)
     return denoise(
         unet, scheduler, noise, context, SAMPLER_STEPS, (1, None), None, 0.0, generator,
         lambda step, timestep, latents: latents,
@@ -70,8 +71,8 @@ def _redraw(
     """`latents` (N, c, 8, 8) made noisy and clean again, each time less."""
     schedule = training_schedule(scheduler_config)
     for timestep in REDRAWN_FROM:
-        times = torch.full((len(latents),), timestep)
-        noise = torch.randn(latents.shape, generator=generator)
+        times = torch.full((len(latents),), timestep, device=latents.device)
+        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
         noisy = schedule.add_noise(latents, noise, times)
         latents = unet(noisy, times, **context.unet_arguments()).sample
     return latents
@@ -123,13 +124,14 @@ def train_decoder(
     encoded_count = round(ENCODED_SHARE * plan.batch_size)
 
     def noisy(clean: Tensor, most: float) -> Tensor:
-        return clean + most * torch.rand(len(clean), 1, 1, 1) * torch.randn(clean.shape)
+        level = most * torch.rand(len(clean), 1, 1, 1).to(clean.device)
+        return clean + level * torch.randn_like(clean)
 
     def loss_fn() -> Tensor:
         encoded = told[torch.randint(len(told), (encoded_count,))]
         chosen = torch.randint(len(drawn), (plan.batch_size - encoded_count,))
         meant = latents[shown[chosen]]
-        share = MOST_ERROR * torch.rand(len(chosen), 1, 1, 1)
+        share = MOST_ERROR * torch.rand(len(chosen), 1, 1, 1).to(meant.device)
         off = meant + share * (drawn[chosen] - meant)
         seen = torch.cat([noisy(latents[encoded], NOISE), noisy(off, MORE_NOISE)])
         pictures = frames[torch.cat([encoded, shown[chosen]])]

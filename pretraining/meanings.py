@@ -60,9 +60,10 @@ def learn_meanings(
     ids = {word: tokens[0] for word, tokens in ids.items() if len(tokens) == 1}
     if ids:
         numbers = torch.tensor([list(meanings[word]) for word in ids])
-        rows = torch.tensor(list(ids.values()))
-        table = MeaningTable(encoder.get_input_embeddings(), rows, numbers, trained)
-        encoder.set_input_embeddings(table)
+        rows, device = torch.tensor(list(ids.values())), encoder.device
+        # Made on the CPU, whose least squares take numbers that depend on each other.
+        table = MeaningTable(encoder.get_input_embeddings().cpu(), rows, numbers, trained)
+        encoder.set_input_embeddings(table.to(device))
 
 
 @torch.no_grad()

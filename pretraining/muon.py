@@ -23,21 +23,30 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
-                velocity = self.state[parameter].setdefault("v", torch.zeros_like(parameter))
-                velocity.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(velocity, group["momentum"])
-                rows, columns = parameter.shape
+                alike.setdefault(parameter.shape, []).append(parameter)
+            for (rows, columns), parameters in alike.items():  # together: a GPU waits for calls
+                updates = [self._update(parameter, group["momentum"]) for parameter in parameters]
                 scale = max(1.0, rows / columns) ** 0.5
-                parameter.add_(_orthogonal(update), alpha=-group["lr"] * scale)
+                for parameter, update in zip(
+                    parameters, _orthogonal(torch.stack(updates)), strict=True
+                ):
+                    parameter.add_(update, alpha=-group["lr"] * scale)
+
+    def _update(self, parameter: Tensor, momentum: float) -> Tensor:
+        velocity = self.state[parameter].setdefault("v", torch.zeros_like(parameter))
+        velocity.lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(velocity, momentum)
 
 
-def _orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest half-orthogonal matrix, roughly."""
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-7)
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest half-orthogonal matrices, roughly; (…, rows, columns)."""
+    high = matrices.shape[-2] > matrices.shape[-1]
+    wide = matrices.mT if high else matrices
+    x = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
     a, b, c = _QUINTIC
     for _ in range(5):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.mT if high else x

@@ -24,7 +24,7 @@ def save_sheet(path: Path, real: Tensor, made: Sequence[Tensor]) -> None:
     sheet = Image.new("RGB", size, "white")
     for row, pictures in enumerate([real, *made]):
         for column, picture in enumerate(pictures[:count]):
-            array = picture.to(torch.uint8).permute(1, 2, 0).numpy()
+            array = picture.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
             at = GAP + column * (width + GAP), GAP + row * (height + GAP)
             sheet.paste(Image.fromarray(array), at)
     path.parent.mkdir(parents=True, exist_ok=True)

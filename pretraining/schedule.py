@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.files import replacing
 from common.terminal import tqdm
@@ -19,6 +19,7 @@ __all__ = ["Plan", "fit"]
 _WARMUP_STEPS = 50
 _DECAY_FROM = 0.4  # share of the run after which the learning rate falls linearly to 0
 _SAVE_SECONDS = 120  # how often the state is written
+_SHOW_STEPS = 10  # how often the loss is read, which a GPU has to be waited for
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Plan:
     state: Path | None = None
 
 
-def _warm_average(mean: torch.Tensor, value: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+@torch.no_grad()
+def _warm_average(means: list[Tensor], values: list[Tensor], count: Tensor) -> None:
     """EMA whose decay grows to 0.998, so that the random start is soon forgotten."""
     decay = min(0.998, (1 + count.item()) / (10 + count.item()))
-    return torch.lerp(value, mean, decay)
+    torch._foreach_lerp_(means, values, 1 - decay)
 
 
 def _optimizers(model: nn.Module, lr: float, matrix_lr: float | None) -> list:
@@ -59,7 +61,7 @@ def _optimizers(model: nn.Module, lr: float, matrix_lr: float | None) -> list:
 
 def fit(
     model: nn.Module,
-    loss_fn: Callable[[], torch.Tensor],
+    loss_fn: Callable[[], Tensor],
     plan: Plan,
     lr: float,
     description: str,
@@ -72,7 +74,7 @@ def fit(
     optimizers = _optimizers(model, lr, matrix_lr)
     rates = [group["lr"] for o in optimizers for group in o.param_groups]
     parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
-    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=_warm_average)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=_warm_average)
     parts = {"model": model, "average": average}
     parts |= {str(n): optimizer for n, optimizer in enumerate(optimizers)}
     step, before, smooth = 0, 0.0, None
@@ -97,10 +99,12 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
             average.update_parameters(model)
             step += 1
-            smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
+            loss = loss.detach()
+            smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
             if plan.seconds is not None:  # what the bar counts to
                 bar.total = max(step, round(step * plan.seconds / (spent + 1e-9)))
-            bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+            if step % _SHOW_STEPS == 0:
+                bar.set_postfix(loss=f"{smooth.item():.4f}", refresh=False)
             bar.update()
             if plan.state and time.monotonic() - saved > _SAVE_SECONDS:
                 saved = time.monotonic()
@@ -109,18 +113,26 @@ def fit(
     return step
 
 
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
 def _write_state(path: Path, parts: dict, step: int, seconds: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: part.state_dict() for name, part in parts.items()}
     state |= {"step": step, "seconds": seconds, "random": torch.get_rng_state()}
+    if (device := _device(parts["model"])).type != "cpu":
+        state["device_random"] = torch.get_device_module(device).get_rng_state()
     with replacing(path) as temporary:
         torch.save(state, temporary)
 
 
 def _read_state(path: Path, parts: dict) -> tuple[int, float]:
     """Put what `_write_state` wrote into `parts`; the steps and seconds behind it."""
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state["random"])
+    if "device_random" in state and (device := _device(parts["model"])).type != "cpu":
+        torch.get_device_module(device).set_rng_state(state["device_random"])
     return state["step"], state["seconds"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-__all__ = ["Example", "Source", "draw_caption", "standing_alone"]
+__all__ = ["Example", "Source", "standing_alone"]
 
 FEWEST_ALONE = 0.05  # of the examples
-SHORT_RATE = 0.1  # how often the shorter one of two full captions is taken
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,6 @@ class Source:
     def captions(self) -> list[str]:
         """Every text that is learnt from, as often as it is there."""
         return [text for e in self.examples for text in (e.caption, e.full)]
-
-
-def draw_caption(example: Example, story_share: float) -> str:
-    """The picture's caption in its story, or a full one; by PyTorch's random numbers."""
-    told, short = torch.rand(2).tolist()
-    if told < story_share:
-        return example.caption
-    return example.short if example.short and short < SHORT_RATE else example.full
 
 
 def standing_alone(examples: Sequence[Example]) -> Sequence[Example]:

@@ -68,6 +68,7 @@ class Settings:
     steps: int | None = None
     minutes: float | None = None
     batch_size: int | None = None  # of every stage; None: each its own
+    device: torch.device = torch.device("cpu")
 
     def plan(self, name: str, state: Path) -> Plan:
         """Of a stage: its share of what is to be spent."""
@@ -111,7 +112,8 @@ class _Run:
         state = self.work / f"{stage.folder}.state.pt"
         plan = self.settings.plan(name, state)
         torch.manual_seed(self.settings.seed)
-        parts = build()
+        device = self.settings.device
+        parts = {part: model.to(device) for part, model in build().items()}
         if not path.exists():
             number = list(STAGES).index(name) + 1
             print(f"stage {number} of {len(STAGES)}, {name}: {self._left(plan)}")
@@ -132,7 +134,10 @@ class _Run:
             state.unlink(missing_ok=True)
         else:
             print(f"{name}: done before, in {path}")
-        parts = {part: type(m).from_pretrained(path / part).eval() for part, m in parts.items()}
+        parts = {
+            part: type(model).from_pretrained(path / part).to(device).eval()
+            for part, model in parts.items()
+        }
         figures = json.loads((path / "done.json").read_text("utf-8"))
         self.figures[name] = figures
         self._spent["seconds"] += figures["seconds"]
@@ -174,17 +179,18 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
         ValueError: `work` holds stages of other stories or settings.
         FileNotFoundError: there is no base to start from.
     """
-    size, frames, examples = SIZES[settings.size], source.frames, source.examples
+    size, examples = SIZES[settings.size], source.examples
     if not len(examples):
         raise ValueError(f"{source.name} has no training picture: build it with some stories")
     run = _Run(source, settings, work)
+    frames = source.frames.to(settings.device)
     clip_tokenizer = build_clip_tokenizer(source.captions, source.max_length)
     blip_tokenizer = build_blip_tokenizer(source.captions, source.max_length)
     print(
         f"{source.name}: {len(examples)} captions of {len(frames)} different pictures, "
         f"{len(source.held_out)} held out"
     )
-    shown, shown_examples = source.held_out, source.held_out_examples
+    shown, shown_examples = source.held_out.to(settings.device), source.held_out_examples
     if not len(shown):
         shown, shown_examples = frames, examples
     sheet = [shown_examples[i] for i in _spread(len(shown_examples), COLUMNS)]
@@ -301,7 +307,7 @@ def _psnr(vae: AutoencoderRAE, source: Source) -> float | None:
     """In dB, over what was held out, and said; None if nothing was."""
     if not len(source.held_out):
         return None
-    value = round(autoencoder.psnr(vae, source.held_out), 2)
+    value = round(autoencoder.psnr(vae, source.held_out.to(vae.device)), 2)
     print(f"autoencoder: {value} dB PSNR on {len(source.held_out)} held-out pictures")
     return value
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.schedulers import training_schedule
+from pretraining.captions import CaptionsOfExamples
 from pretraining.schedule import Plan, fit
 from pretraining.sizes import Size
-from pretraining.source import Example, draw_caption
+from pretraining.source import Example
 
 __all__ = [
     "build_text_encoder",
@@ -98,26 +99,24 @@ def train_text_to_image(
     # Convolutions on CPUs are up to twice as fast with channels last.
     unet.to(memory_format=torch.channels_last)
     schedule = training_schedule(scheduler_config())
+    captions = CaptionsOfExamples(tokenizer, examples)
+    frames = torch.tensor([example.frame for example in examples])
 
     def loss_fn() -> Tensor:
-        chosen = [examples[i] for i in torch.randint(len(examples), (plan.batch_size,))]
-        empty = torch.rand(len(chosen)) < EMPTY_CAPTION_RATE
-        captions = [
-            "" if nothing else draw_caption(example, story_share)
-            for example, nothing in zip(chosen, empty, strict=True)
-        ]
-        tokens = tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
-        mask = tokens.attention_mask.bool()  # (B, S)
-        states = text_encoder(**tokens).last_hidden_state  # (B, S, D)
-        clean = latents[[example.frame for example in chosen]]
+        chosen = torch.randint(len(examples), (plan.batch_size,))
+        rows = captions.draw(chosen, story_share, EMPTY_CAPTION_RATE)
+        ids, mask = captions.read(rows, latents.device)  # (B, S)
+        states = text_encoder(ids, attention_mask=mask).last_hidden_state  # (B, S, D)
+        clean = latents[frames[chosen]]
         noise = torch.randn_like(clean)
         timesteps = torch.randint(0, schedule.config.num_train_timesteps, (len(chosen),))
+        timesteps = timesteps.to(clean.device)
         noisy = schedule.add_noise(clean, noise, timesteps)
         predicted = unet(
             noisy,
             timesteps,
             encoder_hidden_states=states,
-            encoder_attention_mask=_hide_words(mask, summary_share),
+            encoder_attention_mask=_hide_words(mask.bool(), summary_share),
         ).sample
         return F.mse_loss(predicted, clean)
 
@@ -130,5 +129,5 @@ def train_text_to_image(
 def _hide_words(mask: Tensor, share: float) -> Tensor:
     """For a share of the captions, show the U-Net the end-of-text token only."""
     last = mask & ~F.pad(mask[:, 1:], (0, 1))
-    summarised = torch.rand(len(mask)) < share
+    summarised = torch.rand(len(mask)).to(mask.device) < share
     return torch.where(summarised[:, None], last, mask)

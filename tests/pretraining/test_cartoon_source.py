@@ -10,8 +10,9 @@ from datasets.cartoon.build import tell_stories
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import SHIRTS
 from pretraining import cartoon_source as module
+from pretraining.captions import CaptionsOfExamples
 from pretraining.cartoon_source import cartoon_source, draw, held_out_scenes
-from pretraining.source import draw_caption
+from pretraining.vocabulary import build_clip_tokenizer
 
 SIZES = {"train": 60, "val": 20, "test": 200}
 
@@ -59,20 +60,30 @@ def test_held_out_scenes_are_unseen_different_and_the_same_each_time(source):
 
 def test_captions_are_told_as_often_as_asked_and_explicit_otherwise(source):
     torch.manual_seed(0)
-    example = next(e for e in source.examples if e.caption != e.full)
+    tokenizer = build_clip_tokenizer(source.captions, source.max_length)
+    table = CaptionsOfExamples(tokenizer, source.examples)
+    place = next(i for i, e in enumerate(source.examples) if e.caption != e.full)
+    example = source.examples[place]
     assert example.short and not set(example.short.split()) & set(SHIRTS)
-    drawn = [draw_caption(example, 0.3) for _ in range(1000)]
-    assert set(drawn) == {example.full, example.short, example.caption}
-    assert drawn.count(example.caption) == pytest.approx(300, abs=40)
-    assert drawn.count(example.full) > drawn.count(example.short) > 40
-    assert {draw_caption(example, 1.0) for _ in range(50)} == {example.caption}
-    assert example.caption not in {draw_caption(example, 0.0) for _ in range(50)}
+    texts = list(table.row)
+
+    def drawn(story_share: float, empty_share: float = 0.0) -> list[str]:
+        chosen = torch.full((1000,), place)
+        return [texts[row] for row in table.draw(chosen, story_share, empty_share)]
+
+    captions = drawn(0.3)
+    assert set(captions) == {example.full, example.short, example.caption}
+    assert captions.count(example.caption) == pytest.approx(300, abs=40)
+    assert captions.count(example.full) > captions.count(example.short) > 40
+    assert set(drawn(1.0)) == {example.caption}
+    assert example.caption not in drawn(0.0)
+    assert drawn(0.0, 0.1).count("") == pytest.approx(100, abs=30)
 
 
-def test_strangers_come_with_what_their_words_mean():
-    source = cartoon_source({"train": 30}, 0, strangers=20)
-    told = " ".join(example.full.lower() for example in source.examples)
-    there = [name for name in source.meanings if name in told]
-    assert len(source.meanings) == 20 and len(there) > 10
-    assert {*there} <= {*source.telling[1]}
-    assert all(len(row) == len(source.meanings[there[0]]) for row in source.meanings.values())
+def test_captions_read_once_are_those_read_alone(source):
+    tokenizer = build_clip_tokenizer(source.captions, source.max_length)
+    table = CaptionsOfExamples(tokenizer, source.examples)
+    texts = [source.examples[i].full for i in (3, 50)] + ["", source.examples[7].caption]
+    ids, mask = table.read(table.rows(texts), torch.device("cpu"))
+    alone = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    assert torch.equal(ids, alone.input_ids) and torch.equal(mask, alone.attention_mask)

@@ -17,8 +17,8 @@ from configuration import ConfigError, checkpoint_to_draw_with, plain
 from configuration.trained import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
 from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
-from datasets.cartoon.grammar import vocabulary
 from datasets.cartoon.strangers import make_up
+from datasets.cartoon.worlds import WORLDS
 from datasets.specs import SPECS, StorySpec
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
@@ -68,7 +68,7 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     if path is None:
         path = ensure_cartoon_file(
             data.data_dir, dict(data.stories), WORLD_SEED, processes=2,
-            frames=data.story_length, strangers=data.strangers,
+            frames=data.story_length, strangers=data.strangers, world=data.world,
         )  # fmt: skip
     validate_story_file(path, (split,), (text_key,))
     if split == "train" and len(StoryFile(path, "val", text_key)):
@@ -220,7 +220,8 @@ def known_words(config: Mapping, new_words: Iterable[str] = ()) -> frozenset[str
         return None
     data = config["cartoon"]
     learnt = {word.lower() for word in (*data["new_tokens"], *new_words)}
-    return vocabulary() | learnt | {*make_up(data.get("strangers", 0))}
+    known = WORLDS[data.get("world", "small")].vocabulary()
+    return known | learnt | {*make_up(data.get("strangers", 0))}
 
 
 def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:

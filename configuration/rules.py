@@ -251,5 +251,6 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "stories": dict.fromkeys(("train", "val", "test"), number(1, whole=True)),
         "story_length": number(1, 100, whole=True),
         "strangers": number(0, 2000, whole=True),
+        "world": one_of("small", "wide"),
     },
 }

@@ -21,6 +21,7 @@ import yaml
 from transformers.utils import logging
 
 from common.terminal import error_in_one_line, script_parser
+from datasets.cartoon.worlds import WORLDS
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile
 from pretraining.cartoon_source import cartoon_source
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--stories", type=Path, help="story file (HDF5) to learn; without it, the cartoon world")
     sets = [name for name in SPECS if name != "cartoon"]
     add("--dataset", choices=sets, default="folder", help="what it was built from (folder)")
+    add("--world", choices=WORLDS, default="small", help="which cartoon world (small)")
     add("--out", type=Path, help="folder of the base (outputs/bases/NAME of the stories)")
     add("--work", type=Path, help="folder of stages (outputs/pretraining/NAME of --out)")
     add("--image-size", type=int, choices=IMAGE_SIZES, default=128, help="pixels a side (128)")
@@ -58,9 +60,12 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--{name.replace('_', '-')} {value}: give more than 0")
     if args.strangers and (args.stories or args.strangers < 0):
         parser.error(f"--strangers {args.strangers}: give a number, and no --stories beside it")
+    if args.stories and args.world != "small":
+        parser.error(f"--world {args.world}: give no --stories beside it")
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # a file would hold each of its states
-    cartoon = Path("outputs/bases/strangers" if args.strangers else "assets/cartoon-base")
+    kind = "strangers" if args.strangers else "" if args.world == "small" else args.world
+    cartoon = Path(f"outputs/bases/{kind}" if kind else "assets/cartoon-base")
     out = args.out or (Path("outputs/bases") / args.stories.stem if args.stories else cartoon)
     work = args.work or Path("outputs/pretraining") / out.name
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
@@ -68,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
         if args.stories:
             source = story_source(args.stories, args.image_size, args.dataset)
         else:
-            source = cartoon_source(image_size=args.image_size, strangers=args.strangers)
+            kinds = {"strangers": args.strangers, "world": args.world}
+            source = cartoon_source(image_size=args.image_size, **kinds)
         keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
         how = {key: getattr(args, key) for key in keys}
         how["device"] = _device(args.device)

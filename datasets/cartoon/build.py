@@ -22,7 +22,8 @@ from common.terminal import tqdm
 from datasets.cartoon.grammar import FRAMES, Story, cast_of, make_story, recast
 from datasets.cartoon.renderer import render
 from datasets.cartoon.strangers import make_up, stranger
-from datasets.cartoon.world import LABEL_VOCABULARY, PRONOUNS, Scene
+from datasets.cartoon.world import PRONOUNS, Scene
+from datasets.cartoon.worlds import WORLDS
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS
 from datasets.story_writer import StoryWriter
@@ -38,6 +39,7 @@ def ensure_cartoon_file(
     processes: int = 1,
     frames: int = FRAMES,
     strangers: int = 0,
+    world: str = "small",
 ) -> Path:
     """The story file of `tell_stories`, built in `folder` if not there yet.
 
@@ -48,12 +50,13 @@ def ensure_cartoon_file(
     writers = [here.parent / name for name in ("pictures.py", "story_writer.py")]
     sources = [*sorted(here.glob("*.py")), *writers]
     told = [sorted(sizes.items()), seed, frames, *([strangers] if strangers else [])]
+    told += [world] if world != "small" else []
     digest = hashlib.sha256(json.dumps(told).encode())
     for source in sources:
         digest.update(source.read_bytes().replace(b"\r\n", b"\n"))
     path = Path(folder) / f"cartoon-{digest.hexdigest()[:12]}.h5"
     if not path.is_file():
-        build_cartoon_file(path, sizes, seed, processes, frames, strangers)
+        build_cartoon_file(path, sizes, seed, processes, frames, strangers, world)
     return path
 
 
@@ -64,14 +67,15 @@ def build_cartoon_file(
     processes: int = 1,
     frames: int = FRAMES,
     strangers: int = 0,
+    world: str = "small",
 ) -> Path:
     """Write `sizes[split]` stories per split, drawn by `processes` processes; the path."""
     _check(sizes)
-    stories = tell_stories(sizes, seed, frames, strangers)
+    stories = tell_stories(sizes, seed, frames, strangers, world)
     scenes = dict.fromkeys(scene for told in stories.values() for s in told for scene in s.scenes)
     pictures = dict(zip(scenes, _draw(list(scenes), processes), strict=True))
-    about = f"cartoon world, seed {seed}"
-    attributes = {"description": about, "label_vocabulary": LABEL_VOCABULARY}
+    about = f"{'' if world == 'small' else f'{world} '}cartoon world, seed {seed}"
+    attributes = {"description": about, "label_vocabulary": WORLDS[world].labels}
     with StoryWriter(path, pictures=frames, attributes=attributes) as writer:
         for split, told in stories.items():
             for story in tqdm(told, f"writing {split} stories", leave=False):
@@ -81,7 +85,11 @@ def build_cartoon_file(
 
 
 def tell_stories(
-    sizes: Mapping[str, int], seed: int, frames: int = FRAMES, strangers: int = 0
+    sizes: Mapping[str, int],
+    seed: int,
+    frames: int = FRAMES,
+    strangers: int = 0,
+    world: str = "small",
 ) -> dict[str, list[Story]]:
     """The stories of every split, `frames` long, each from a generator of its own.
 
@@ -95,7 +103,7 @@ def tell_stories(
         for index in range(sizes.get(split, 0)):
             for attempt in count():
                 rng = Random(f"{seed}/{split}/{index}/{attempt}")
-                story = make_story(rng, split == "test", frames)
+                story = make_story(rng, split == "test", frames, WORLDS[world].teller)
                 if (story.captions, story.scenes) not in trained:
                     break
             stories[split].append(story)

@@ -30,13 +30,17 @@ _HES = {name for name, pronoun in PRONOUNS.items() if pronoun == "he"}
 _HES |= {name for name, (_, pronoun) in NEWCOMERS.items() if pronoun == "he"}
 
 
-def draw_character(name: str, shirt: str, action: str) -> Canvas:
-    """One dressed character in the pose of `action`, standing at the middle of a clear board."""
+def draw_character(name: str, shirt: str, action: str, side: int | None = None) -> Canvas:
+    """One dressed character in the pose of `action`, standing at the middle of a clear board.
+
+    side: to which it acts, left (-1) or right (1). None: he to the left of the picture and she to
+    the right, so that a pair in fixed slots never collides.
+    """
     canvas, other = Canvas(), stranger(name)
     fur = other.fur if other else FUR[name]
     feet = other.feet_colour if other else FEET.get(name, fur)
-    # He acts to his left of the picture and she to the right, so that a pair never collides.
-    side = -1 if name in _HES or (other and other.pronoun == "he") else 1
+    if side is None:
+        side = -1 if name in _HES or (other and other.pronoun == "he") else 1
     lift = {"jump": -14, "sleep": 7}.get(action, 0)
     shadow = 17 if action == "jump" else 24
     canvas.ellipse(_X, 119, shadow, 4.5, (30, 20, 60, 90), line=0)

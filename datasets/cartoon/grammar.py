@@ -9,9 +9,10 @@ story and are never named, so they can only be known from earlier frames.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import ClassVar
 
 from datasets.cartoon.world import (
     ACTIONS,
@@ -62,9 +63,9 @@ class Story:
     labels: tuple[dict, ...]
 
 
-def vocabulary() -> frozenset[str]:
+def vocabulary(openings: Sequence[str] = _OPENINGS) -> frozenset[str]:
     """Every word of a caption that the world can tell, and of the explicit ones, in lower case."""
-    templates = (*_OPENINGS, *_STAYS, *_MOVES, *_JOINS, *_LEAVES, *_RETURNS)
+    templates = (*openings, *_STAYS, *_MOVES, *_JOINS, *_LEAVES, *_RETURNS)
     texts = [re.sub(r"\{\w+\}", " ", template) for template in templates]
     texts += [phrase for pair in _VERBS.values() for one_or_two in pair for phrase in one_or_two]
     texts += ["walks walk runs run to they him her", *PRONOUNS.values()]
@@ -72,16 +73,19 @@ def vocabulary() -> frozenset[str]:
     return frozenset(re.findall(r"\w+", " ".join(texts).lower()))
 
 
-def make_story(rng: Random, allow_held_out: bool, frames: int = FRAMES) -> Story:
+def make_story(
+    rng: Random, allow_held_out: bool, frames: int = FRAMES, teller: type[Teller] | None = None
+) -> Story:
     """Draw a story; without `allow_held_out`, no frame shows a held-out combination.
 
-    A longer story goes on where a shorter one from the same generator ends.
+    A longer story goes on where a shorter one from the same generator ends. teller: of another
+    world than the small one.
     """
-    teller = _Teller(rng, allow_held_out)
-    teller.open()
-    while len(teller.scenes) < frames:
-        teller.go_on()
-    return Story(tuple(teller.captions), tuple(teller.scenes), tuple(teller.labels))
+    told = (teller or Teller)(rng, allow_held_out)
+    told.open()
+    while len(told.scenes) < frames:
+        told.go_on()
+    return Story(tuple(told.captions), tuple(told.scenes), tuple(told.labels))
 
 
 def recast(story: Story, new: Mapping[str, str]) -> Story:
@@ -101,7 +105,9 @@ def recast(story: Story, new: Mapping[str, str]) -> Story:
 
 def recast_scene(scene: Scene, new: Mapping[str, str]) -> Scene:
     """The same of a scene."""
-    return replace(scene, cast=tuple((new.get(who, who), shirt) for who, shirt in scene.cast))
+    cast = tuple((new.get(who, who), shirt) for who, shirt in scene.cast)
+    carried = scene.carried and (new.get(scene.carried[0], scene.carried[0]), scene.carried[1])
+    return replace(scene, cast=cast, carried=carried)
 
 
 def cast_of(story: Story) -> list[str]:
@@ -110,7 +116,7 @@ def cast_of(story: Story) -> list[str]:
 
 
 @dataclass
-class _Teller:
+class Teller:
     """What a listener knows so far: the place, who is around, who left last, all shirts."""
 
     rng: Random
@@ -121,13 +127,14 @@ class _Teller:
     captions: list[str] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
     labels: list[dict] = field(default_factory=list)
+    openings: ClassVar[tuple[str, ...]] = _OPENINGS
 
     def __post_init__(self) -> None:
         self.shirts = {name: self.rng.choice(list(SHIRTS)) for name in CHARACTERS}
 
     def open(self) -> None:
         """The first frame names cast and place."""
-        self.place = self.rng.choice(list(PLACES))
+        self.place = self.rng.choice(self._elsewhere())
         self.around = [self.rng.choice(HES), self.rng.choice(SHES)]
         self.rng.shuffle(self.around)
         if self.rng.random() < 0.5:
@@ -135,13 +142,13 @@ class _Teller:
         who = " and ".join(name.title() for name in self.around)
         if len(self.around) == 1 and self.rng.random() < 0.5:
             who = self._introduce(self.around[0])
-        self._tell(_OPENINGS, self.around, True, named=True, who=who)
+        self._tell(self.openings, self.around, True, named=True, who=who)
 
     def go_on(self) -> None:
         """One more frame: someone moves, comes, leaves, returns, or does something else."""
         chance = self.rng.random()
         if chance < 0.2:
-            self.place = self.rng.choice([place for place in PLACES if place != self.place])
+            self.place = self.rng.choice(self._elsewhere())
             self._tell(_MOVES, self.around, True, who=self._pronoun(self.around))
         elif len(self.around) == 2:
             if chance < 0.3:
@@ -182,12 +189,11 @@ class _Teller:
         **words: str,
     ) -> None:
         """Draw an action, then add caption, scene and label; `named`: a character is named."""
-        dressed = tuple((name, self.shirts[name]) for name in sorted(cast, key=CHARACTERS.index))
-        options = [Scene(self.place, dressed, action) for action in ACTIONS]
+        options = [self._scene(cast, action) for action in ACTIONS]
         # A new frame always differs from the last one.
         options = [scene for scene in options if scene not in self.scenes[-1:]]
         scene = self.rng.choice([s for s in options if self.allow_held_out or not s.held_out])
-        two = len(cast) - 1
+        two = len(cast) > 1
         phrase = PLACES[scene.place]
         caption = self.rng.choice(templates).format(
             does=self.rng.choice(_VERBS[scene.action])[two],
@@ -202,9 +208,16 @@ class _Teller:
         told = {"pronoun_only": not named, "place_named": place_named, "held_out": scene.held_out}
         self.labels.append({**scene.label(), **told})
 
+    def _elsewhere(self) -> list[str]:
+        return [place for place in PLACES if place != self.place]
+
+    def _scene(self, cast: list[str], action: str) -> Scene:
+        dressed = tuple((name, self.shirts[name]) for name in sorted(cast, key=CHARACTERS.index))
+        return Scene(self.place, dressed, action)
+
     @staticmethod
     def _pronoun(cast: list[str]) -> str:
-        return "they" if len(cast) == 2 else PRONOUNS[cast[0]]
+        return {1: PRONOUNS[cast[0]], 2: "they", 3: "all three"}[len(cast)]
 
     @staticmethod
     def _introduce(name: str) -> str:

@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import partial
 from statistics import median
 from unittest.mock import patch
 
@@ -137,12 +138,12 @@ def measure(config: DictConfig, sizes: Sizes | None = None, steps: int = 5) -> d
     if config.optimizer_in_backward:
         step_in_backward(optimizer)
     seconds = []
-    for step in range(2 + steps):
-        if step == 2:
+    for number in range(2 + steps):
+        if number == 2:
             torch.cuda.reset_peak_memory_stats()
-        with torch.autocast("cuda", half) if half else nullcontext():
-            work = lambda: training_step(model, batch, optimizer, config)  # noqa: E731
-            seconds.append(seconds_of(work, device))
+        cast = torch.autocast("cuda", half) if half else nullcontext()
+        step_of = partial(training_step, model, batch, optimizer, config, cast)
+        seconds.append(seconds_of(step_of, device))
     peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
     return {"peak": peaks[0], "reserved": peaks[1], "seconds": median(seconds[2:])}
 

@@ -112,8 +112,7 @@ def step_of(
 
     def step() -> Tensor:
         cast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
-        with cast:
-            return training_step(model, batch, optimizer, clipped)
+        return training_step(model, batch, optimizer, clipped, cast)
 
     return step
 

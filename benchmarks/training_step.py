@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -13,11 +15,19 @@ __all__ = ["training_step"]
 
 
 def training_step(
-    model: StoryModel, batch: StoryBatch, optimizer: torch.optim.Optimizer, config: DictConfig
+    model: StoryModel,
+    batch: StoryBatch,
+    optimizer: torch.optim.Optimizer,
+    config: DictConfig,
+    forward: AbstractContextManager = nullcontext(),  # noqa: B008
 ) -> Tensor:
-    """Forward, backward, clipping and the optimiser's step, in the trainer's order; the loss."""
+    """Forward, backward, clipping and the optimiser's step, in the trainer's order; the loss.
+
+    forward: what the forward pass alone runs in, such as autocast.
+    """
     model.log = lambda *args, **how: None
-    loss = model.training_step(batch, 0)
+    with forward:
+        loss = model.training_step(batch, 0)
     optimizer.zero_grad()  # after the forward pass: until here the last gradients live on
     loss.backward()
     if config.gradient_clip_val:

@@ -17,7 +17,8 @@ def checkpoint_in_parts(size: int | None, module: nn.Module, *args: Any) -> Tens
 
     All tensors among `args`, also within dictionaries, have N rows; the result too. At most `size`
     rows hold activations at once; None: all. The parts of one module follow each other in the
-    backward pass, so that its gradients are whole before the next module's begin.
+    backward pass, so that its gradients are whole before the next module's begin. Autocast's copies
+    of its weights are dropped: to the end of the forward pass they would pile up, half a model.
     """
     rows = next(len(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
 
@@ -28,5 +29,8 @@ def checkpoint_in_parts(size: int | None, module: nn.Module, *args: Any) -> Tens
         return checkpoint(module, *tree_map(cut, args), use_reentrant=False)
 
     if size is None or rows <= size:
-        return checkpoint(module, *args, use_reentrant=False)
-    return torch.cat([part(start) for start in range(0, rows, size)])
+        result = checkpoint(module, *args, use_reentrant=False)
+    else:
+        result = torch.cat([part(start) for start in range(0, rows, size)])
+    torch.clear_autocast_cache()
+    return result

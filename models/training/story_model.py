@@ -112,7 +112,7 @@ class StoryModel(pl.LightningModule):
                 # Layer by layer, as the library's switch for whole models leaves BLIP's text out.
                 if isinstance(layer, GradientCheckpointingLayer):
                     layer.gradient_checkpointing = True
-                    layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+                    layer._gradient_checkpointing_func = partial(checkpoint_in_parts, None)
         self.gradient_checkpointing = gradient_checkpointing
         self.frames_per_micro_batch = frames_per_micro_batch
 

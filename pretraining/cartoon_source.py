@@ -33,7 +33,8 @@ SIZES = {
     "small": {"train": 4000, "val": 100, "test": 200},
     "wide": {"train": 2400},
 }
-MAX_LENGTH = {"small": 32, "wide": 44}
+MAX_LENGTH = {"small": 32, "wide": 48}
+COLUMNS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 # Words in ranks: those first that stories' captions leave out and pictures show.
 TELLING = {
     "small": (SHIRTS, CHARACTERS),
@@ -77,7 +78,7 @@ def cartoon_source(
         frames=draw(scenes, image_size),
         examples=[_example(position[scene], scene, caption) for scene, caption in told],
         held_out=draw(unseen, image_size),
-        held_out_examples=[_example(i, s, s.explicit_caption()) for i, s in enumerate(unseen)],
+        held_out_examples=[_example(i, s, _full(s)) for i, s in enumerate(unseen)],
         telling=(*TELLING[world][:-1], (*TELLING[world][-1], *names)),
         determined=world == "small",  # elsewhere captions leave open where characters stand
         augment=False,
@@ -88,7 +89,17 @@ def cartoon_source(
 
 def _example(frame: int, scene: Scene, caption: str) -> Example:
     shirtless = scene.explicit_caption(name_clothes=False)
-    return Example(frame, caption, scene.explicit_caption(), shirtless)
+    return Example(frame, caption, _full(scene), shirtless)
+
+
+def _full(scene: Scene) -> str:
+    """All that is drawn; in the wide world also in which column each stands and its side, so that
+    a frame's history can tell them."""
+    spots = (
+        f" {COLUMNS[spot.x * len(COLUMNS) // SIZE]} {'right' if spot.side > 0 else 'left'}"
+        for spot in scene.spots
+    )
+    return f"{scene.explicit_caption()[:-1]}{''.join(spots)}."
 
 
 def held_out_scenes(count: int, seed: int = 0, world: str = "small") -> list[Scene]:

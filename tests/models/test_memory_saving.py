@@ -8,9 +8,11 @@ from contextlib import nullcontext
 import pytest
 import torch
 from tiny_parts import EPSILON, STORIES, build_parts, random_frames, story_batch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.memory_plan import PeakMemory
 from models.frames import encode_frames
+from models.training.micro_batches import checkpoint_in_parts
 from models.training.optimizer import build_optimizer
 from models.training.story_model import StoryModel
 
@@ -129,3 +131,23 @@ def test_eight_bits_without_the_package_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(ValueError, match="optimizer is adamw8bit, which needs bitsandbytes"):
         train("adamw8bit")
+
+
+class _Casts(TorchDispatchMode):
+    """Counts how often tensors of one shape are cast."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default and args[0].shape == self.shape
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_checkpointed_block_leaves_no_copies_of_its_weights():
+    layer, rows = torch.nn.Linear(5, 7), torch.randn(3, 5)
+    with torch.autocast("cpu", torch.bfloat16), _Casts(layer.weight.shape) as casts:
+        for size, times in ((None, 1), (1, 2), (2, 3)):  # within a block, parts share one copy
+            checkpoint_in_parts(size, layer, rows)
+            assert casts.count == times

@@ -19,6 +19,7 @@ from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.strangers import make_up
 from datasets.cartoon.worlds import WORLDS
+from datasets.new_characters import AUTO
 from datasets.specs import SPECS, StorySpec
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
@@ -114,7 +115,11 @@ def build_parts(config: DictConfig) -> Components:
         )
     add_add_ons(parts, config)
     if config.new_characters:
-        starts = {one.word: one.class_word for one in config.new_characters}
+        # Rows that are looked for start as the word is spelt: training or weights give them.
+        starts = {
+            one.word: one.word if one.class_word == AUTO else one.class_word
+            for one in config.new_characters
+        }
         add_words(parts, starts, beside=config.tune != "all")
         if config.decoder_steps and config.tune != "all":
             parts.vae.decoder = TunedDecoder(parts.vae.decoder)

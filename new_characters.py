@@ -33,7 +33,7 @@ from data_script.character_pictures import read_character
 from datasets.cartoon.build import WORLD_SEED
 from datasets.cartoon.build import tell_stories as tell_cartoon_stories
 from datasets.cartoon.world import SPECIES
-from datasets.new_characters import Frame, NewCharacter, resized, tell_stories
+from datasets.new_characters import AUTO, Frame, NewCharacter, resized, tell_stories
 from datasets.notices import unknown_words
 from datasets.pictures import encode_picture
 from datasets.specs import SPECS
@@ -45,6 +45,7 @@ from models.components import load_tokenizers
 from models.conditioning import HISTORY_SLOTS
 from models.frames import sides
 from models.main_process import say
+from models.training.fitting_words import MOST_WORDS, candidates
 
 __all__ = ["learnt_pictures", "read_characters", "write_stories"]
 
@@ -124,7 +125,13 @@ def _check_words(config: DictConfig) -> None:
     learnt = [*tokenization["new_tokens"], *tokenization["new_words"]]
     known = known_words(config, tokenization["new_words"])
     for one in config.new_characters:
-        if unknown_words([one.class_word], tokenizers, known):
+        if one.class_word == AUTO:
+            if (count := len(candidates(*tokenizers))) > MOST_WORDS:
+                raise ConfigError(
+                    f"new_characters: class_word of {one.word!r} is {AUTO}, which tries all words "
+                    f"of a small model; this one has {count}: give one for something like it"
+                )
+        elif unknown_words([one.class_word], tokenizers, known):
             such = f", such as {', '.join(SPECIES.values())}" if config.dataset == "cartoon" else ""
             raise ConfigError(
                 f"new_characters: this model has never seen class_word {one.class_word!r}; give a "
@@ -189,7 +196,7 @@ def _drawn(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[l
 
 
 def _of_old_words(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[list[str]]:
-    old = [one.class_word for one in config.new_characters]
+    old = [one.class_word for one in config.new_characters if one.class_word != AUTO]
     old = [*dict.fromkeys(old), *config[config.dataset].new_tokens]
     for n in range(DRAWN):
         random = Random(f"{config.seed}/old/{n}")

@@ -6,11 +6,13 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from shlex import quote
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +45,7 @@ from configuration import (
 )
 from configuration.going_on import changed_since, find_start
 from datasets.data_module import StoryDataModule
-from datasets.new_characters import NewCharacter
+from datasets.new_characters import AUTO, NewCharacter, resized
 from datasets.shared_memory import workers_that_fit
 from datasets.specs import SPECS
 from datasets.story_dataset import to_target
@@ -56,6 +58,7 @@ from models.components import Components
 from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.callbacks import KeepConfiguration, TimedCheckpoint
+from models.training.fitting_words import fitting_words, start_words
 from models.training.latent_cache import LatentCache
 from models.training.loggers import build_logger
 from models.training.previews import Previews
@@ -112,6 +115,8 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
         new, old = (to_target(rows, size) for rows in pictures)
         parts.vae.to(trainer.strategy.root_device)
         tune_decoder(parts.vae, new, old, config.decoder_steps, config.seed)
+    if not start:
+        _find_starts(model, config, characters)
     done = resume(model, config) if start else None
     if done and (limit := next((k for k, n in done.items() if 0 < config[k] <= n), None)):
         if asked.train_model_file and Path(asked.train_model_file) == start:
@@ -140,6 +145,22 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     if trainer.is_global_zero:
         print(_summary(trainer, folder, len(stories)))
     return folder / LAST
+
+
+def _find_starts(model: StoryModel, config: DictConfig, characters: Sequence[NewCharacter]) -> None:
+    """Start the words of characters that no class word was given for."""
+    size, starts = sides(model.parts.image_size), {}
+    for one, told in zip(characters, config.new_characters, strict=True):
+        if told.class_word != AUTO:
+            continue
+        pictures = np.stack([resized(picture, max(size)) for picture in one.pictures])
+        frames = to_target(torch.from_numpy(pictures).permute(0, 3, 1, 2), size)
+        say(f"new_characters: looking for words that the pictures of {one.word!r} fit")
+        starts[one.word] = fitting_words(
+            model, frames, lambda word, one=one: [one.called(c, word) for c in one.captions]
+        )
+        say(f"new_characters: {one.word!r} starts as {', '.join(starts[one.word])} together")
+    start_words(model.parts, starts)
 
 
 def _summary(trainer: pl.Trainer, folder: Path, stories: int) -> str:

@@ -20,6 +20,7 @@ from common.files import held, writing
 from common.picture_files import SUFFIXES
 from configuration.trained import read_settings
 from data_script.character_pictures import read_character
+from datasets.new_characters import AUTO
 from page.model import RUNS
 
 __all__ = ["MOST_PICTURES", "learn"]
@@ -42,11 +43,9 @@ def learn(
     Raises:
         ValueError: something is missing or no picture, or main.py says that it cannot be learnt.
     """
-    word, class_word = (word or "").strip(), (class_word or "").strip()
+    word, class_word = (word or "").strip(), (class_word or "").strip() or AUTO
     if not re.fullmatch(r"[^\W_]+", word):
         raise ValueError(f"The name is {word!r}: give one word of letters and digits.")
-    if not class_word:
-        raise ValueError("What is it like? Give a word that the model knows, such as bear.")
     if not 1 <= len(pictures or ()) <= MOST_PICTURES:
         raise ValueError(
             f"There are {len(pictures or ())} pictures: give 1 to {MOST_PICTURES}, three to five "

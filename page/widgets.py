@@ -170,7 +170,9 @@ class Widgets:
             with gr.Row():
                 self.word = gr.Textbox(label="Name", info="a new word: milo", elem_id="word")
                 self.class_word = gr.Textbox(
-                    label="What it is like", info="a known word: bear", elem_id="class-word"
+                    label="What it is like",
+                    info="a known word: bear; or none",
+                    elem_id="class-word",
                 )
                 self.pronoun = gr.Dropdown(
                     [("none", ""), "he", "she"], value="", label="Pronoun", elem_id="pronoun"

@@ -199,7 +199,7 @@ class StoryModel(pl.LightningModule):
         """
         context = self.conditioner(batch, unconditional)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
-        target = self._target(latents, noise, timesteps)
+        target = self.target(latents, noise, timesteps)
         frames = (noisy, timesteps, target, context)
         size = self.frames_per_micro_batch or len(noisy)
         if len(noisy) <= size or self.gradient_checkpointing:
@@ -216,7 +216,8 @@ class StoryModel(pl.LightningModule):
         predicted = self.unet(noisy, timesteps, **context.unet_arguments()).sample
         return F.mse_loss(predicted.float(), target.float(), reduction="sum")
 
-    def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the U-Net should predict, (N, c, h, w); timesteps (N,)."""
         kind = self.schedule.config.prediction_type
         if kind == "epsilon":
             return noise

@@ -305,7 +305,6 @@ def test_a_learning_that_is_stopped_ends_its_process_and_leaves_nothing(
 
 @pytest.mark.parametrize("word, like, count, says", [
     ("two words", "bear", 1, "give one word of letters"),
-    ("milo", " ", 1, "What is it like"),
     ("milo", "bear", 0, "There are 0 pictures"),
     ("milo", "bear", 21, "There are 21 pictures"),
 ])  # fmt: skip

@@ -1,0 +1,66 @@
+"""The words that pictures fit: against losses of single frames, and where a new word starts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_base import save_tiny_base
+
+from models.components import load_components
+from models.frames import encode_frames
+from models.training.fitting_words import candidates, fitting_words, start_words
+from models.training.new_words import add_words, merge_words, token_tables
+from models.training.story_model import StoryModel
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    base = save_tiny_base(tmp_path_factory.mktemp("base"))
+    torch.manual_seed(0)
+    return StoryModel(load_components(str(base), str(base / "blip"), 64, 16))
+
+
+def captions(word):
+    return [f"{word} waves.", f"Then the {word} sleeps in the house."]
+
+
+def test_the_words_are_those_with_the_least_loss_as_first_frames(model):
+    parts = model.parts
+    words = candidates(parts.clip_tokenizer, parts.blip_tokenizer)
+    assert {"bear", "waves"} <= set(words) and len(words) > 12
+    pictures = torch.randn(2, 3, 64, 64).clamp(-1, 1)
+    found = fitting_words(model, pictures, captions)
+    padded = {"padding": "max_length", "max_length": parts.max_length}
+    random = torch.Generator().manual_seed(0)
+    latents = encode_frames(parts.vae, pictures, random)
+    noise = torch.randn(latents.shape, generator=random)
+    model.eval()
+
+    @torch.no_grad()
+    def loss(word):
+        total = 0.0
+        for n, caption in enumerate(captions(word)):
+            tokens = parts.clip_tokenizer([caption], return_tensors="pt", **padded)
+            ids, mask = tokens.input_ids[None], tokens.attention_mask.bool()[None]
+            batch = {"caption_ids": ids, "caption_mask": mask, "history_ids": ids,
+                     "history_mask": mask, "history_images": torch.zeros(1, 1, 3, 1, 1)}  # fmt: skip
+            times, never = torch.tensor([850]), torch.tensor([False])
+            total += model.noise_loss(batch, latents[n : n + 1], noise[n : n + 1], times, never)
+        return float(total)
+
+    assert found == sorted(words, key=loss)[:3]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_word_starts_in_the_middle_of_those_it_is_given(tmp_path, beside):
+    base = save_tiny_base(tmp_path / "base")
+    parts = load_components(str(base), str(base / "blip"), 64, 16)
+    add_words(parts, {"milo": "milo", "olga": "cat"}, beside)
+    start_words(parts, {"milo": ["bear", "cat", "waves"]})
+    merge_words(parts.conditioner)
+    for (_, table), tokenizer in zip(
+        token_tables(parts.conditioner), (parts.clip_tokenizer, parts.blip_tokenizer), strict=True
+    ):
+        ids = tokenizer(["bear", "cat", "waves", "milo", "olga"], add_special_tokens=False)
+        rows = torch.stack([table.weight[row].mean(0) for row in ids.input_ids])
+        assert torch.allclose(rows[3], rows[:3].mean(0)) and torch.equal(rows[4], rows[1])

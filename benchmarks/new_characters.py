@@ -44,6 +44,7 @@ from datasets.cartoon.world import (
     Scene,
     all_scenes,
 )  # fmt: skip
+from datasets.new_characters import AUTO
 from datasets.story_writer import StoryWriter
 from demo.judge import make_judge
 from evaluation.metrics.cartoon import frame_verdicts
@@ -52,7 +53,7 @@ from evaluation.samples import read_picture, read_samples
 from sample import draw_stories
 from train import train
 
-CLASS_WORDS = {"milo": "bear", "gus": "chick", "olga": "cat"}
+CLASS_WORDS = {"milo": "bear", "gus": "chick", "olga": "cat"}  # where not looked for
 VOCABULARY = {**LABEL_VOCABULARY, "characters": [*LABEL_VOCABULARY["characters"], *NEWCOMERS]}
 SAID = {  # by one, by two
     "stand": ("stands still", "stand still"), "wave": ("waves", "wave"),
@@ -71,6 +72,7 @@ RUNS: dict[str, tuple[int, list[str]]] = {  # name -> pictures of each, what mai
     "5 pictures, prior_stories=drawn": (5, ["prior_stories=drawn"]),
     "5 pictures, prior_stories=none": (5, ["prior_stories=none"]),
     "5 pictures without captions": (5, []),
+    "5 pictures, class words": (5, []),
     "5 pictures, all alone": (5, []),
     "5 pictures, all alone, tune=all": (5, ["tune=all", "init_lr=8e-4"]),
 }
@@ -81,11 +83,17 @@ COLUMNS = {
 
 
 def write_pictures(
-    folder: Path, seed: int, count: int, captions: bool = True, alone: bool = False
+    folder: Path,
+    seed: int,
+    count: int,
+    captions: bool = True,
+    alone: bool = False,
+    class_words: bool = False,
 ) -> list[dict]:
     """`count` pictures of each newcomer; what new_characters takes.
 
-    alone: on all of them; else two of five show an old character beside it.
+    alone: on all of them; else two of five show an old character beside it. class_words: name
+        them; else they are looked for.
     """
     entries = []
     for name, (_, pronoun) in NEWCOMERS.items():
@@ -107,7 +115,8 @@ def write_pictures(
                 names = " and ".join(who.title() for who, _ in cast)
                 said = f"{names} {SAID[scene.action][len(cast) - 1]} {PLACES[scene.place]}."
                 (place / f"{n}.txt").write_text(said)
-        entries.append({"word": name, "class_word": CLASS_WORDS[name], "pictures": str(place),
+        entries.append({"word": name, "class_word": CLASS_WORDS[name] if class_words else AUTO,
+                        "pictures": str(place),
                         "pronoun": pronoun})  # fmt: skip
     return entries
 
@@ -178,7 +187,11 @@ class Benchmark:
         count, words = RUNS[name]
         run = self.path(name, seed).stem
         pictures = self.out / "pictures" / run
-        how = {"captions": "without captions" not in name, "alone": "all alone" in name}
+        how = {
+            "captions": "without captions" not in name,
+            "alone": "all alone" in name,
+            "class_words": "class words" in name,
+        }
         entries = write_pictures(pictures, seed, count, **how)
         told = ", ".join(
             "{" + ", ".join(f"{k}: '{v}'" for k, v in entry.items()) + "}" for entry in entries

@@ -42,8 +42,9 @@ def test_the_words_are_those_with_the_least_loss_as_first_frames(model):
         for n, caption in enumerate(captions(word)):
             tokens = parts.clip_tokenizer([caption], return_tensors="pt", **padded)
             ids, mask = tokens.input_ids[None], tokens.attention_mask.bool()[None]
-            batch = {"caption_ids": ids, "caption_mask": mask, "history_ids": ids,
-                     "history_mask": mask, "history_images": torch.zeros(1, 1, 3, 1, 1)}  # fmt: skip
+            batch = {"caption_ids": ids, "caption_mask": mask}
+            batch |= {"history_ids": ids, "history_mask": mask}
+            batch["history_images"] = torch.zeros(1, 1, 3, 1, 1)
             times, never = torch.tensor([850]), torch.tensor([False])
             total += model.noise_loss(batch, latents[n : n + 1], noise[n : n + 1], times, never)
         return float(total)

@@ -157,6 +157,8 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
         "history_window": number(1, whole=True, none=True),
         "history_weights": BOOL,
     },
+    "distill": one_of(None, "lcm"),
+    "teacher_guidance_scale": number(0, none=True),
     "tune": one_of(*TUNE),
     "lora_rank": number(1, whole=True),
     "decoder_steps": number(0, whole=True),

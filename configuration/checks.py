@@ -131,8 +131,8 @@ def _check_combinations(config: DictConfig) -> None:
             )
         if config.new_characters:
             raise ConfigError(
-                "distill and new_characters are both set; learn the characters first, with tune=all "
-                "or attention, and distill what comes of it"
+                "distill and new_characters are both set; learn the characters first, with "
+                "tune=all, and distill what comes of it"
             )
     steps = max(config.num_inference_steps, config.first_frame_inference_steps or 0)
     if config.scheduler == "lcm" and steps > LCM_STEPS:

@@ -63,17 +63,23 @@ def load_config(
         inherited = inherit(shipped, settings)
         config = _compose([shipped, inherited, *layers], words)
         refuse_contradictions(config, shipped, settings, checkpoint)
-    elif base := _base(config):
+    elif base := _start(config, "base_model_file"):
         settings = read_settings(base)
-        if settings and settings["config"].get("distill"):
-            raise ConfigError(
-                f"base_model_file: {base} was distilled to draw in few steps, which further "
-                f"training would undo; give what it was distilled from"
-            )
+        _refuse_distilled("base_model_file", base, settings)
         if config.distill or config.new_characters:
             config = _compose([shipped, *_on_base(config, shipped, settings, layers, words)], words)
+    if not config.distill and (start := _start(config, "train_model_file")):
+        _refuse_distilled("train_model_file", start, read_settings(start))
     check(config, OmegaConf.to_container(config), needs_stories)
     return config
+
+
+def _refuse_distilled(key: str, path: Path, settings: dict | None) -> None:
+    if settings and settings["config"].get("distill"):
+        raise ConfigError(
+            f"{key}: {path} was distilled to draw in few steps, which further training would undo; "
+            f"give what it was distilled from"
+        )
 
 
 def _on_base(
@@ -176,9 +182,9 @@ def _checkpoint(config: DictConfig) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def _base(config: DictConfig) -> Path | None:
-    """What is tuned, if it is there."""
-    path = config.get("base_model_file")
+def _start(config: DictConfig, key: str) -> Path | None:
+    """What training starts from, if it is there."""
+    path = config.get(key)
     if config.get("mode") != "train" or not isinstance(path, str) or not Path(path).is_file():
         return None
     return Path(path)

@@ -112,9 +112,7 @@ class DistilledStoryModel(StoryModel):
         off = self.answer(noisy, timesteps, context) - target
         return ((off**2 + HUBER**2).sqrt() - HUBER).sum()
 
-    def _clean(
-        self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, context: Context
-    ) -> Tensor:
+    def _clean(self, unet: nn.Module, noisy: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """The clean latents (N, c, h, w) that a prediction of whatever kind comes to."""
         predicted = unet(noisy, timesteps, **context.unet_arguments()).sample.float()
         kind = self.schedule.config.prediction_type

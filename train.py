@@ -199,7 +199,8 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         )
     kind = StoryModel
     if config.distill:
-        kind = partial(DistilledStoryModel, guidance_scale=config.teacher_guidance_scale)
+        teacher = {"guidance_scale": config.teacher_guidance_scale}
+        kind = partial(DistilledStoryModel, **teacher, teacher_steps=config.teacher_steps)
     return kind(
         parts,
         optimizer=config.optimizer,

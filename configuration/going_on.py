@@ -19,7 +19,7 @@ _SAME = (
     "task", "dataset", "backbone", "tune", "lora_rank", "lora_layers", "base_model_file",
     "causal_story", "seed", "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet",
     "history_slots", "new_characters", "prior_stories", "decoder_steps",
-    "distill", "teacher_guidance_scale",
+    "distill", "teacher_guidance_scale", "teacher_steps",
 )  # fmt: skip
 # What may change on the way, and from there on is as it is now.
 _MAY_CHANGE = (

@@ -159,6 +159,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     },
     "distill": one_of(None, "lcm"),
     "teacher_guidance_scale": number(0, none=True),
+    "teacher_steps": number(1, 1000, whole=True),
     "tune": one_of(*TUNE),
     "lora_rank": number(1, whole=True),
     "decoder_steps": number(0, whole=True),

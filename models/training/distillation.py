@@ -27,35 +27,41 @@ HUBER = 1e-3  # c of the pseudo-Huber distance sqrt(d² + c²) - c: below it squ
 class DistilledStoryModel(StoryModel):
     """Trains the U-Net of `parts` to tell, from any noise level, where its former self would end.
 
-    The teacher, the U-Net as it is now, takes one DDIM step of 50 from x_t to x_s, guided at a
-    fixed scale; the student's answers at both must agree. At x_0 it answers with x_0 itself. The
+    The teacher, the U-Net as it is now, takes one DDIM step from x_t to x_s, guided at a fixed
+    scale; the student's answers at both must agree. At x_0 it answers with x_0 itself. The
     conditioner is frozen: both see the same captions and history.
 
     Args:
         guidance_scale: the teacher's, which the student draws as if with, in one pass.
+        teacher_steps: how many of its steps lead from noise to a picture. Fewer are less exact,
+            but what is learnt at the end of them reaches the beginning sooner.
         how: as `StoryModel` takes it. With LoRA the teacher is the U-Net without it, and no copy.
     """
 
-    def __init__(self, parts: Components, guidance_scale: float = 1.0, **how: Any) -> None:
+    def __init__(
+        self,
+        parts: Components,
+        guidance_scale: float = 1.0,
+        teacher_steps: int = LCM_STEPS,
+        **how: Any,
+    ) -> None:
         teacher = None if has_lora(parts.unet) else _Teacher(deepcopy(parts.unet))
         parts.conditioner.requires_grad_(False)
         # These would leave token tables to train.
         super().__init__(parts, **{**how, "freeze_clip": False, "freeze_blip": False})
         self.frozen_encoders = list(self.conditioner.encoders)
         self.teacher, self.guidance_scale = teacher, guidance_scale
+        self.jump = self.schedule.config.num_train_timesteps // teacher_steps
         frozen = how.get("frozen_dtype", torch.float32)
         if teacher is not None and frozen != torch.float32:
             cast_weights(teacher, frozen, trained=False)
         self.boundary = sampling_scheduler("lcm", parts.scheduler_config)
 
     def _draws(self, latents: Tensor, generator: torch.Generator | None = None):
-        """Noise, and for each of latents (N, c, h, w) a timestep that the teacher's steps reach."""
+        """Noise, and for each of latents (N, c, h, w) a timestep that the sampler may ask at."""
         noise, timesteps = super()._draws(latents, generator)
-        return noise, timesteps - timesteps % self._stride + self._stride - 1
-
-    @property
-    def _stride(self) -> int:
-        return self.schedule.config.num_train_timesteps // LCM_STEPS
+        stride = self.schedule.config.num_train_timesteps // LCM_STEPS
+        return noise, timesteps - timesteps % stride + stride - 1
 
     def noise_loss(
         self,
@@ -95,7 +101,7 @@ class DistilledStoryModel(StoryModel):
                 clean = empty + self.guidance_scale * (clean - empty)
         signal, spread = self._levels(timesteps)
         noise = (noisy - signal * clean) / spread
-        earlier = (timesteps - self._stride).clamp(min=0)
+        earlier = (timesteps - self.jump).clamp(min=0)
         signal, spread = self._levels(earlier)
         return self.answer(signal * clean + spread * noise, earlier, context)  # DDIM, eta 0
 

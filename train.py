@@ -58,6 +58,7 @@ from models.components import Components
 from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.callbacks import KeepConfiguration, TimedCheckpoint
+from models.training.distillation import DistilledStoryModel
 from models.training.fitting_words import fitting_words, start_words
 from models.training.latent_cache import LatentCache
 from models.training.loggers import build_logger
@@ -217,7 +218,11 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
             f"warmup_steps is {warmup}, but training has {config.max_epochs * steps_an_epoch:,.0f} "
             f"optimiser steps: the warm-up would never end; lower warmup_steps"
         )
-    return StoryModel(
+    kind = StoryModel
+    if config.distill:
+        teacher = {"guidance_scale": config.teacher_guidance_scale}
+        kind = partial(DistilledStoryModel, **teacher, teacher_steps=config.teacher_steps)
+    return kind(
         parts,
         optimizer=config.optimizer,
         optimizer_in_backward=config.optimizer_in_backward,

@@ -14,6 +14,7 @@ from common.files import is_address
 from configuration.rules import RULES, ConfigError
 from evaluation.metrics.table import own_story_metrics
 from models.checkpoints.run_folder import LAST, last_good
+from models.schedulers import LCM_STEPS
 
 __all__ = ["check", "checkpoint_folder", "checkpoint_to_draw_with"]
 
@@ -121,6 +122,23 @@ def _check_combinations(config: DictConfig) -> None:
         raise ConfigError(
             f"tune is {config.tune}, which starts from a trained model, but base_model_file is "
             f"null; set base_model_file to that model's checkpoint, or tune=all"
+        )
+    if config.mode == "train" and config.distill:
+        if config.base_model_file is None:
+            raise ConfigError(
+                f"distill is {config.distill}, which starts from a trained model, but "
+                f"base_model_file is null; set base_model_file to that model's checkpoint"
+            )
+        if config.new_characters:
+            raise ConfigError(
+                "distill and new_characters are both set; learn the characters first, with "
+                "tune=all, and distill what comes of it"
+            )
+    steps = max(config.num_inference_steps, config.first_frame_inference_steps or 0)
+    if config.scheduler == "lcm" and steps > LCM_STEPS:
+        raise ConfigError(
+            f"scheduler is lcm, which has at most {LCM_STEPS} steps, but {steps} are asked for; "
+            f"lower num_inference_steps and first_frame_inference_steps, to 4 say"
         )
     if config.tune == "adapter" and config.causal_story.adapter_width is None:
         raise ConfigError(

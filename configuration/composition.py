@@ -19,6 +19,7 @@ from yaml import YAMLError
 from common.files import replacing
 from configuration.checks import check, checkpoint_to_draw_with
 from configuration.files import (
+    PRESETS,
     as_in_its_code,
     is_original,
     load_yaml,
@@ -36,7 +37,6 @@ __all__ = [
 ]  # fmt: skip
 
 FILE = Path(__file__).parents[1] / "config.yaml"
-NEW_CHARACTERS = str(FILE.parent / "presets/new-characters-{}.yaml")
 READING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 
@@ -63,16 +63,47 @@ def load_config(
         inherited = inherit(shipped, settings)
         config = _compose([shipped, inherited, *layers], words)
         refuse_contradictions(config, shipped, settings, checkpoint)
-    elif (base := _base(config)) and config.new_characters:
-        inherited = OmegaConf.create({})
-        if settings := read_settings(base):
-            inherited = inherit(shipped, settings)
-            inherited.merge_with({k: config[k] for k in ("base_model_file", "new_characters")})
-        backbone = _compose([shipped, inherited, *layers], words).backbone
-        layers = [inherited, read_config_file(NEW_CHARACTERS.format(backbone)), *layers]
-        config = _compose([shipped, *layers], words)
+    elif base := _start(config, "base_model_file"):
+        settings = read_settings(base)
+        _refuse_distilled("base_model_file", base, settings)
+        if config.distill or config.new_characters:
+            config = _compose([shipped, *_on_base(config, shipped, settings, layers, words)], words)
+    if not config.distill and (start := _start(config, "train_model_file")):
+        _refuse_distilled("train_model_file", start, read_settings(start))
     check(config, OmegaConf.to_container(config), needs_stories)
     return config
+
+
+def _refuse_distilled(key: str, path: Path, settings: dict | None) -> None:
+    if settings and settings["config"].get("distill"):
+        raise ConfigError(
+            f"{key}: {path} was distilled to draw in few steps, which further training would undo; "
+            f"give what it was distilled from"
+        )
+
+
+def _on_base(
+    config: DictConfig,
+    shipped: DictConfig,
+    settings: dict | None,
+    layers: list[DictConfig],
+    words: list[str],
+) -> list[DictConfig]:
+    """`layers` with what a base's `settings` say beneath them, and the preset of what it learns."""
+    inherited = OmegaConf.create({})
+    if settings:
+        inherited = inherit(shipped, settings)
+        inherited.merge_with({k: config[k] for k in ("base_model_file", "new_characters")})
+    of_base = _compose([shipped, inherited, *layers], words)
+    if not config.distill:
+        preset = read_config_file(str(PRESETS / f"new-characters-{of_base.backbone}.yaml"))
+        return [inherited, preset, *layers]
+    preset = read_config_file(str(PRESETS / f"distill-{of_base.backbone}.yaml"))
+    guidance = _compose([shipped, inherited, *layers], []).guidance_scale
+    preset = OmegaConf.merge({"teacher_guidance_scale": guidance}, preset)
+    if any(layer.get("distill") for layer in layers):  # a distillation's own settings
+        return [inherited, preset, *layers]
+    return [inherited, *layers, preset]  # the files say how the base was trained
 
 
 def read_file(file: Path = FILE) -> DictConfig:
@@ -151,9 +182,9 @@ def _checkpoint(config: DictConfig) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def _base(config: DictConfig) -> Path | None:
-    """What is tuned, if it is there."""
-    path = config.get("base_model_file")
+def _start(config: DictConfig, key: str) -> Path | None:
+    """What training starts from, if it is there."""
+    path = config.get(key)
     if config.get("mode") != "train" or not isinstance(path, str) or not Path(path).is_file():
         return None
     return Path(path)

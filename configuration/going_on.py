@@ -19,6 +19,7 @@ _SAME = (
     "task", "dataset", "backbone", "tune", "lora_rank", "lora_layers", "base_model_file",
     "causal_story", "seed", "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet",
     "history_slots", "new_characters", "prior_stories", "decoder_steps",
+    "distill",
 )  # fmt: skip
 # What may change on the way, and from there on is as it is now.
 _MAY_CHANGE = (
@@ -58,6 +59,7 @@ def find_start(config: DictConfig) -> Path | None:
         )
     was = OmegaConf.create(theirs["config"])
     keys = [*_SAME, *(["train_model_file"] if given else [])]
+    keys += ["teacher_guidance_scale", "teacher_steps"] if config.distill else []
     keys += [f"{part}.{key}" for part in (config.backbone, config.dataset) for key in config[part]]
     for key in keys:
         then, now = (OmegaConf.select(one, key) for one in (was, config))

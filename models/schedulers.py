@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
     from diffusers import DDPMScheduler, SchedulerMixin
 
-__all__ = ["SCHEDULERS", "sampling_scheduler", "training_schedule", "usable_samplers"]
+__all__ = ["LCM_STEPS", "SCHEDULERS", "sampling_scheduler", "training_schedule", "usable_samplers"]
 
 # The settings upstream builds its two samplers with. The others take Karras et al.'s noise levels
 # (arXiv 2206.00364, eq. 5): with those of Stable Diffusion's configuration, 20 steps of DPM++ ended
 # 10 of 255 away from DDIM's limit, with these 0.7 (tests/models/test_samplers.py).
 KARRAS = dict(use_karras_sigmas=True, timestep_spacing="linspace")
+LCM_STEPS = 50  # of the teacher, among which the few are chosen: the published ones
 SCHEDULERS = {  # name -> diffusers' class, its settings
     "ddim": ("DDIMScheduler", dict(clip_sample=False, set_alpha_to_one=True, steps_offset=0)),
     "pndm": ("PNDMScheduler", dict(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=0)),
@@ -25,6 +26,7 @@ SCHEDULERS = {  # name -> diffusers' class, its settings
     "unipc": ("UniPCMultistepScheduler", KARRAS),
     "euler": ("EulerDiscreteScheduler", KARRAS),
     "euler-a": ("EulerAncestralDiscreteScheduler", dict(timestep_spacing="linspace")),
+    "lcm": ("LCMScheduler", dict(original_inference_steps=LCM_STEPS, set_alpha_to_one=True)),
 }
 NOISE_ONLY = ("pndm", "euler-a")  # cannot use a model that predicts pictures
 

@@ -223,7 +223,7 @@ def test_all_keys_of_a_fork_are_answered_at_once(given):
         "'grad_accumulation_steps' (here it is accumulate_grad_batches), "
         "'resolution' (here it is sd15.image_size), "
         "'save_freq' (here it is save_every_minutes, which counts minutes), "
-        "'distillation' (see config.yaml for all keys), "
+        "'distillation' (did you mean distill?), "
         "'vwp' (for your own data set take dataset=folder, section folder), "
         "'pororo.clip_tokens' (did you mean pororo.clip_embedding_tokens?)"
     )

@@ -74,7 +74,7 @@ WHOLE = {
     *(f"causal-story-{pair}" for pair in list(FID)[:3]),
 }
 LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "lora", "tiny", "new-characters-tiny",
-          "new-characters-sd15"}  # fmt: skip
+          "new-characters-sd15", "distill-tiny", "distill-sd15"}  # fmt: skip
 
 
 def parts_of(name: str) -> tuple[str, str, str]:

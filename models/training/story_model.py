@@ -199,18 +199,23 @@ class StoryModel(pl.LightningModule):
         """
         context = self.conditioner(batch, unconditional)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
-        target = self.target(latents, noise, timesteps)
+        return self._mean_error(noisy, timesteps, self.target(latents, noise, timesteps), context)
+
+    def _mean_error(
+        self, noisy: Tensor, timesteps: Tensor, target: Tensor, context: Context
+    ) -> Tensor:
+        """`_summed_error` over the numbers of target, in parts where memory is short."""
         frames = (noisy, timesteps, target, context)
         size = self.frames_per_micro_batch or len(noisy)
         if len(noisy) <= size or self.gradient_checkpointing:
-            return self._squared_error(*frames) / target.numel()
+            return self._summed_error(*frames) / target.numel()
         # The loss is a frame's own, so frames can go one after another. Each part's activations
         # live only while its share of the backward pass runs, which computes them again.
         parts = zip(*(rows.split(size) for rows in frames), strict=True)
-        sums = (checkpoint(self._squared_error, *part, use_reentrant=False) for part in parts)
+        sums = (checkpoint(self._summed_error, *part, use_reentrant=False) for part in parts)
         return sum(sums) / target.numel()
 
-    def _squared_error(
+    def _summed_error(
         self, noisy: Tensor, timesteps: Tensor, target: Tensor, context: Context
     ) -> Tensor:
         predicted = self.unet(noisy, timesteps, **context.unet_arguments()).sample

@@ -81,8 +81,15 @@ def test_samplers_with_noise_draw_from_the_right_distribution(truth, name, steps
     assert torch.equal(frames, draw(name, steps)[0])
 
 
+def test_one_step_of_lcm_is_what_the_model_takes_for_clean():
+    """Of what was not distilled, from noise alone: the mean of all pictures."""
+    frames, calls = draw("lcm", 1)
+    means = (2 * Denoiser().mean + 1).clamp(0, 2) * 127.5
+    assert calls == 1 and (frames - means).abs().mean() < 2
+
+
 def test_every_sampler_is_compared():
-    compared = {"ddim", "pndm", "dpm++", "unipc", "euler", "sde-dpm++", "euler-a"}
+    compared = {"ddim", "pndm", "dpm++", "unipc", "euler", "sde-dpm++", "euler-a", "lcm"}
     assert compared == set(SCHEDULERS)
 
 

@@ -15,9 +15,14 @@ def draw_object(thing: str, action: str, side: int) -> Canvas:
     """
     canvas = Canvas()
     colour, kind = thing.split()
-    x, y = {"jump": (28, 51), "sleep": (21, 107)}.get(action, (22, 100))
-    _KINDS[kind](canvas, (64 - side * x, y), -side, COLOURS[colour])
+    _KINDS[kind](canvas, holding_hand(action, side), -side, COLOURS[colour])
     return canvas
+
+
+def holding_hand(action: str, side: int) -> Point:
+    """Where that hand is on the board."""
+    x, y = {"jump": (28, 51), "sleep": (21, 107)}.get(action, (22, 100))
+    return 64 - side * x, y
 
 
 def _ball(canvas: Canvas, hand: Point, side: int, colour: Colour) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from datasets.cartoon.canvas import SIZE
 from datasets.cartoon.characters import draw_character
-from datasets.cartoon.objects import draw_object, holding_hand
+from datasets.cartoon.objects import centre, draw_object
 from datasets.cartoon.places import draw_place
 from datasets.cartoon.weather import draw_weather
 from datasets.cartoon.world import Scene, Spot
@@ -40,13 +40,13 @@ def render(scene: Scene) -> np.ndarray:
 
 
 def find(scene: Scene) -> dict[str, tuple[float, float]]:
-    """Where each character of the wide world is, and the "object", by the hand that holds it, in
+    """Where each character of the wide world is, and the "object" that is carried, in
     shares of width and height. (Nothing of the small world.)"""
     found = {}
     for (name, _), spot in zip(scene.cast, scene.spots, strict=False):
         found[name] = _on_frame((SIZE / 2, _NECK), spot)
         if scene.carried and name == scene.carried[0]:
-            found["object"] = _on_frame(holding_hand(scene.action, spot.side), spot)
+            found["object"] = _on_frame(centre(scene.carried[1], scene.action, spot.side), spot)
     return found
 
 

@@ -52,8 +52,9 @@ class JudgeNetwork(nn.Module):
         self.vocabulary = vocabulary
         if _is_wide(vocabulary):
             self.body = nn.Sequential(
-                *_block(3, _WIDTH, 6, 4, 1), *_block(_WIDTH, _WIDTH), *_block(_WIDTH, _WIDTH),
-                *_block(_WIDTH, _WIDTH), _Spots(_WIDTH, len(vocabulary["characters"]) + 1),
+                *_block(3, _WIDTH, 5, 4), *_block(_WIDTH, _WIDTH),
+                *_block(_WIDTH, _WIDTH, dilation=2), *_block(_WIDTH, _WIDTH, dilation=2),
+                _Spots(_WIDTH, len(vocabulary["characters"]) + 1),
                 _Readout(_WIDTH, vocabulary))  # fmt: skip
         else:
             self.body = nn.Sequential(
@@ -71,7 +72,7 @@ class JudgeNetwork(nn.Module):
 
 
 class _Spots(nn.Module):
-    """(N, D, 16, 16) -> (N, (1 + Q) D): the mean of all cells, then of each of Q parts its cell."""
+    """(N, D, 16, 16) -> (N, (1 + Q) D): all cells, then of each of Q parts its own."""
 
     def __init__(self, width: int, parts: int) -> None:
         super().__init__()
@@ -80,7 +81,8 @@ class _Spots(nn.Module):
     def forward(self, seen: Tensor) -> Tensor:
         weights = self.find(seen).flatten(2).softmax(-1)  # (N, Q, 256)
         cells = seen.flatten(2).transpose(1, 2)  # (N, 256, D)
-        return torch.cat([cells.mean(1, keepdim=True), weights @ cells], 1).flatten(1)
+        whole = cells.mean(1, keepdim=True) + cells.amax(1, keepdim=True)
+        return torch.cat([whole, weights @ cells], 1).flatten(1)
 
 
 class _Readout(nn.Module):
@@ -117,11 +119,10 @@ class _Readout(nn.Module):
 
 
 def _block(
-    channels: int, out: int, kernel: int = 3, stride: int = 1, padding: int | None = None
+    channels: int, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1
 ) -> list[nn.Module]:
-    padding = kernel // 2 if padding is None else padding
     return [
-        nn.Conv2d(channels, out, kernel, stride, padding, bias=False),
+        nn.Conv2d(channels, out, kernel, stride, dilation * (kernel // 2), dilation, bias=False),
         nn.BatchNorm2d(out),
         nn.ReLU(),
     ]

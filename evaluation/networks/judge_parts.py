@@ -52,8 +52,8 @@ class JudgeNetwork(nn.Module):
         self.vocabulary = vocabulary
         if _is_wide(vocabulary):
             self.body = nn.Sequential(
-                *_block(3, _WIDTH, 5, 4), *_block(_WIDTH, _WIDTH),
-                *_block(_WIDTH, _WIDTH, dilation=2), *_block(_WIDTH, _WIDTH, dilation=2),
+                *_block(3, 16, 5, 2), *_block(16, _WIDTH, 3, 2), *_block(_WIDTH, _WIDTH),
+                *_block(_WIDTH, _WIDTH, dilation=2), *_block(_WIDTH, _WIDTH),
                 _Spots(_WIDTH, len(vocabulary["characters"]) + 1),
                 _Readout(_WIDTH, vocabulary))  # fmt: skip
         else:

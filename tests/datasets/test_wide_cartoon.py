@@ -228,7 +228,7 @@ def test_explicit_captions_say_everything_discrete():
 
 
 def test_the_file_holds_them_and_the_key_names_another_file(tmp_path):
-    path = build_cartoon_file(tmp_path / "wide.h5", SIZES, 7, 2, world="wide")
+    path = build_cartoon_file(tmp_path / "wide.h5", SIZES, 7, 1, world="wide")
     told = tell_stories(SIZES, 7, world="wide")
     for split in SIZES:
         file = StoryFile(path, split)

@@ -130,11 +130,11 @@ _RECORDS = (
         network="evaluation.networks.inception:inception_at_native_size",
     ),
     Metric(
-        "judge_frechet", "the cartoon judge's 128 last features, Fréchet: not an FID",
+        "judge_frechet", "the cartoon judge's last features, Fréchet: not an FID",
         **_FRECHET, **_JUDGE,
     ),
     Metric(
-        "judge_kernel", "the cartoon judge's 128 last features, cubic kernel: not a KID",
+        "judge_kernel", "the cartoon judge's last features, cubic kernel: not a KID",
         **_KERNEL, **_JUDGE,
     ),
     Metric(

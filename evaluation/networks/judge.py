@@ -103,8 +103,8 @@ class Judge:
 
 
 def judge_network(options: Options, samples: Samples | None = None) -> Network:
-    """`features`: the 128 numbers before the answers, for distances in the cartoon world;
-    `answers`: what `decode` takes."""
+    """`features`: the numbers before the answers (128; in the wide world 384), for distances in the
+    cartoon world; `answers`: what `decode` takes."""
     judge = Judge.load(options.judge)
     if samples and samples.vocabulary not in (None, judge.vocabulary):
         raise ValueError(

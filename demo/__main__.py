@@ -64,7 +64,8 @@ def main() -> None:
     common += args.overrides
     checkpoint = timed("train", train, load_config([*common, "resume=never"]))
     judge_file = args.out / "judge.safetensors"
-    judge = timed("judge", make_judge, judge_file)
+    world = load_config(common).cartoon.world
+    judge = timed("judge", lambda: make_judge(judge_file, world=world))
     results, folders, notes, frame_notes = {}, {}, {}, {}
     for way, overrides in WAYS.items():
         folder = args.out / way
@@ -113,7 +114,9 @@ def print_table(results: dict[str, dict]) -> None:
     """The ways side by side, and what guessing would give in the first."""
     print(f"{'':24}" + "".join(f"{way.replace('_', ' '):>14}" for way in [*results, "chance"]))
     for name in GROUPS["cartoon"]:
-        entries = [result["metrics"][name] for result in results.values()]
+        entries = [result["metrics"].get(name) for result in results.values()]
+        if None in entries:  # of the other world
+            continue
         values = [*(entry["value"] for entry in entries), entries[0]["chance"]]
         cells = ("–" if value is None else f"{value:.3f}" for value in values)
         print(f"{name.removeprefix('cartoon/'):24}" + "".join(f"{cell:>14}" for cell in cells))

@@ -2,8 +2,9 @@
 
     python -m demo.judge out=judge.safetensors
 
-It learns from 3000 frames of the whole world, held-out combinations too, as it has to recognise
-them, and never from drawn ones; its error on 1000 other rendered frames goes into the file.
+It learns from 3000 frames of the whole world (8000 of the wide one), held-out combinations too, as
+it has to recognise them, and never from drawn ones; its error on 1000 other rendered frames goes
+into the file.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["make_judge"]
 
-TRAINING, TEST = 3000, 1000  # rendered frames
+TRAINING, STEPS = {"small": 3000, "wide": 8000}, {"small": 250, "wide": 900}
+TEST = 1000  # rendered frames
+SEED = 1  # of the wide world's stories: others than those that are drawn
 
 
 @dataclass
@@ -32,6 +35,7 @@ class JudgeTraining:
 
     out: str = option("file to write, such as judge.safetensors")
     seed: int = option("of the first weights and of the frames' order and damage", 0, least=0)
+    world: str = option("which cartoon world: small or wide", "small", choices=("small", "wide"))
 
 
 def make_judge(
@@ -39,28 +43,43 @@ def make_judge(
     seed: int = 0,
     scenes: Iterable[Scene] | None = None,
     vocabulary: dict | None = None,
-    steps: int = 250,
+    steps: int | None = None,
+    world: str = "small",
 ) -> Judge:
     """Render, train, measure, save; `scenes` and their `vocabulary`: those of the stories."""
     import numpy as np
 
-    from datasets.cartoon.renderer import render
-    from datasets.cartoon.world import LABEL_VOCABULARY, all_scenes
+    from datasets.cartoon.renderer import find, render
+    from datasets.cartoon.world import all_scenes
+    from datasets.cartoon.worlds import WORLDS
     from evaluation.networks.judge_training import train_judge
 
-    scenes, vocabulary = list(scenes or all_scenes()), vocabulary or LABEL_VOCABULARY
+    training, vocabulary = TRAINING[world], vocabulary or WORLDS[world].labels
+    if not scenes:
+        scenes = all_scenes() if world == "small" else _wide_scenes(training + TEST)
+    scenes = list(scenes)
     random.Random(0).shuffle(scenes)
-    scenes = scenes[: TRAINING + TEST]
+    scenes = scenes[: training + TEST]
     frames = np.stack([render(scene) for scene in scenes])
-    labels = [scene.label() for scene in scenes]
-    judge = train_judge(frames[:TRAINING], labels[:TRAINING], vocabulary, seed, steps=steps)
-    judge.known_error = judge.error(frames[TRAINING:], labels[TRAINING:])
+    labels = [{**scene.label(), "at": find(scene)} for scene in scenes]
+    judge = train_judge(
+        frames[:training], labels[:training], vocabulary, seed, steps or STEPS[world]
+    )
+    judge.known_error = judge.error(frames[training:], labels[training:])
     judge.save(path)
     return judge
 
 
+def _wide_scenes(count: int) -> Iterable[Scene]:
+    """Those of stories that nobody else is told."""
+    from datasets.cartoon.build import tell_stories
+
+    told = tell_stories({"test": count // 4}, SEED, world="wide")["test"]
+    return dict.fromkeys(scene for story in told for scene in story.scenes)
+
+
 def _train(options: JudgeTraining) -> None:
-    error = make_judge(Path(options.out), options.seed).known_error
+    error = make_judge(Path(options.out), options.seed, world=options.world).known_error
     print(f"{options.out}: error on other rendered frames {error}")
 
 

@@ -16,6 +16,7 @@ import gradio as gr
 
 from common.picture_files import read_picture
 from datasets.cartoon.grammar import make_story
+from datasets.cartoon.worlds import WORLDS
 from page.learning import learn
 from page.model import PageModel, load_model
 from page.story import Drawing, Settings, Story, candidates, draw, draw_rest, redraw, save
@@ -158,7 +159,8 @@ class _Page(Widgets):
     @_told
     def _tell(self, story: Story, *_: str) -> dict:
         _refuse_busy(story)
-        told = make_story(Random(randrange(10**9)), True, len(story.pictures))
+        teller = WORLDS[self.model.world].teller
+        told = make_story(Random(randrange(10**9)), True, len(story.pictures), teller)
         story.references = ()
         story.clear(len(story.pictures))
         return self._show(story, told.captions, "A story of the cartoon world: draw it.")

@@ -54,6 +54,7 @@ class PageModel:
     is_cartoon: bool = False
     known_words: frozenset[str] | None = None
     references: References | None = None  # stories of its data set
+    world: str = "small"  # of the cartoon
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -132,6 +133,7 @@ def load_model(path: Path, accelerator: str = "auto") -> PageModel:
         config.dataset == "cartoon",
         known_words(config, pipeline.config.tokenization.get("new_words", ())),
         References(config),
+        config.cartoon.world,
     )
 
 
@@ -157,4 +159,5 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
         is_cartoon=trained.get("dataset") == "cartoon",
         known_words=known_words(trained["config"], learnt) if trained.get("config") else None,
         references=References(config) if trained.get("config") else None,
+        world=config.cartoon.world,
     )

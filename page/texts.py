@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from datasets.cartoon.world import ACTIONS, CHARACTERS, HES, PLACES, SHES, SPECIES
+from datasets.cartoon.world import (
+    ACTIONS,
+    CHARACTERS,
+    COLOURS,
+    HES,
+    KINDS,
+    PLACES,
+    SHES,
+    SPECIES,
+    WEATHERS,
+)
 
 __all__ = ["BLANK", "CSS", "EXAMPLE", "understood"]
 
@@ -48,7 +58,15 @@ CSS = """
 """
 
 
-def understood() -> str:
+WIDE = f"""
+- the weather: {", ".join(WEATHERS.values())}; "It starts to rain and they wave."
+- things to carry: a {", ".join(KINDS)}, {", ".join(COLOURS)}; "He picks up a red ball
+  and he jumps high."
+- a third one: "Luna comes by and all three wave."
+"""
+
+
+def understood(world: str = "small") -> str:
     """The cartoon world's cast, places and actions, as Markdown."""
 
     def cast(names: tuple[str, ...]) -> str:
@@ -63,4 +81,4 @@ def understood() -> str:
 At most one he and one she ({len(CHARACTERS)} characters in all) are in a frame. Name who is there
 and where in the first caption; later ones may say he, she or they, and nothing of the place. Shirts
 are chosen in the first frame.
-"""
+""" + (WIDE if world == "wide" else "")

@@ -32,7 +32,7 @@ class Widgets:
         self._character()
         if model.is_cartoon:
             with gr.Accordion("What this model understands", open=True):
-                gr.Markdown(understood())
+                gr.Markdown(understood(model.world))
 
     def told_title(self) -> str:
         return (

@@ -82,6 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
         if args.stories:
             write_training_file(out, args.stories, args.dataset, args.image_size)
     said = f"config={out}/train.yaml" if args.stories else f"tiny.diffusion_model={out}"
+    if args.world != "small":
+        said += f" tiny.blip_model={out}/blip cartoon.world={args.world}"
     print(f"{out} is done; next: python main.py {said}")
 
 

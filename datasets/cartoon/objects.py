@@ -6,6 +6,7 @@ from datasets.cartoon.canvas import INK, Canvas, Colour, Point, curve
 from datasets.cartoon.world import COLOURS
 
 _WHITE = (255, 255, 255)
+_LIFTS = {"balloon": 72, "umbrella": 26, "flag": 21}  # of their middles above the hand
 
 
 def draw_object(thing: str, action: str, side: int) -> Canvas:
@@ -15,9 +16,23 @@ def draw_object(thing: str, action: str, side: int) -> Canvas:
     """
     canvas = Canvas()
     colour, kind = thing.split()
-    x, y = {"jump": (28, 51), "sleep": (21, 107)}.get(action, (22, 100))
-    _KINDS[kind](canvas, (64 - side * x, y), -side, COLOURS[colour])
+    _KINDS[kind](canvas, _hand(action, side), -side, COLOURS[colour])
     return canvas
+
+
+def centre(thing: str, action: str, side: int) -> Point:
+    """Where the object is on that board."""
+    x, y = _hand(action, side)
+    return x - 4 * side, _up(y, _LIFTS.get(thing.split()[1], 0))
+
+
+def _hand(action: str, side: int) -> Point:
+    x, y = {"jump": (28, 51), "sleep": (21, 107)}.get(action, (22, 100))
+    return 64 - side * x, y
+
+
+def _up(y: float, lift: float) -> float:
+    return max(16, y - lift)
 
 
 def _ball(canvas: Canvas, hand: Point, side: int, colour: Colour) -> None:
@@ -28,7 +43,7 @@ def _ball(canvas: Canvas, hand: Point, side: int, colour: Colour) -> None:
 
 
 def _balloon(canvas: Canvas, hand: Point, side: int, colour: Colour) -> None:
-    x, y = hand[0] + side * 4, max(16, hand[1] - 72)
+    x, y = hand[0] + side * 4, _up(hand[1], _LIFTS["balloon"])
     canvas.stroke([hand, (x, y + 13)], 2)
     canvas.polygon([(x, y + 11), (x - 4, y + 18), (x + 4, y + 18)], colour, line=1.6)
     canvas.ellipse(x, y, 12, 14.5, colour)

@@ -9,14 +9,14 @@ from PIL import Image
 
 from datasets.cartoon.canvas import SIZE
 from datasets.cartoon.characters import draw_character
-from datasets.cartoon.objects import draw_object
+from datasets.cartoon.objects import centre, draw_object
 from datasets.cartoon.places import draw_place
 from datasets.cartoon.weather import draw_weather
 from datasets.cartoon.world import Scene, Spot
 
 # Where characters stand (pixels from the left): alone in the middle, or he left and she right.
 SLOTS = {0: (), 1: (64,), 2: (34, 94)}
-FEET = 119  # pixels from above, on a character's own board
+FEET, _NECK = 119, 70  # pixels from above, on a character's own board
 
 
 def render(scene: Scene) -> np.ndarray:
@@ -37,6 +37,23 @@ def render(scene: Scene) -> np.ndarray:
         character = _character(name, shirt, scene.action)
         frame.paste(character, (x - SIZE // 2, 0), character)
     return np.array(frame)
+
+
+def find(scene: Scene) -> dict[str, tuple[float, float]]:
+    """Where each character of the wide world is, and the "object" that is carried, in
+    shares of width and height. (Nothing of the small world.)"""
+    found = {}
+    for (name, _), spot in zip(scene.cast, scene.spots, strict=False):
+        found[name] = _on_frame((SIZE / 2, _NECK), spot)
+        if scene.carried and name == scene.carried[0]:
+            found["object"] = _on_frame(centre(scene.carried[1], scene.action, spot.side), spot)
+    return found
+
+
+def _on_frame(point: tuple[float, float], spot: Spot) -> tuple[float, float]:
+    share = spot.size / 100
+    x, y = spot.x + share * (point[0] - SIZE / 2), spot.ground + share * (point[1] - FEET)
+    return x / SIZE, y / SIZE
 
 
 def _paste(frame: Image.Image, board: Image.Image, spot: Spot) -> None:

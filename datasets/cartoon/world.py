@@ -73,7 +73,8 @@ OBJECTS = tuple(f"{colour} {kind}" for kind, colour in product(KINDS, COLOURS))
 WIDE_LABEL_VOCABULARY = {
     **LABEL_VOCABULARY,
     "weathers": list(WEATHERS),
-    "objects": list(OBJECTS),
+    "objects": ["none", *KINDS],
+    "colours": list(COLOURS),
 }
 # Beside HELD_OUT, and as rare: who carries what, and where there is which weather.
 WIDE_HELD_OUT = HELD_OUT | {
@@ -133,8 +134,10 @@ class Scene:
             "action": self.action,
         }
         if self.weather:
-            carrier, thing = self.carried or (None, None)
-            label |= {"weather": self.weather, "object": thing, "carrier": carrier}
+            carrier, thing = self.carried or (None, "none")
+            *colour, kind = thing.split()
+            label |= {"weather": self.weather, "object": kind, "colour": None, "carrier": carrier}
+            label |= {"colour": colour[0]} if colour else {}
         return label
 
     def explicit_caption(self, name_clothes: bool = True) -> str:

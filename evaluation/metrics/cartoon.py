@@ -5,6 +5,9 @@ first: the judged shirt must equal the shirt judged at the first appearance, as 
 label says; where the first appearance was a given frame, its true shirt is the one to keep. An
 appearance where the judge does not see the character is wrong, and where it did not see the first
 there is nothing to keep, so all later ones are wrong.
+
+weather_accuracy looks at frames whose caption does not name the weather, object_accuracy at those
+where somebody carries an object that the caption does not name: kind, colour and carrier count.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import torch
 from evaluation.metrics.bootstrap import ratio
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
-from evaluation.networks.judge import decode
+from evaluation.networks.judge import decode, same_object
 from evaluation.samples import SampledStory, Samples
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
 ROWS = (
     "place_accuracy", "place_named_accuracy", "frame_accuracy", "character_f1", "pronoun_accuracy",
     "action_accuracy", "clothes_accuracy", "all_right", "held_out_frame_accuracy",
+    "weather_accuracy", "object_accuracy",
 )  # fmt: skip
 
 
@@ -58,12 +62,14 @@ def _measure(row: str, material: Material, judge: Network, features: Features) -
 
 (
     place_accuracy, place_named_accuracy, frame_accuracy, character_f1, pronoun_accuracy,
-    action_accuracy, clothes_accuracy, all_right, held_out_frame_accuracy,
+    action_accuracy, clothes_accuracy, all_right, held_out_frame_accuracy, weather_accuracy,
+    object_accuracy,
 ) = (partial(_measure, row) for row in ROWS)  # fmt: skip
 
 
 def frame_verdicts(story: SampledStory, readings: Sequence[dict]) -> list[dict]:
-    """Per drawn frame: place, cast, action (bool), shirts (list of bool), label, reading."""
+    """Per drawn frame: place, cast, action, in the wide world weather and object (bool), shirts
+    (list of bool), label, reading."""
     verdicts, first = [], {}
     for k, (label, reading) in enumerate(zip(story.labels, readings, strict=True)):
         worn = label["clothes"] if k < story.given else reading["clothes"]
@@ -75,11 +81,16 @@ def frame_verdicts(story: SampledStory, readings: Sequence[dict]) -> list[dict]:
         for name in label["cast"]:
             first.setdefault(name, worn.get(name))
         if k >= story.given:
+            wide = {
+                "weather": reading.get("weather") == label.get("weather"),
+                "object": same_object(reading, label),
+            }
             verdicts.append(
                 {
                     "place": reading["place"] == label["place"],
                     "cast": set(reading["cast"]) == set(label["cast"]),
                     "action": reading["action"] == label["action"],
+                    **(wide if "weather" in label else {}),
                     "shirts": kept,
                     "label": label,
                     "reading": reading,
@@ -92,7 +103,8 @@ def story_note(story: SampledStory, readings: Sequence[dict]) -> str:
     """One line for a storyboard, such as `cast 5/5 · place 4/5 · action 5/5 · shirts 3/4`."""
     verdicts = frame_verdicts(story, readings)
     shirts = [kept for verdict in verdicts for kept in verdict["shirts"]]
-    tallies = {key: [verdict[key] for verdict in verdicts] for key in ("cast", "place", "action")}
+    kinds = ("cast", "place", "action", "weather", "object")
+    tallies = {key: [verdict[key] for verdict in verdicts if key in verdict] for key in kinds}
     return " · ".join(
         f"{key} {sum(right)}/{len(right)}"
         for key, right in (*tallies.items(), ("shirts", shirts))
@@ -106,7 +118,8 @@ def chance(stories: Sequence[SampledStory], vocabulary: dict) -> dict[str, float
     For each drawn frame it guesses, independently, a place and an action (each name of the
     vocabulary equally likely), a cast (drawn from the casts of all drawn frames, as often as they
     occur there), and for every shirt to keep a colour (each equally likely; a shirt is guessed on
-    whoever should wear one, so that this number is about colours alone). The expectation is exact;
+    whoever should wear one, so that this number is about colours alone). In the wide world, also a
+    weather, and an object, its colour and one of those there to carry it. The expectation is exact;
     for F1 it is the ratio of the expected sums.
     """
     place, action, colour = (1 / len(vocabulary[key]) for key in ("places", "actions", "clothes"))
@@ -119,11 +132,16 @@ def chance(stories: Sequence[SampledStory], vocabulary: dict) -> dict[str, float
         for verdict in frame_verdicts(story, story.labels):
             label, cast = verdict["label"], guess[frozenset(verdict["label"]["cast"])]
             shirts = len(verdict["shirts"])
+            weather = 1 / len(vocabulary["weathers"]) if "weather" in label else 1
+            held = 1 / len(vocabulary["objects"]) if "object" in label else 1
+            if label.get("carrier"):
+                held /= len(vocabulary["colours"]) * len(label["cast"])
             hits = sum(present[name] / len(drawn) for name in label["cast"])
             sizes = len(label["cast"]) + sum(present.values()) / len(drawn)
-            everything = place * cast * action * colour**shirts
+            combination = place * cast * action * weather * held
+            everything = combination * colour**shirts
             share = (place, cast, action, (2 * hits, sizes), (shirts * colour, shirts), everything)
-            total += _rows(label, *share)
+            total += _rows(label, *share, combination, weather, held)
     values = zip(ROWS, ratio(total).tolist(), strict=True)
     return {row: value if value == value else None for row, value in values}
 
@@ -134,9 +152,14 @@ def count_frames(story: SampledStory, readings: Sequence[dict]) -> np.ndarray:
     for k, verdict in enumerate(frame_verdicts(story, readings), story.given):
         truth, seen = set(verdict["label"]["cast"]), set(verdict["reading"]["cast"])
         right, shirts = [verdict[key] for key in ("place", "cast", "action")], verdict["shirts"]
+        weather, held = verdict.get("weather", True), verdict.get("object", True)
+        combination = all([*right, weather, held])
         characters = (2 * len(truth & seen), len(truth) + len(seen))
         kept = (sum(shirts), len(shirts))
-        counts[k] = _rows(verdict["label"], *right, characters, kept, all(right + shirts))
+        everything = combination and all(shirts)
+        counts[k] = _rows(
+            verdict["label"], *right, characters, kept, everything, combination, weather, held
+        )
     return counts
 
 
@@ -148,11 +171,16 @@ def _rows(
     characters: tuple[float, float],
     kept: tuple[float, float],
     everything: float,
+    combination: float,
+    weather: float,
+    held: float,
 ) -> np.ndarray:
     """One frame's share of each metric, in the order of ROWS; bools or probabilities."""
     named, pronoun, held_out = (
         bool(label.get(key)) for key in ("place_named", "pronoun_only", "held_out")
     )
+    weather_open = "weather" in label and not label.get("weather_named")
+    held_open = bool(label.get("carrier")) and not label.get("object_named")
     return np.array(
         [
             (place * (not named), not named),
@@ -163,7 +191,9 @@ def _rows(
             (action, 1),
             kept,
             (everything, 1),
-            (place * cast * action * held_out, held_out),
+            (combination * held_out, held_out),
+            (weather * weather_open, weather_open),
+            (held * held_open, held_open),
         ],
         dtype=float,
     )
@@ -173,7 +203,10 @@ def check_labels(samples: Samples, judge: Network) -> None:
     """ValueError for a frame whose label lacks something."""
     for story in samples.stories:
         for label in story.labels or [{}]:
-            if missing := {"place", "cast", "clothes", "action"} - set(label):
+            needed = {"place", "cast", "clothes", "action"}
+            if "weathers" in getattr(judge, "vocabulary", {}):
+                needed |= {"weather", "object", "colour", "carrier"}
+            if missing := needed - set(label):
                 raise ValueError(
                     f"story {story.story_id!r} has a frame without label {sorted(missing)[0]!r}: "
                     "the cartoon metrics need stories whose file holds labels"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 __all__ = ["choose", "load_networks", "preflight"]
 
+WORLDS = {"weather", "slots"}  # of NEEDS: no file can give them
+
 
 def preflight(options: Options) -> None:
     """Before stories are drawn: ValueError or FileNotFoundError for metrics and files that later
@@ -34,7 +36,7 @@ def choose(
     options: Options, materials: Sequence[Material] = ()
 ) -> tuple[list[Metric], dict[str, str]]:
     """The metrics asked for, and {name: why} of those that `all` cannot measure: it is what the
-    given files and all materials allow.
+    given files and all materials allow. Of a group, what the stories' cartoon world has.
 
     ValueError when a metric asked for by name needs what one of them does not have.
     """
@@ -47,6 +49,8 @@ def choose(
     everything = names == ["all"]
     chosen, skipped = [], {}
     for metric in METRICS.values() if everything else (METRICS[name] for name in names):
+        if metric.name not in asked and not everything and lacks.keys() & {*metric.needs} & WORLDS:
+            continue
         reason = None
         if need := next((need for need in metric.needs if need in lacks), None):
             (folder, where), (what, option) = lacks[need], NEEDS[need]
@@ -79,6 +83,8 @@ def _lacks(material: Material) -> dict[str, str]:
         for need in ("labels", "characters"):
             if not getattr(story, need):
                 lacks.setdefault(need, where)
+        wide = any("weather" in label for label in story.labels or ())
+        lacks.setdefault("slots" if wide else "weather", where)
     return lacks
 
 

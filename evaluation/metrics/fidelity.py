@@ -2,7 +2,8 @@
 
 So a frame that shows the wrong thing cleanly counts as clean, and what is measured is the drawing:
 blur, speckles, wrong shades. A frame read as no scene of the world (three characters, or two that
-never meet) has no such picture and does not count, nor does one of another size.
+never meet) has no such picture and does not count, nor does one of another size. In the wide world
+nobody can tell from a reading where characters stand, so none counts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _PRONOUNS = PRONOUNS | {name: pronoun for name, (_, pronoun) in NEWCOMERS.items(
 
 def scene_of(reading: dict) -> Scene | None:
     """The scene of a judge's reading; None if the world has none like it."""
+    if "weather" in reading:
+        return None
     known = reading["place"] in PLACES and reading["action"] in ACTIONS
     known &= set(reading["clothes"].values()) <= SHIRTS.keys()
     if not known or not reading["clothes"].keys() <= _PRONOUNS.keys():

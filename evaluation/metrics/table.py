@@ -21,6 +21,9 @@ NEEDS = {  # what a metric may need of every story, in words, and the option tha
     "neighbours": ("two frames a story", "story_length=N, the pictures a story has"),
     "references": ("real frames", "reference=DIR"),
     "labels": ("labels for every story", "labels=FILE"),
+    # What one of the two cartoon worlds has, and the other has not.
+    "weather": ("labels of weather", "cartoon.world=wide"),
+    "slots": ("characters in fixed places", "cartoon.world=small"),
     "characters": ("a benchmark's characters", "benchmark=DIR"),
 }
 FILES = {  # options that a metric may need, and where to get the file
@@ -127,11 +130,11 @@ _RECORDS = (
         network="evaluation.networks.inception:inception_at_native_size",
     ),
     Metric(
-        "judge_frechet", "the cartoon judge's 128 last features, Fréchet: not an FID",
+        "judge_frechet", "the cartoon judge's last features, Fréchet: not an FID",
         **_FRECHET, **_JUDGE,
     ),
     Metric(
-        "judge_kernel", "the cartoon judge's 128 last features, cubic kernel: not a KID",
+        "judge_kernel", "the cartoon judge's last features, cubic kernel: not a KID",
         **_KERNEL, **_JUDGE,
     ),
     Metric(
@@ -243,10 +246,20 @@ _RECORDS = (
         )
     ),
     *(
+        Metric(f"cartoon/{name}", f"judge, {text}", f"evaluation.metrics.cartoon:{name}",
+               errors=errors, **{**_CARTOON, "needs": ("labels", "weather")})
+        for name, text, errors in (
+            ("weather_accuracy", "right weather where the caption does not name it", ("weather",)),
+            ("object_accuracy", "who carries what, where someone does and the caption does not say",
+             ("object",)),
+        )
+    ),
+    *(
         Metric(f"cartoon/{name}{suffix}",
                f"{text}, against the renderer's picture of what the judge reads{among}",
                f"evaluation.metrics.fidelity:{name}{suffix}",
-               errors=("place", "cast", "clothes", "action"), **_CARTOON)
+               errors=("place", "cast", "clothes", "action"),
+               **{**_CARTOON, "needs": ("labels", "slots")})
         for name, text in (("psnr", "dB, mean of frames, 50 at most"), ("ssim", "SSIM"))
         for suffix, among in (
             ("", ""), ("_one", ", of one character"), ("_two", ", of two characters")

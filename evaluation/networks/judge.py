@@ -1,4 +1,5 @@
-"""The judge: a small network that reads place, cast, clothes and action from one cartoon frame.
+"""The judge: a small network that reads place, cast, clothes and action from one cartoon frame;
+where the vocabulary has them, weather and who carries which object too.
 
 It is trained on rendered frames only (`judge_training.py`), and it can state its own error on
 frames whose labels are known.
@@ -21,13 +22,15 @@ from torch import Tensor, nn
 from common.files import file_hash, replacing
 from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network
+from evaluation.networks.judge_parts import CHOICES, JudgeNetwork, split
 from evaluation.networks.weights import in_short, require
 from evaluation.options import Options
 from evaluation.samples import Samples, check_vocabulary, read_picture
 
-__all__ = ["SIDE", "Judge", "JudgeNetwork", "decode", "judge_network", "shrink"]
+__all__ = ["SIDE", "Judge", "JudgeNetwork", "decode", "judge_network", "same_object", "shrink"]
 
 SIDE = 64  # pixels the network sees; frames are averaged down to it
+NOTHING = "none"  # the object of who carries none
 
 
 class Judge:
@@ -40,7 +43,8 @@ class Judge:
 
     @torch.inference_mode()
     def read(self, frames: np.ndarray, batch_size: int = 256) -> list[dict]:
-        """(N, H, W, 3) uint8 -> N labels {place, cast, clothes, action}."""
+        """(N, H, W, 3) uint8 -> N labels {place, cast, clothes, action}, and {weather, object,
+        colour, carrier} where the vocabulary has weathers."""
         readings = []
         for pixels in shrink(frames, batch_size):
             answers = self.network.body(pixels.float() / 255 - 0.5)
@@ -48,7 +52,8 @@ class Judge:
         return readings
 
     def error(self, frames: np.ndarray, labels: Sequence[dict]) -> dict[str, float]:
-        """Share of wrong readings: place, action and exact cast per frame, clothes per wearer.
+        """Share of wrong readings: place, action and exact cast per frame, clothes per wearer;
+        weather per frame, and object with its carrier.
 
         A character that is there but not seen counts as wrong clothes.
         """
@@ -62,6 +67,10 @@ class Judge:
         cast = np.mean([set(got["cast"]) != set(label["cast"]) for got, label in pairs])
         action = np.mean([got["action"] != label["action"] for got, label in pairs])
         shares = {"place": place, "cast": cast, "clothes": 1 - np.mean(kept), "action": action}
+        if "weathers" in self.vocabulary:
+            wrong = [got["weather"] != label["weather"] for got, label in pairs]
+            shares["weather"] = np.mean(wrong)
+            shares["object"] = np.mean([not same_object(got, label) for got, label in pairs])
         return {kind: float(share) for kind, share in shares.items()}
 
     def save(self, path: str | os.PathLike) -> None:
@@ -94,8 +103,8 @@ class Judge:
 
 
 def judge_network(options: Options, samples: Samples | None = None) -> Network:
-    """`features`: the 128 numbers before the answers, for distances in the cartoon world;
-    `answers`: what `decode` takes."""
+    """`features`: the numbers before the answers (128; in the wide world 384), for distances in the
+    cartoon world; `answers`: what `decode` takes."""
     judge = Judge.load(options.judge)
     if samples and samples.vocabulary not in (None, judge.vocabulary):
         raise ValueError(
@@ -115,59 +124,29 @@ def _prepare(path: Path) -> Tensor:
     return next(shrink(read_picture(path)[None].copy()))[0].float() / 255 - 0.5
 
 
+def same_object(one: dict, two: dict) -> bool:
+    """Whether two labels agree on what is carried and by whom, if anything."""
+    return all(one.get(kind) == two.get(kind) for kind in ("object", "colour", "carrier"))
+
+
 def decode(answers: Tensor, vocabulary: dict[str, list[str]]) -> list[dict]:
     """The network's answers (N, sum of its sizes) as labels."""
-    logits, readings = _split(answers, vocabulary), []
-    place, action = logits["place"].argmax(1), logits["action"].argmax(1)
+    logits, readings = split(answers, vocabulary), []
+    chosen = {kind: logits[kind].argmax(1) for kind in CHOICES if kind in logits}
     cast, clothes = logits["cast"] > 0, logits["clothes"].argmax(2)
     for n in range(len(answers)):
         present = cast[n].nonzero().flatten().tolist()
+        choices = {kind: vocabulary[CHOICES[kind]][best[n]] for kind, best in chosen.items()}
+        if choices.get("object") == NOTHING:
+            choices |= {"colour": None, "carrier": None}
         readings.append({
-            "place": vocabulary["places"][place[n]],
             "cast": [vocabulary["characters"][c] for c in present],
             "clothes": {
                 vocabulary["characters"][c]: vocabulary["clothes"][clothes[n, c]] for c in present
             },
-            "action": vocabulary["actions"][action[n]],
+            **choices,
         })  # fmt: skip
     return readings
-
-
-def _sizes(vocabulary: dict[str, list[str]]) -> list[int]:
-    places, characters, colours, actions = (
-        len(vocabulary[key]) for key in ("places", "characters", "clothes", "actions")
-    )
-    return [places, characters, characters * colours, actions]
-
-
-def _split(answers: Tensor, vocabulary: dict[str, list[str]]) -> dict[str, Tensor]:
-    """(N, sum of sizes) -> logits: place (N, P), cast (N, C), clothes (N, C, W), action (N, A)."""
-    place, cast, clothes, action = answers.split(_sizes(vocabulary), dim=1)
-    clothes = clothes.unflatten(1, (cast.shape[1], -1))
-    return {"place": place, "cast": cast, "clothes": clothes, "action": action}
-
-
-class JudgeNetwork(nn.Module):
-    """(N, 3, 64, 64) in [0, 1] -> logits by kind of label, see `_split`."""
-
-    def __init__(self, vocabulary: dict):
-        super().__init__()
-        self.vocabulary = vocabulary
-        self.body = nn.Sequential(
-            *_block(3, 16, 5, 2), *_block(16, 32, 3, 2), *_block(32, 64, 3, 2),
-            *_block(64, 64, 3, 1), nn.Flatten(), nn.Linear(64 * 8 * 8, 128), nn.ReLU(),
-            nn.Linear(128, sum(_sizes(vocabulary))))  # fmt: skip
-
-    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        return _split(self.body(pixels - 0.5), self.vocabulary)
-
-
-def _block(channels: int, out: int, kernel: int, stride: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(out),
-        nn.ReLU(),
-    ]
 
 
 def shrink(frames: np.ndarray, batch_size: int = 256) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.terminal import tqdm
 from evaluation.networks.judge import SIDE, Judge, JudgeNetwork, shrink
+from evaluation.networks.judge_parts import CELLS, CHOICES
 from evaluation.samples import check_vocabulary
 
 __all__ = ["train_judge"]
@@ -59,44 +60,55 @@ def train_judge(
 
 
 def _encode(labels: Sequence[dict], vocabulary: dict) -> dict[str, Tensor]:
-    """Labels as tensors: place (N,), action (N,), cast (N, C) 0/1, clothes (N, C) or ABSENT."""
-    places, characters, colours, actions = (
-        {name: i for i, name in enumerate(vocabulary[key])}
-        for key in ("places", "characters", "clothes", "actions")
-    )
+    """Labels as tensors: of each choice (N,) or ABSENT, cast (N, C) 0/1, clothes (N, C) or ABSENT.
+
+    where (N, C + 1): cells of characters and object, ABSENT unless labels have `at`, {character or
+    "object": (x, y) as shares of the picture}.
+    """
+    numbers = {key: {name: i for i, name in enumerate(names)} for key, names in vocabulary.items()}
+    characters, colours = numbers["characters"], numbers["clothes"]
     cast = torch.zeros(len(labels), len(characters))
     clothes = torch.full(cast.shape, ABSENT)
+    where = torch.full((len(labels), len(characters) + 1), ABSENT)
     try:
         for n, label in enumerate(labels):
             for name in label["cast"]:
                 cast[n, characters[name]] = 1
                 clothes[n, characters[name]] = colours[label["clothes"][name]]
-        return {
-            "place": torch.tensor([places[label["place"]] for label in labels]),
-            "action": torch.tensor([actions[label["action"]] for label in labels]),
-            "cast": cast,
-            "clothes": clothes,
+            for name, (x, y) in label.get("at", {}).items():
+                column, row = (min(max(int(CELLS * one), 0), CELLS - 1) for one in (x, y))
+                where[n, characters.get(name, -1)] = CELLS * row + column
+        choices = {
+            kind: torch.tensor([_number(label[kind], numbers[key]) for label in labels])
+            for kind, key in CHOICES.items()
+            if "weathers" in vocabulary or kind in ("place", "action")
         }
     except KeyError as error:
         raise ValueError(
             f"a frame label lacks {error} or it is not in the vocabulary: build the "
             "labels and the vocabulary together"
         ) from error
+    return {"cast": cast, "clothes": clothes, "where": where, **choices}
+
+
+def _number(name: str | None, numbers: dict[str, int]) -> int:
+    return ABSENT if name is None else numbers[name]
 
 
 def _loss(logits: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
-    return (
-        F.cross_entropy(logits["place"], target["place"])
-        + F.cross_entropy(logits["action"], target["action"])
-        + 3 * F.binary_cross_entropy_with_logits(logits["cast"], target["cast"])
-        + F.cross_entropy(
-            logits["clothes"].flatten(0, 1),
-            target["clothes"].flatten(),
-            ignore_index=ABSENT,
-            reduction="sum",
-        )
-        / target["cast"].sum().clamp(min=1)
-    )
+    return sum(
+        (_choice_loss(logits[kind], target[kind]) for kind in CHOICES if kind in logits),
+        3 * F.binary_cross_entropy_with_logits(logits["cast"], target["cast"])
+        + _choice_loss(logits["clothes"].flatten(0, 1), target["clothes"].flatten())
+        + (_choice_loss(logits["where"].flatten(0, 1), target["where"].flatten())
+           if "where" in logits else 0),
+    )  # fmt: skip
+
+
+def _choice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """The mean over those that are there; 0 if none is."""
+    there = (target != ABSENT).sum().clamp(min=1)
+    return F.cross_entropy(logits, target, ignore_index=ABSENT, reduction="sum") / there
 
 
 def _disturb(pixels: Tensor, random: torch.Generator) -> Tensor:

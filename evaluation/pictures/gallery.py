@@ -98,6 +98,7 @@ def _numbers(counts: Mapping[str, np.ndarray], story: int) -> list[list[str]]:
 
 
 def _wrong(verdict: dict) -> str:
-    wrong = [key for key in ("cast", "place", "action") if not verdict[key]]
+    kinds = ("cast", "place", "action", "weather", "object")
+    wrong = [key for key in kinds if not verdict.get(key, True)]
     wrong += ["shirts"] * (not all(verdict["shirts"]))
     return f"wrong: {', '.join(wrong)}" if wrong else "all right"

@@ -91,13 +91,14 @@ def read_samples(folder: str | os.PathLike) -> Samples:
 
 
 LABELS = ("characters", "places", "clothes", "actions")
+MORE_LABELS = ("weathers", "objects", "colours")  # of the wide cartoon world
 
 
 def check_vocabulary(vocabulary: object, where: str, optional: Sequence[str] = ()) -> None:
     """ValueError unless each of the kinds of label has a non-empty list of names."""
-    for key in LABELS:
+    for key in (*LABELS, *MORE_LABELS):
         names = vocabulary.get(key) if isinstance(vocabulary, dict) else None
-        if names is None and key in optional:
+        if names is None and key in (*optional, *MORE_LABELS):
             continue
         if not names or not _are_names(names) or len({*names}) < len(names):
             raise ValueError(

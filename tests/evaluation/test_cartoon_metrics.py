@@ -10,11 +10,14 @@ from sample_folders import VOCABULARY, label, story
 from evaluation.metrics.bootstrap import interval, ratio, story_weights
 from evaluation.metrics.cartoon import ROWS as METRICS
 from evaluation.metrics.cartoon import chance, check_labels, count_frames, story_note
+from evaluation.metrics.choice import choose
 from evaluation.metrics.material import Material
 from evaluation.metrics.measure import number
 from evaluation.networks.judge import Judge, JudgeNetwork, judge_network
 from evaluation.options import Options
 from evaluation.samples import Samples
+
+NO_WEATHER = {"weather_accuracy": None, "object_accuracy": None}  # in the small world
 
 
 def score(stories, readings, draws=1000, seed=0):
@@ -63,6 +66,7 @@ def test_fixed_damage_gives_the_numbers_worked_out_by_hand():
         "clothes_accuracy": 2 / 4,  # a1 ann wrong, a2 ann right, a2 bob unseen, b1 bob kept
         "all_right": 2 / 5,  # a0, b0
         "held_out_frame_accuracy": 0.0,  # a2
+        **NO_WEATHER,
     }
     assert {metric: result[metric] for metric in METRICS} == pytest.approx(expected)
     read[1][1]["place"] = "sea"
@@ -101,7 +105,56 @@ def test_chance_is_that_of_guessing_worked_out_by_hand():
         "held_out_frame_accuracy": 2 / 5 / 4,
         # a1 and b1 have one shirt to keep, a2 two
         "all_right": (1 + 2 / 2 + 2 / 4 + 2 + 2 / 2) / 5 / 4 / 5,
+        **NO_WEATHER,
     })  # fmt: skip
+
+
+def test_weather_and_objects_count_where_captions_leave_them_open():
+    nothing = {"object": "none", "colour": None, "carrier": None}
+    ball = {"object": "ball", "colour": "red", "carrier": "ann"}
+    both = {"ann": "red", "bob": "blue"}
+    one = story([
+        label("sea", both, weather="rain", weather_named=True, **nothing),
+        label("sea", both, weather="rain", **ball, object_named=True),
+        label("sea", both, weather="rain", **ball),
+        label("sea", both, weather="rain", **ball, held_out=True),
+        label("sea", {"bob": "blue"}, weather="rain", **nothing),
+    ])  # fmt: skip
+    assert score([one], perfect([one]))["all_right"] == 1.0
+    (read,) = perfect([one])
+    read[0]["weather"] = read[1]["object"] = "snow"  # named, both: neither counts but in all_right
+    read[2]["weather"] = "snow"
+    read[3]["carrier"] = "bob"  # the right object in the wrong hands
+    read[4] |= ball  # out of thin air
+    result = score([one], [read])
+    assert result["weather_accuracy"] == 3 / 4 and result["object_accuracy"] == 1 / 2
+    assert result["all_right"] == result["held_out_frame_accuracy"] == 0.0
+    assert story_note(one, read).endswith("weather 3/5 · object 2/5 · shirts 7/7")
+    wide = {**VOCABULARY, "weathers": ["rain", "snow"], "objects": ["none", "ball"],
+            "colours": ["red", "blue"]}  # fmt: skip
+    found = chance([one], wide)
+    assert found["weather_accuracy"] == 1 / 2
+    assert found["object_accuracy"] == pytest.approx(1 / 2 / 2 / 2)  # kind, colour, carrier
+    lacking = {key: value for key, value in one.labels[0].items() if key != "carrier"}
+    samples = Samples(None, [story([lacking])])
+    with pytest.raises(ValueError, match="without label 'carrier'"):
+        check_labels(samples, Judge(JudgeNetwork(wide), wide))
+    check_labels(samples, Judge(JudgeNetwork(VOCABULARY), VOCABULARY))
+
+
+def test_each_world_has_its_own_metrics_unless_they_are_asked_for_by_name():
+    small = story([label("sea", {"ann": "red"})])
+    wide = story([label("sea", {"ann": "red"}, weather="rain")])
+    ask = Options("s", judge="judge.safetensors")
+    here = {name: {one.name for one in choose(ask, [Material.of("s", [world])])[0]}
+            for name, world in (("small", small), ("wide", wide))}  # fmt: skip
+    assert here["small"] - here["wide"] == {
+        f"cartoon/{name}{suffix}" for name in ("psnr", "ssim") for suffix in ("", "_one", "_two")
+    }
+    assert here["wide"] - here["small"] == {"cartoon/weather_accuracy", "cartoon/object_accuracy"}
+    ask.metrics = ["cartoon/psnr"]
+    with pytest.raises(ValueError, match="cartoon/psnr needs characters in fixed places"):
+        choose(ask, [Material.of("s", [wide])])
 
 
 def test_stories_without_labels_and_without_drawn_frames(tmp_path):

@@ -91,4 +91,5 @@ def test_the_scene_of_a_reading():
     others = [nobody, STRANGERS.label(), {**ALONE.label(), "clothes": crowd}]
     others += [{**ALONE.label(), **change} for change in elsewhere]
     others += [{**ALONE.label(), "clothes": {"ann": "red"}}]
-    assert [scene_of(other) for other in others] == [None] * 7
+    others += [{**ALONE.label(), "weather": "rain"}]  # where in the wide world is not known
+    assert [scene_of(other) for other in others] == [None] * 8

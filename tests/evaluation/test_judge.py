@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from sample_folders import VOCABULARY, toy_frames
 
-from evaluation.networks.judge import Judge
+from datasets.cartoon.renderer import find, render
+from datasets.cartoon.wide import place_characters
+from datasets.cartoon.world import ACTIONS, WIDE_LABEL_VOCABULARY, Scene
+from evaluation.networks.judge import Judge, decode
+from evaluation.networks.judge_parts import CELLS
 from evaluation.networks.judge_training import train_judge
 
 
@@ -83,3 +89,44 @@ def test_bad_judge_file(tmp_path):
     for name in ("text", "other"):
         with pytest.raises(ValueError, match=f"{name}.safetensors is not a judge's file"):
             Judge.load(tmp_path / f"{name}.safetensors")
+
+
+def test_wide_answers_say_weather_and_who_carries_what():
+    """In the order of place, cast, clothes, action, weather, object, colour, carrier."""
+    vocabulary = {**VOCABULARY, "weathers": ["rain", "snow"], "objects": ["none", "ball"],
+                  "colours": ["red", "green"]}  # fmt: skip
+    place, cast, clothes, action = [0, 1], [1, 1], [1, 0, 0, 1], [1, 0]
+    held = [*place, *cast, *clothes, *action, 0, 1, 0, 1, 0, 1, 0, 1]
+    nothing = [*held[:-6], 1, 0, *held[-4:]]
+    one, two = decode(2.0 * torch.tensor([held, nothing]) - 1, vocabulary)
+    assert one == {
+        "place": "hill", "cast": ["ann", "bob"], "clothes": {"ann": "red", "bob": "blue"},
+        "action": "sit", "weather": "snow", "object": "ball", "colour": "green", "carrier": "bob",
+    }  # fmt: skip
+    assert two == {**one, "object": "none", "colour": None, "carrier": None}
+
+
+def test_a_wide_judge_learns_where_to_look(tmp_path):
+    """On 24 frames of one character each, told where it is; saved, it reads the same."""
+    random, scenes = Random(0), []
+    for number in range(24):
+        name = ("bruno", "zara")[number % 2]
+        (spot,) = place_characters([name], random).values()
+        carried = (name, "red ball") if number % 3 else None
+        scenes.append(Scene("meadow", ((name, "white"),), ACTIONS[number % 4],
+                            ("clear", "rain")[number // 2 % 2], carried, (spot,)))  # fmt: skip
+    frames = np.stack([render(scene) for scene in scenes])
+    labels = [{**scene.label(), "at": find(scene)} for scene in scenes]
+    judge = train_judge(frames, labels, WIDE_LABEL_VOCABULARY, 0, steps=60, batch_size=8)
+    error = judge.error(frames, labels)
+    assert max(error[kind] for kind in ("weather", "clothes", "place")) <= 0.1, error
+    small = torch.nn.functional.avg_pool2d(torch.from_numpy(frames).permute(0, 3, 1, 2) / 255, 2)
+    with torch.inference_mode():
+        seen = judge.network(small)["where"].argmax(-1)  # (24, C + 1)
+    for scene, cells in zip(scenes, seen, strict=True):
+        name = scene.cast[0][0]
+        cell = cells[WIDE_LABEL_VOCABULARY["characters"].index(name)].item()
+        x, y = find(scene)[name]
+        assert abs(cell % CELLS - CELLS * x) < 3 and abs(cell // CELLS - CELLS * y) < 3
+    judge.save(tmp_path / "judge.safetensors")
+    assert Judge.load(tmp_path / "judge.safetensors").read(frames) == judge.read(frames)

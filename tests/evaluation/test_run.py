@@ -97,6 +97,9 @@ def test_values_are_those_of_the_cartoon_metrics(tmp_path, judge_file, measured)
     ]
     counts = [count_frames(*pair).sum(0) for pair in zip(stories, readings, strict=True)]
     for name, value in zip(ROWS, ratio(np.sum(counts, 0)), strict=True):
+        if name in ("weather_accuracy", "object_accuracy"):  # the wide world's alone
+            assert f"cartoon/{name}" not in found and np.isnan(value)
+            continue
         expected = None if np.isnan(value) else pytest.approx(value)
         assert found[f"cartoon/{name}"]["value"] == expected, name
 

@@ -84,6 +84,7 @@ def cartoon_source(
         augment=False,
         max_length=MAX_LENGTH[world],
         meanings={name: features(stranger(name)) for name in names},
+        licence="apache-2.0",
     )
 
 

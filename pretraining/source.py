@@ -50,6 +50,7 @@ class Source:
     augment: bool
     max_length: int
     meanings: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    licence: str = "other"  # of the base that is made from it
 
     @property
     def captions(self) -> list[str]:

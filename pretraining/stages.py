@@ -293,7 +293,7 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
     report = {
         "image_size": settings.image_size, "size": settings.size, "seed": settings.seed,
         "start": str(settings.start or "nothing"), "about": source.about,
-        "licence": "apache-2.0" if source.determined else "other", "stages": run.figures,
+        "licence": source.licence, "stages": run.figures,
         "count": len(source.held_out), "psnr_first": first_psnr,
         "psnr_held_out": _psnr(vae, source),
     }  # fmt: skip

@@ -3,10 +3,10 @@
     python -m pretraining --stories my.h5 --out outputs/my-base --image-size 64 --minutes 40
     python main.py config=outputs/my-base/train.yaml
 
-Without --stories it makes assets/cartoon-base, the cartoon world's, in an hour and a quarter on two
-CPU cores. Five stages: the autoencoder; a text-to-image U-Net that learns words, then to read them
-off the last token; a BLIP aligned to its text encoder; and the autoencoder's decoder once more, on
-latents that the U-Net draws. Only training stories' pictures are learnt from; the others are
+Without --stories it makes a base of the cartoon world, in an hour and a quarter on two CPU cores.
+Five stages: the autoencoder; a text-to-image U-Net that learns words, then to read them off the
+last token; a BLIP aligned to its text encoder; and the autoencoder's decoder once more, on latents
+that the U-Net draws. Only training stories' pictures are learnt from; the others are
 measured. What is done lies under --work, and a run that was cut off goes on there.
 """
 
@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--world {args.world}: give no --stories beside it")
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # a file would hold each of its states
-    kind = "strangers" if args.strangers else "" if args.world == "small" else args.world
-    cartoon = Path(f"outputs/bases/{kind}" if kind else "assets/cartoon-base")
-    out = args.out or (Path("outputs/bases") / args.stories.stem if args.stories else cartoon)
+    world = "cartoon" if args.world == "small" else args.world
+    name = args.stories.stem if args.stories else "strangers" if args.strangers else world
+    out = args.out or Path("outputs/bases") / name
     work = args.work or Path("outputs/pretraining") / out.name
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     with error_in_one_line():
@@ -81,9 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
         make_base(source, out, work, Settings(args.image_size, **how))
         if args.stories:
             write_training_file(out, args.stories, args.dataset, args.image_size)
-    said = f"config={out}/train.yaml" if args.stories else f"tiny.diffusion_model={out}"
-    if args.world != "small":
-        said += f" tiny.blip_model={out}/blip cartoon.world={args.world}"
+    said = f"config={out}/train.yaml"
+    if not args.stories:
+        said = f"tiny.diffusion_model={out} tiny.blip_model={out}/blip cartoon.world={args.world}"
     print(f"{out} is done; next: python main.py {said}")
 
 

@@ -53,11 +53,13 @@ def read_content(path: str | Path, mmap: bool = False) -> Any:
         ValueError: it cannot be; the sentence goes on from the file's name and says why.
     """
     kind = whole_kind(path)
-    return _mapped(path, kind, file_state(path)) if mmap else _read(path, kind)
+    if mmap:
+        return _mapped(os.path.abspath(path), kind, file_state(path))
+    return _read(path, kind)
 
 
 @lru_cache(maxsize=2)  # a checkpoint and what it was tuned from
-def _mapped(path: str | Path, kind: str, state: tuple[int, ...]) -> Any:
+def _mapped(path: str, kind: str, state: tuple[int, ...]) -> Any:
     return _read(path, kind, mmap=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -142,7 +143,8 @@ def test_a_clip_may_choose(sampled, clip, capsys):
         best = int(np.argmax(scores))
         assert after[name]["redrawn"]["1"]["candidate"] == best + 1
         assert np.array_equal(picture(folder / f"{name}/0001.png"), shown[best])
-        assert f"{best + 1} takes its place, of scores {scores[0]:.1f}" in said
+        told = re.search(rf"{name}.*: {best + 1} takes its .*of scores (-?[\d.]+)", said)
+        assert float(told[1]) == pytest.approx(scores[0], abs=0.006)
     (clip / "config.json").unlink()
     with pytest.raises(ConfigError, match="redraw.choose is 1, but redraw.frame is null"):
         sampled("redraw.choose=1")

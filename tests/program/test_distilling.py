@@ -49,6 +49,7 @@ def test_it_is_drawn_with_as_it_was_made_for_unless_told_otherwise(fast, trained
     assert moved and all(name.startswith("unet.") for name in moved)
 
 
+@pytest.mark.long
 def test_it_learns_the_guidance_that_its_base_draws_with(distil, shrunk, trained, tmp_path):
     """As a base of its own, or by a file that says how it was trained."""
     content = read(trained)
@@ -67,6 +68,7 @@ def test_it_learns_the_guidance_that_its_base_draws_with(distil, shrunk, trained
     assert (again.teacher_guidance_scale, again.max_steps) == (4, 1)
 
 
+@pytest.mark.long
 def test_lora_composes_with_it_and_is_handed_on_whole(distil, sampled, trained, tmp_path):
     """LCM-LoRA: the checkpoint holds it alone; a folder draws as it does."""
     made = distil("run_name=fast_lora", "tune=lora", "lora_rank=2", "max_steps=2", "init_lr=1e-2")
@@ -134,6 +136,7 @@ def test_what_cannot_be_is_refused(shrunk, fast, trained, words, says):
     sentence(caught)
 
 
+@pytest.mark.long
 def test_a_base_that_was_tuned_is_refused(distil, shrunk, trained):
     base = f"base_model_file={trained}"
     tuned = train.train(shrunk("run_name=low", "tune=lora", "lora_rank=2", "max_steps=1", base))

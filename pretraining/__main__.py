@@ -24,9 +24,10 @@ from common.terminal import error_in_one_line, script_parser
 from datasets.cartoon.worlds import WORLDS
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile
+from pretraining.base import make_base
 from pretraining.cartoon_source import cartoon_source
 from pretraining.sizes import IMAGE_SIZES, SIZES
-from pretraining.stages import Settings, make_base
+from pretraining.stages import Settings
 from pretraining.story_source import story_source
 from pretraining.vocabulary import split_words
 

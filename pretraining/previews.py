@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,13 +15,13 @@ __all__ = ["COLUMNS", "save_sheet"]
 COLUMNS, GAP = 8, 4  # pictures side by side; pixels between them
 
 
-def save_sheet(path: Path, real: Tensor, made: Sequence[Tensor]) -> None:
-    """Write a PNG: uint8 `real` (N, 3, H, W), below each what was made of it, row by row."""
+def save_sheet(path: Path, real: Tensor, made: Tensor) -> None:
+    """Write a PNG: uint8 `real` (N, 3, H, W), below each what was `made` of it."""
     height, width = real.shape[-2:]
     count = min(COLUMNS, len(real))
-    size = count * (width + GAP) + GAP, (1 + len(made)) * (height + GAP) + GAP
+    size = count * (width + GAP) + GAP, 2 * (height + GAP) + GAP
     sheet = Image.new("RGB", size, "white")
-    for row, pictures in enumerate([real, *made]):
+    for row, pictures in enumerate((real, made)):
         for column, picture in enumerate(pictures[:count]):
             array = picture.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
             at = GAP + column * (width + GAP), GAP + row * (height + GAP)

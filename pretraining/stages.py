@@ -1,36 +1,22 @@
-"""The five stages of a base: each is kept when it is done, and goes on where it was cut off."""
+"""The stages of a base: each is kept when it is done, and goes on where it was cut off."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderRAE, DDIMScheduler
 from torch import nn
 
 from common.files import replacing, writing_folder
-from models.frames import decode_latents
-from pretraining import align, autoencoder, decoder, text_to_image
-from pretraining.meanings import fold_meanings, learn_meanings
-from pretraining.model_card import write_model_card
-from pretraining.previews import COLUMNS, save_sheet
-from pretraining.save import save_base
 from pretraining.schedule import Plan
-from pretraining.sizes import SIZES
-from pretraining.source import Source, standing_alone
-from pretraining.starting import start_from
-from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
+from pretraining.source import Source
 
-__all__ = ["STAGES", "Settings", "Stage", "make_base"]
-
-MEANINGS_LR = 1e-2  # of Muon
-DRAWN, DRAWN_PER_STEP = 3904, 6  # pictures that the last stage draws, at most
+__all__ = ["STAGES", "Settings", "Stage", "StageRun"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ class Settings:
         return Plan(steps, self.batch_size or stage.batch, seconds, state)
 
 
-class _Run:
+class StageRun:
     """Stages under `work`: what is done there is loaded, what was cut off goes on."""
 
     def __init__(self, source: Source, settings: Settings, work: Path) -> None:
@@ -170,148 +156,3 @@ def _fingerprint(source: Source) -> str:
     for example in source.examples:
         digest.update(repr(example).encode())
     return digest.hexdigest()[:16]
-
-
-def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict:
-    """Train the stages on `source`, keep them under `work`, save the base in `out`; its report.
-
-    Raises:
-        ValueError: `work` holds stages of other stories or settings.
-        FileNotFoundError: there is no base to start from.
-    """
-    size, examples = SIZES[settings.size], source.examples
-    if not len(examples):
-        raise ValueError(f"{source.name} has no training picture: build it with some stories")
-    run = _Run(source, settings, work)
-    frames = source.frames.to(settings.device)
-    clip_tokenizer = build_clip_tokenizer(source.captions, source.max_length)
-    blip_tokenizer = build_blip_tokenizer(source.captions, source.max_length)
-    print(
-        f"{source.name}: {len(examples)} captions of {len(frames)} different pictures, "
-        f"{len(source.held_out)} held out"
-    )
-    shown, shown_examples = source.held_out.to(settings.device), source.held_out_examples
-    if not len(shown):
-        shown, shown_examples = frames, examples
-    sheet = [shown_examples[i] for i in _spread(len(shown_examples), COLUMNS)]
-    real = shown[[example.frame for example in sheet]]
-
-    def started(**parts: nn.Module) -> dict[str, nn.Module]:
-        if settings.start is not None:
-            shares = start_from(settings.start, parts, clip_tokenizer, blip_tokenizer)
-            said = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
-            print(f"started from {settings.start}: {said}")
-        return parts
-
-    def preview_pictures(path: Path, parts: dict) -> None:
-        made = decode_latents(parts["vae"], autoencoder.encode(parts["vae"], real))
-        save_sheet(path, real, [made])
-
-    parts = run.stage(
-        "autoencoder",
-        lambda: started(vae=autoencoder.build_autoencoder(settings.image_size, size)),
-        lambda parts, plan: autoencoder.train_autoencoder(
-            parts["vae"], frames, plan, source.augment
-        ),
-        torch.no_grad()(preview_pictures),
-    )
-    vae = parts["vae"]
-    first_psnr = _psnr(vae, source)
-    latents = autoencoder.encode(vae, frames)
-    scheduler = DDIMScheduler.from_config(text_to_image.scheduler_config())
-
-    @torch.no_grad()
-    def preview_drawn(path: Path, parts: dict, contexts=None) -> None:
-        unet = parts["unet"]
-        contexts = contexts or [
-            decoder.read_captions(parts["text_encoder"], clip_tokenizer, [e.full for e in sheet])
-        ]
-        drawn = [
-            decoder.draw_latents(unet, scheduler.config, one, torch.Generator().manual_seed(0))
-            for one in contexts
-        ]
-        save_sheet(path, real, [decode_latents(parts.get("vae", vae), one) for one in drawn])
-
-    def train_words(parts: dict, plan: Plan, examples: list, trained: bool, **shares) -> int:
-        encoder = parts["text_encoder"]
-        learn_meanings(encoder, clip_tokenizer, source.meanings, trained)
-        rate = MEANINGS_LR if source.meanings else None
-        steps = text_to_image.train_text_to_image(
-            encoder, parts["unet"], latents, examples, clip_tokenizer, plan,
-            matrix_lr=rate, **shares,
-        )  # fmt: skip
-        fold_meanings(encoder)
-        return steps
-
-    for number, name in enumerate(("text to image: bind words", "text to image: summarise")):
-        parts = run.stage(
-            name,
-            (lambda: started(
-                text_encoder=text_to_image.build_text_encoder(clip_tokenizer, size),
-                unet=text_to_image.build_unet(latents.shape[1], size),
-            )) if number == 0 else (lambda before=parts: before),
-            lambda parts, plan, number=number: train_words(
-                parts, plan, examples if number else standing_alone(examples), number > 0,
-                **({}, {"story_share": 0.2, "summary_share": 0.25})[number],
-            ),
-            preview_drawn,
-        )  # fmt: skip
-    text_encoder, unet = parts["text_encoder"], parts["unet"]
-
-    def preview_read(path: Path, parts: dict) -> None:
-        told = [example.caption for example in sheet]
-        context = align.read_pictures(parts["blip"], blip_tokenizer, real, told)
-        preview_drawn(path, {"unet": unet, "text_encoder": text_encoder}, [context])
-
-    blip = run.stage(
-        "align",
-        lambda: started(blip=align.build_blip(blip_tokenizer, size.width, size.vision_layers)),
-        lambda parts, plan: align.train_alignment(
-            parts["blip"], frames, examples, source.telling, clip_tokenizer, blip_tokenizer,
-            text_encoder, plan,
-        ),
-        torch.no_grad()(preview_read),
-    )["blip"]  # fmt: skip
-
-    def train_decoder(parts: dict, plan: Plan) -> int:
-        start = time.monotonic()
-        count = min(DRAWN, DRAWN_PER_STEP * plan.steps)
-        chosen = [examples[i] for i in torch.randperm(len(examples))[:count]]
-        drawn = decoder.draw_examples(
-            unet, text_encoder, scheduler.config, clip_tokenizer, chosen,
-            None if source.determined else latents,
-        )  # fmt: skip
-        if plan.seconds is not None:
-            plan = replace(plan, seconds=max(1.0, plan.seconds - (time.monotonic() - start)))
-        rows = torch.tensor([example.frame for example in chosen])
-        return decoder.train_decoder(parts["vae"], frames, latents, examples, drawn, rows, plan)
-
-    def preview_final(path: Path, parts: dict) -> None:
-        preview_drawn(path, {**parts, "unet": unet, "text_encoder": text_encoder})
-
-    vae = run.stage("decoder", lambda: {"vae": vae}, train_decoder, preview_final)["vae"]
-    report = {
-        "image_size": settings.image_size, "size": settings.size, "seed": settings.seed,
-        "start": str(settings.start or "nothing"), "about": source.about,
-        "licence": source.licence, "stages": run.figures,
-        "count": len(source.held_out), "psnr_first": first_psnr,
-        "psnr_held_out": _psnr(vae, source),
-    }  # fmt: skip
-    save_base(out, vae, unet, text_encoder, scheduler, clip_tokenizer, blip, blip_tokenizer)
-    shutil.copytree(work / "previews", out / "previews", dirs_exist_ok=True)
-    write_model_card(out, report)
-    return report
-
-
-def _psnr(vae: AutoencoderRAE, source: Source) -> float | None:
-    """In dB, over what was held out, and said; None if nothing was."""
-    if not len(source.held_out):
-        return None
-    value = round(autoencoder.psnr(vae, source.held_out.to(vae.device)), 2)
-    print(f"autoencoder: {value} dB PSNR on {len(source.held_out)} held-out pictures")
-    return value
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` numbers below `count`, evenly."""
-    return torch.linspace(0, count - 1, min(most, count)).round().int().tolist()

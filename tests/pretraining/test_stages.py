@@ -20,9 +20,10 @@ from models.components import load_components
 from pretraining import autoencoder
 from pretraining.__main__ import main
 from pretraining.align import build_blip
+from pretraining.base import make_base
 from pretraining.cartoon_source import cartoon_source
 from pretraining.sizes import IMAGE_SIZES, SIZES, Size
-from pretraining.stages import STAGES, Settings, make_base
+from pretraining.stages import STAGES, Settings
 from pretraining.text_to_image import build_text_encoder, build_unet
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 

@@ -1,8 +1,8 @@
 """How well does a trained model learn new characters from a few pictures?
 
-    python -m benchmarks.new_characters                   all runs, then the table
-    python -m benchmarks.new_characters --only 5-pictures runs whose name holds this
-    python -m benchmarks.new_characters --table           the table of the runs that are there
+    python -m benchmarks.new_characters                       all runs, then the table
+    python -m benchmarks.new_characters --only "5 pictures"   runs whose name holds this
+    python -m benchmarks.new_characters --table               the table of the runs that are there
 
 Three characters that neither base nor demo has ever seen (`datasets.cartoon.world.NEWCOMERS`) are
 learnt together, by the command of the README, from pictures with captions that name cast, place and

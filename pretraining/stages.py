@@ -33,10 +33,10 @@ class Stage:
 
 
 STAGES = {
-    "autoencoder": Stage("1-autoencoder", 1800, 32, 0.19, 200, 0.65),
+    "autoencoder": Stage("1-autoencoder", 1800, 32, 0.13, 200, 0.65),
     "text to image: bind words": Stage("2-bind", 1400, 24, 0.42, 400, 0.55),
-    "text to image: summarise": Stage("3-summarise", 900, 24, 0.25, 200, 0.62),
-    "align": Stage("4-align", 1000, 32, 0.09, 100, 0.33),
+    "text to image: summarise": Stage("3-summarise", 900, 24, 0.21, 200, 0.62),
+    "align": Stage("4-align", 1000, 32, 0.19, 100, 0.33),
     "decoder": Stage("5-decoder", 650, 32, 0.05, 50, 0.65),
 }
 _COST = sum(stage.share * stage.cost for stage in STAGES.values())

@@ -319,7 +319,8 @@ def main() -> None:
             print("\n".join(lines), flush=True)
             del stories, parts
         if args.only != "drawing":
-            print("\n".join(training_table(sizes, side, args.rounds, device)), flush=True)
+            for line in training_table(sizes, side, args.rounds, device):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ REFERENCE = "reference"
 
 
 def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -> Iterator[str]:
-    """A line for each way, as soon as it is measured: time and memory relative to the reference's."""
+    """A line for each way, as soon as it is measured: time and memory beside the reference's."""
     half = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
     ways = {name: how for name, how in WAYS.items() if half or not (how or {}).get("half")}
     heavy = device.type == "cpu" and side > 32  # the reference's scores alone take gigabytes

@@ -2,7 +2,6 @@
 
     python -m benchmarks.causal_story                   all runs, then the tables
     python -m benchmarks.causal_story --tables          the tables of the runs that are there
-    python -m benchmarks.causal_story --cost            time a training step and a drawn frame
 
 AR-LDM and each add-on train alike: same base, stories, steps and seeds. A run's result is one JSON
 file in the folder --out; a run that is there is not done again. What tuning a part brings is asked
@@ -20,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.causal_story_cost import print_cost
 from benchmarks.history_hits import history_hits
 from benchmarks.spread import mean_spread
 from building import open_stories
@@ -47,12 +45,6 @@ VARIANTS = {
     "+ history window": ["causal_story.history_window=2"],
     "+ adapter": ADAPTER,
     "+ spatial + history weights": [*SPATIAL, *WEIGHTS],
-}
-FASTER = "init_lr=2e-3"  # for the few parameters of an adapter or LoRA; 8e-4 otherwise
-TUNES = {
-    "tune: all": [],
-    "tune: adapter": ["tune=adapter", *ADAPTER, FASTER],
-    "tune: lora": ["tune=lora", "lora_rank=16", FASTER],
 }
 BATCH = 5  # stories a step
 
@@ -180,12 +172,8 @@ def main() -> None:
     parser.add_argument("--stories", type=int, default=50, help="test stories drawn by a run")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--tables", action="store_true")
-    parser.add_argument("--cost", action="store_true")
     parser.add_argument("overrides", nargs="*", help="config keys for all runs")
     args = parser.parse_args()
-    if args.cost:
-        tunes = {name: words for name, words in TUNES.items() if words}
-        return print_cost({**VARIANTS, **tunes}, args.overrides)
     args.out.mkdir(parents=True, exist_ok=True)
     ablation = Ablation(args.out, args.steps, args.stories, args.overrides)
     try:

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from configuration import ConfigError, checkpoint_to_draw_with, plain
 from configuration.trained import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
-from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.strangers import make_up
 from datasets.cartoon.worlds import WORLDS
@@ -24,7 +23,7 @@ from datasets.specs import SPECS, StorySpec
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_hdf5 import StoryFile, validate_story_file
-from datasets.story_prompts import StoryPrompt, in_parts
+from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
 from models.caption_tokenizer import LEGACY
 from models.causal_story.add_ons import add_causal_story, in_use
 from models.checkpoints.checkpoint import (

@@ -122,12 +122,12 @@ def plan(config: DictConfig, sizes: Sizes | None = None) -> dict[str, int]:
     return {**parts, "peak": memory.bytes, "checkpoint": checkpoint}
 
 
-def measure(config: DictConfig, sizes: Sizes | None = None, steps: int = 5) -> dict[str, float]:
+def measure(config: DictConfig) -> dict[str, float]:
     """What a GPU really takes for training steps: its `peak` in bytes, `seconds` of a step."""
     device, half = torch.device("cuda"), HALF.get(config.precision)
     with device:
         data = config[config.dataset]
-        parts = random_parts(sizes or Sizes(), data.max_length, len(data.new_tokens or ()))
+        parts = random_parts(Sizes(), data.max_length, len(data.new_tokens or ()))
         batch = random_batch(parts, config)
     add_add_ons(parts, config, load=False)
     for network in (parts.unet, parts.vae):
@@ -142,7 +142,7 @@ def measure(config: DictConfig, sizes: Sizes | None = None, steps: int = 5) -> d
         cast = torch.autocast("cuda", half) if half else nullcontext()
         return training_step(model, batch, optimizer, config, cast)
 
-    peak, seconds = gpu_peak(step, device, steps)
+    peak, seconds = gpu_peak(step, device, rounds=5)
     held = torch.cuda.max_memory_reserved(device)
     return {"peak": peak, "reserved": held, "seconds": median(seconds)}
 

@@ -54,7 +54,7 @@ def letter_z(canvas: Canvas, x: float, y: float, size: float) -> None:
     canvas.stroke(points, 2.4, WHITE)
 
 
-def eyes(canvas: Canvas, x: float, y: float, action: str, white: bool = True) -> None:
+def eyes(canvas: Canvas, x: float, y: float, action: str) -> None:
     for side in (-1, 1):
         cx = X + side * x
         if action == "sleep":

@@ -13,8 +13,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-__all__ = ["out_of_reach"]
-
 SECONDS = 5  # for a connection and for an answer
 
 

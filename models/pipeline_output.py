@@ -10,8 +10,6 @@ import numpy as np
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-__all__ = ["StoryPipelineOutput"]
-
 
 @dataclass
 class StoryPipelineOutput(BaseOutput):

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import entr, softmax
 
-__all__ = ["InceptionScore"]
-
 
 class InceptionScore:
     """Of weighted stories' logits."""

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["KernelAgainst"]
-
 ROWS = 1024
 
 

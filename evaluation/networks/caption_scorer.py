@@ -17,8 +17,6 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from evaluation.networks.weights import in_short
 
-__all__ = ["CaptionScorer"]
-
 
 class CaptionScorer:
     """A CLIP from a local `folder`.

@@ -18,11 +18,9 @@ from pathlib import Path
 from PIL import Image
 
 from common.files import replacing
-from common.picture_files import SUFFIXES
+from common.picture_files import SUFFIXES, read_picture
 from common.vistorybench import BenchmarkStory, read_benchmark
-from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_picture, read_samples
-
-__all__ = ["open_benchmark", "whole_stories", "write_vinabench", "write_vistorybench"]
+from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
 
 VINABENCH_SIZE = (512, 224)
 

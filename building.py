@@ -221,14 +221,20 @@ def known_words(config: Mapping, new_words: Iterable[str] = ()) -> frozenset[str
     return known | learnt | {*make_up(data.get("strangers", 0))}
 
 
-def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:
-    """The trained model on `device`, ready to draw: LoRAs are added to its weights."""
+def load_parts(config: DictConfig, checkpoint: Path) -> Components:
+    """The parts of a trained model; of what was tuned, only a LoRA still lies beside the base."""
     parts = build_parts(config)
     load_weights(parts, checkpoint)
-    if has_lora(parts.unet):
-        merge_lora(parts.unet)
     merge_words(parts.conditioner)
     merge_decoder(parts.vae)
+    return parts
+
+
+def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:
+    """The trained model on `device`, ready to draw: LoRAs are added to its weights."""
+    parts = load_parts(config, checkpoint)
+    if has_lora(parts.unet):
+        merge_lora(parts.unet)
     pipeline = StoryPipeline.from_components(parts, config.scheduler)
     names = []
     for file in config.lora_files:

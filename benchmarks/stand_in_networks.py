@@ -107,46 +107,42 @@ BEHIND = {  # for the table
 def prepare_networks(out: Path) -> dict[str, str | bool]:
     """Make what is not in `out` yet; the options of `evaluate` that name the networks."""
     out.mkdir(parents=True, exist_ok=True)
-    aesthetic, head, detector = out / "siglip", out / "aesthetic.safetensors", out / "detector"
-    judge, clip, lpips = out / "judge.safetensors", out / "clip", out / "alexnet.safetensors"
-    classifier, inception = out / "classifier.safetensors", out / "inception.safetensors"
-    answers = out / "imagenet_inception.safetensors"
-    own_dino, own_csd = out / "dino.safetensors", out / "csd.safetensors"
-    if not judge.is_file():
-        make_judge(judge)
-    if not (clip / "open_clip_model.safetensors").is_file():
-        train_clip(clip)
-    if not lpips.is_file():
-        save_file(random_alexnet().state_dict(), lpips)
-    if not classifier.is_file():
-        write_labelled(out / "labelled")
-        train(Training(str(out / "labelled"), str(classifier), device="cpu", **CLASSIFIER))
-    if not inception.is_file():
-        save_file(inception_from(load_file(classifier)), inception)
-    if not answers.is_file():
-        save_file(with_calm_answers(classifier, out / "labelled"), answers)
-    if not own_dino.is_file():
-        train_dino(own_dino)
-    if not own_csd.is_file():
-        train_csd(own_csd)
-    if not head.is_file():
-        train_aesthetic(aesthetic, head)
-    if not detector.is_dir():
-        train_detector(detector)
+    labelled, siglip = out / "labelled", out / "siglip"
+
+    def made(name: str, make: Callable[[Path], None]) -> str:
+        if not (path := out / name).exists():
+            make(path)
+        return str(path)
+
+    def train_classifier(path: Path) -> None:
+        write_labelled(labelled)
+        train(Training(str(labelled), str(path), device="cpu", **CLASSIFIER))
+
+    classifier = made("classifier.safetensors", train_classifier)
+    weights = made("clip/open_clip_model.safetensors", lambda path: train_clip(path.parent))
+    clip = f"local-dir:{Path(weights).parent}"
     return {
-        "judge": str(judge),
-        "classifier": str(classifier),
-        "inception_weights": str(inception),
-        "imagenet_inception": str(answers),
-        "clip_model": f"local-dir:{clip}",
-        "clip_l14_model": f"local-dir:{clip}",
+        "judge": made("judge.safetensors", make_judge),
+        "classifier": classifier,
+        "inception_weights": made(
+            "inception.safetensors",
+            lambda path: save_file(inception_from(load_file(classifier)), path),
+        ),
+        "imagenet_inception": made(
+            "imagenet_inception.safetensors",
+            lambda path: save_file(with_calm_answers(Path(classifier), labelled), path),
+        ),
+        "clip_model": clip,
+        "clip_l14_model": clip,
         "dino_model": DINO,
-        "dino_weights": str(own_dino),
-        "csd_weights": str(own_csd),
-        "aesthetic_encoder": str(aesthetic),
-        "aesthetic_head": str(head),
-        "detector": str(detector),
-        "lpips_weights": str(lpips),
+        "dino_weights": made("dino.safetensors", train_dino),
+        "csd_weights": made("csd.safetensors", train_csd),
+        "aesthetic_head": made("aesthetic.safetensors", lambda path: train_aesthetic(siglip, path)),
+        "aesthetic_encoder": str(siglip),
+        "detector": made("detector", train_detector),
+        "lpips_weights": made(
+            "alexnet.safetensors", lambda path: save_file(random_alexnet().state_dict(), path)
+        ),
         "allow_other_weights": True,
         "cache": str(out / "features.sqlite"),
     }

@@ -42,6 +42,13 @@ from models.training.new_words import add_words, merge_words
 from models.training.tuned_decoder import TunedDecoder, merge_decoder
 from models.training.tuning import add_lora, has_lora, merge_lora
 
+__all__ = [
+    "HALF", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
+    "check_weights_file", "drawing_precision", "find_devices", "known_words", "open_stories",
+    "own_stories", "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_frames",
+    "story_spec",
+]  # fmt: skip
+
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 

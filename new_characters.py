@@ -47,6 +47,8 @@ from models.frames import sides
 from models.main_process import say
 from models.training.fitting_words import MOST_WORDS, candidates
 
+__all__ = ["learnt_pictures", "read_characters", "write_stories"]
+
 STORIES, DRAWN = 100, 40  # of new characters and of old ones; of old ones if they are drawn
 NAME = "new_characters.h5"
 

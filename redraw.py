@@ -28,6 +28,8 @@ from configuration import ConfigError, checkpoint_to_draw_with
 from evaluation.samples import MANIFEST, SampledStory, read_picture, read_samples
 from models.frames import refuse_black
 
+__all__ = ["redraw"]
+
 GAP = 8  # pixels between candidates side by side
 
 

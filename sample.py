@@ -47,6 +47,8 @@ from models.frames import refuse_black
 from models.main_process import is_main_process
 from redraw import redraw
 
+__all__ = ["draw_stories", "sample"]
+
 
 def sample(config: DictConfig) -> Path:
     """Draw stories into `sample_output_dir`, show and measure them; returns that folder."""

@@ -70,6 +70,8 @@ from models.training.tuned_decoder import tune_decoder
 from models.training.tuning import parameters_by_part
 from new_characters import learnt_pictures, read_characters, write_stories
 
+__all__ = ["build_model", "train"]
+
 # The library recommends its makers' services at every start.
 logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().startswith("💡 Tip:"))
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from evaluation.samples import SampledStory, read_samples
 
+__all__ = ["history_hits", "needed_frames"]
+
 
 def needed_frames(story: SampledStory, n: int) -> set[int]:
     """Earlier frames that show, each on its own, all that caption n leaves open.

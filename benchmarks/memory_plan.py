@@ -47,6 +47,8 @@ from models.training.story_model import StoryModel
 from models.training.tuning import tuned_names
 from train import build_model
 
+__all__ = ["PeakMemory", "fitting", "gpu_optimizer", "measure", "plan", "read_config"]
+
 EPOCH = 1000  # optimiser steps; they change nothing here, but some warm-ups need many
 CARDS = (80, 48, 40, 24, 16, 12, 8)  # GB
 ROOM = 2 * 2**30  # bytes of a card: its own context, fragments, workspaces

@@ -22,6 +22,8 @@ from models.components import Components
 from models.frames import HistoryTransform, downscale, sides
 from models.story_batch import StoryBatch
 
+__all__ = ["Sizes", "random_batch", "random_parts"]
+
 
 @dataclass(frozen=True)
 class Sizes:

@@ -24,6 +24,8 @@ from models.fused_attention import unfuse_attention
 from models.schedulers import sampling_scheduler, training_schedule
 from models.story_batch import StoryBatch
 
+__all__ = ["Drawn", "Reference"]
+
 
 class Drawn(NamedTuple):
     """frames: (V, B, 3, H, W) uint8; latents: (V, B, c, h, w), scaled."""

@@ -12,6 +12,8 @@ import numpy as np
 from common.files import replacing
 from demo.judge import make_judge
 
+__all__ = ["Runs", "mean_spread", "print_table"]
+
 
 class Runs:
     """Results in a folder, a JSON file a run: what is there is not done again.

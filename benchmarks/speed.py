@@ -34,6 +34,8 @@ from models.frames import decode_latents
 from models.fused_attention import fuse_attention, unfuse_attention
 from models.pipeline import StoryPipeline
 
+__all__ = ["Stories", "main"]
+
 SIZES = {
     "minute": Sizes((32, 32), (8, 8), (32, 1, 2), (32, 1, 2), 32, 16, 8, 100, 100),
     "middle": Sizes((128, 256, 512, 512), (64, 128, 256, 256), (768, 12, 12), (768, 12, 12)),

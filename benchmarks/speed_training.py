@@ -25,6 +25,8 @@ from models.story_batch import StoryBatch
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.story_model import StoryModel
 
+__all__ = ["training_table"]
+
 FROZEN = {"freeze_clip": True, "freeze_blip": True}
 SAVING = {"gradient_checkpointing": True, "frames_per_micro_batch": 1}
 WAYS = {  # name -> what StoryModel is given; `cached` and `half` are said beside

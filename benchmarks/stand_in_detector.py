@@ -29,6 +29,8 @@ from datasets.cartoon.renderer import SLOTS, render
 from datasets.cartoon.world import Scene, all_scenes
 from evaluation.networks.detector import PROMPT
 
+__all__ = ["DETECTOR_STEPS", "train_detector"]
+
 DETECTOR_STEPS, SCENES, BATCH = 120, 600, 32
 SIDE = 96  # pixels
 SIZES = (2.7, 4.3)  # what turns the width and height that boxes begin with into a character's

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from models.story_batch import StoryBatch
 from models.training.story_model import StoryModel
 
+__all__ = ["training_step"]
+
 
 def training_step(
     model: StoryModel,

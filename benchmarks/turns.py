@@ -10,6 +10,8 @@ import torch
 
 from common.terminal import tqdm
 
+__all__ = ["gpu_peak", "ratio", "seconds_of", "take_turns"]
+
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     """Processor time of this process on a CPU, which others do not lengthen; else wall time."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+__all__ = ["as_word", "check_yaml", "parse_json", "parse_yaml"]
+
 MOST_NODES = 100_000  # of a YAML file with its aliases written out
 
 

@@ -12,6 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+__all__ = [
+    "CannotWrite", "beside", "file_hash", "file_state", "held", "is_address", "remove_leftovers",
+    "replacing", "writing", "writing_folder",
+]  # fmt: skip
+
 ELSEWHERE = "choose another place"
 _FULL = "No space left|too large|quota exceeded"
 # What libraries say of a disk in errors that are no OSError: PyTorch's and safetensors'.

@@ -11,6 +11,8 @@ import h5py
 
 from common.files import beside
 
+__all__ = ["replacing_hdf5"]
+
 
 @contextmanager
 def replacing_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:

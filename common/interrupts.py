@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__ = ["FROM_OUTSIDE", "REQUEUE", "ending_at_signals"]
+
 REQUEUE = getattr(signal, "SIGUSR1", None)  # SLURM's; Windows has none
 FROM_OUTSIDE = (signal.SIGTERM,) if REQUEUE is None else (signal.SIGTERM, REQUEUE)
 

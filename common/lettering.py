@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import ImageDraw, ImageFont
 
+__all__ = ["text_width", "wrap", "write"]
+
 PACKAGES = {  # first word of a letter's name in Unicode -> package of Debian and Ubuntu
     **dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "FULLWIDTH", "IDEOGRAPHIC"),
                     "fonts-noto-cjk"),

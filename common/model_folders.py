@@ -7,6 +7,8 @@ from typing import Any
 
 from common.documents import parse_json
 
+__all__ = ["refuse_code"]
+
 ASKING = ("auto_map", "custom_pipelines")  # keys that name Python files of the folder
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+__all__ = ["MAX_PIXELS", "SUFFIXES", "opened", "read_picture", "upright"]
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none of them runs a program
 SUFFIXES = {".png", ".jpg", ".jpeg", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm",
             ".pgm"}  # fmt: skip

@@ -12,6 +12,8 @@ from tqdm import tqdm as bar
 
 import common.interrupts  # noqa: F401  in every program that says something, Ctrl-C is one line
 
+__all__ = ["error_in_one_line", "print_any_letter", "script_parser", "tqdm"]
+
 
 def print_any_letter() -> None:
     """From now on a letter that the terminal's encoding lacks is printed as its number."""

@@ -18,6 +18,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+__all__ = [
+    "CAPTION", "LANGUAGES", "SPLITS", "BenchmarkStory", "Character", "Shot", "read_benchmark",
+]  # fmt: skip
+
 LITE = "01 08 09 15 17 19 24 27 28 29 32 41 52 53 55 57 60 64 68 79".split()
 SPLITS, LANGUAGES = ("full", "lite"), ("en", "ch")
 CAPTION = "{Static Shot Description}"  # made from a shot's fields

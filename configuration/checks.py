@@ -16,6 +16,8 @@ from evaluation.metrics.table import own_story_metrics
 from models.checkpoints.run_folder import LAST, last_good
 from models.schedulers import LCM_STEPS
 
+__all__ = ["check", "checkpoint_folder", "checkpoint_to_draw_with"]
+
 
 def check(config: DictConfig, values: dict, needs_stories: bool = True) -> None:
     """ConfigError unless every key of `config`, whose plain `values` are given, can be used."""

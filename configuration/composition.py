@@ -31,6 +31,11 @@ from configuration.files import (
 from configuration.rules import DATASETS, RULES, ConfigError
 from configuration.trained import inherit, read_settings, refuse_contradictions
 
+__all__ = [
+    "FILE", "file_words", "lay_over", "load_config", "parse_words", "plain", "read_file",
+    "write_config",
+]  # fmt: skip
+
 FILE = Path(__file__).parents[1] / "config.yaml"
 READING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 

@@ -17,6 +17,18 @@ from yaml import YAMLError
 
 from common.documents import check_yaml
 
+__all__ = [
+    "FORK_KEYS",
+    "PRESETS",
+    "as_in_its_code",
+    "is_original",
+    "load_yaml",
+    "read_config_file",
+    "refuse_resolvers",
+    "unknown_key",
+    "unknown_keys",
+]
+
 PRESETS = Path(__file__).parents[1] / "presets"
 
 # AR-LDM's config.yaml has these and a section for each of its data sets.

@@ -13,6 +13,8 @@ from configuration.rules import ConfigError
 from configuration.trained import read_settings
 from models.checkpoints.run_folder import LAST, last_good
 
+__all__ = ["changed_since", "find_start"]
+
 # What makes a run another one; the sections of its backbone and its data set as well.
 _SAME = (
     "task", "dataset", "backbone", "tune", "lora_rank", "lora_layers", "base_model_file",

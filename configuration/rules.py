@@ -12,6 +12,8 @@ from models.schedulers import SCHEDULERS
 from models.training.optimizer import OPTIMIZERS
 from models.training.tuning import LORA_LAYERS, TUNE
 
+__all__ = ["BACKBONES", "DATASETS", "RULES", "ConfigError"]
+
 
 class ConfigError(ValueError):
     """A key of the configuration is wrong; the message names it, its value and the remedy."""

@@ -16,6 +16,10 @@ from configuration.files import refuse_resolvers
 from configuration.rules import ConfigError
 from datasets.specs import SPECS
 
+__all__ = [
+    "EXTRA_SAMPLER_KEYS", "SAMPLER_KEYS", "inherit", "read_settings", "refuse_contradictions",
+]  # fmt: skip
+
 MODEL = (
     "backbone", "tune", "lora_rank", "lora_layers", "history_slots", "new_characters",
     "decoder_steps",

@@ -11,6 +11,8 @@ from common.picture_files import SUFFIXES, opened, upright
 from data_script.folder_hdf5 import caption_rows, find_picture
 from datasets.new_characters import NewCharacter, finds
 
+__all__ = ["picture_files", "read_character"]
+
 TEMPLATE = "{word}."  # of a picture without a caption
 
 

@@ -15,6 +15,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+__all__ = ["AUTO", "Frame", "NewCharacter", "finds", "resized", "tell_stories"]
+
 AUTO = "auto"  # class word: the known words that a character's pictures fit best
 OLD = 0.25  # how often an old frame comes next
 AGAIN = 0.5  # how often the same picture comes once more, so that earlier frames are looked at

@@ -11,6 +11,11 @@ from shlex import quote
 
 from datasets.story_hdf5 import StoryFile
 
+__all__ = [
+    "characters_read", "long_captions", "unknown_words", "warn_of_left_out",
+    "warn_of_long_captions", "warn_of_unknown_words",
+]  # fmt: skip
+
 
 def warn_of_left_out(files: Sequence[StoryFile]) -> None:
     """Say how many stories of these splits of one file are damaged, if any are."""

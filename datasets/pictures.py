@@ -21,6 +21,11 @@ from PIL import Image
 
 from common.picture_files import MAX_PIXELS
 
+__all__ = [
+    "decode_frame", "decode_picture", "encode_picture", "frames_in_strip", "is_png",
+    "picture_size",
+]  # fmt: skip
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+__all__ = ["workers_that_fit"]
+
 SHARED = Path("/dev/shm")
 
 

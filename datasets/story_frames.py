@@ -13,6 +13,8 @@ from datasets.pictures import decode_frame, frames_in_strip, picture_size
 from datasets.specs import StorySpec
 from datasets.story_hdf5 import StoryFile
 
+__all__ = ["StoryFrames"]
+
 
 class StoryFrames:
     """The K frames of each story of one split.

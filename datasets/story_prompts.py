@@ -12,6 +12,8 @@ import numpy as np
 from common.vistorybench import CAPTION, read_benchmark
 from datasets.story_frames import StoryFrames
 
+__all__ = ["StoryPrompt", "in_parts", "read_benchmark_prompts", "read_prompts"]
+
 
 @dataclass(frozen=True)
 class StoryPrompt:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Dataset, DistributedSampler
 
+__all__ = ["StorySampler"]
+
 
 class StorySampler(DistributedSampler):
     """Shuffles by (seed, epoch) alone and deals the stories out to the processes.

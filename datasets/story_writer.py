@@ -16,6 +16,8 @@ from common.hdf5 import replacing_hdf5
 from datasets.pictures import encode_picture, is_png
 from datasets.story_hdf5 import SPLITS, is_story_id
 
+__all__ = ["StoryWriter"]
+
 CHUNK = 256  # rows of 16-byte references that lie together on disk
 BLOCK = 32  # stories written at once: six times faster than one by one
 _BYTES = h5py.vlen_dtype(np.uint8)

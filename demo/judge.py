@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from datasets.cartoon.world import Scene
     from evaluation.networks.judge import Judge
 
+__all__ = ["make_judge"]
+
 TRAINING, STEPS = {"small": 3000, "wide": 8000}, {"small": 250, "wide": 900}
 TEST = 1000  # rendered frames
 SEED = 1  # of the wide world's stories: others than those that are drawn

@@ -10,6 +10,8 @@ import sys
 from evaluation.command_line import run
 from evaluation.options import Training
 
+__all__ = ["Training"]
+
 
 def main(arguments: list[str]) -> None:
     run(Training, __doc__, _train, arguments[arguments[:1] == ["train"] :])

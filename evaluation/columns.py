@@ -12,6 +12,8 @@ from pathlib import Path
 
 from evaluation.report import cell
 
+__all__ = ["SUFFIXES", "columns_table"]
+
 SUFFIXES = {"latex": ".tex", "markdown": ".md", "csv": ".csv"}
 LATEX = {
     "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",

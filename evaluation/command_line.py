@@ -18,6 +18,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from common.terminal import print_any_letter
 
+__all__ = ["check", "help_text", "option", "option_prefix", "parse", "run", "spelled"]
+
 T = TypeVar("T")
 _PREFIX = ContextVar("prefix", default="")
 _BOOLS = {"true": True, "yes": True, "on": True, "1": True,

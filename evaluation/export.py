@@ -14,6 +14,8 @@ from datetime import datetime
 from common.vistorybench import LANGUAGES
 from evaluation.command_line import option, run
 
+__all__ = ["Export"]
+
 LAYOUTS, SUBSETS = ("vistorybench", "vinabench"), ("vwp", "sb20k", "salon_short")
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from evaluation.command_line import option
 from evaluation.paper_table import PUBLISHED
 
+__all__ = ["Options", "Training"]
+
 
 @dataclass
 class Options:

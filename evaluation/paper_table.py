@@ -6,6 +6,8 @@ its paper before citing it. Splits: PororoSV 2,208 and FlintstonesSV 2,309 test 
 
 from __future__ import annotations
 
+__all__ = ["PUBLISHED", "paper_table"]
+
 AR_LDM = "Pan et al., arXiv 2211.10950"
 TF_2015 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of FID's weights
 CAUSAL_STORY = "Song et al., arXiv 2309.09553"

@@ -9,6 +9,8 @@ from evaluation.metrics.table import Metric
 if TYPE_CHECKING:
     from evaluation.networks.features import Network
 
+__all__ = ["cell", "protocol", "table"]
+
 
 def protocol(metric: Metric, network: Network | None) -> str:
     """How a number came about; with the own error of whoever read the frames."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from evaluation.metrics.measure import Measured
 
+__all__ = ["evaluate"]
+
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "open_clip_torch", "numpy", "pillow")
 
 

@@ -18,6 +18,8 @@ from models.conditioning import HISTORY_SLOTS, HistoryConditioner
 from models.frames import HistoryTransform
 from models.fused_attention import fuse_attention
 
+__all__ = ["BlipConditioner", "read_frames"]
+
 
 def read_frames(
     vision_encoder: nn.Module,

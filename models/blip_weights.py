@@ -26,6 +26,8 @@ from models.checkpoints.safe_loading import read_content
 from models.checkpoints.upstream import from_upstream
 from models.frames import HistoryTransform
 
+__all__ = ["is_blip_file", "load_blip", "require_configuration", "tokenizer_source"]
+
 MODEL_LARGE = (
     "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_large.pth"
 )

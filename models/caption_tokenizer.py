@@ -16,6 +16,8 @@ import ftfy
 from tokenizers import AddedToken
 from transformers import BatchEncoding, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
+__all__ = ["EXACT", "LEGACY", "WHOLE_WORD", "CaptionTokenizer", "read_blip", "read_clip"]
+
 EXACT, WHOLE_WORD = "exact", "whole_word"
 LEGACY = "legacy"  # of checkpoints that do not say how their words were matched
 

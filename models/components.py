@@ -39,6 +39,14 @@ from models.frames import HistoryTransform
 from models.hub import out_of_reach
 from models.weight_layout import lay_out
 
+__all__ = [
+    "BLIP_SPECIAL_TOKENS",
+    "Components",
+    "load_components",
+    "load_scheduler_config",
+    "load_tokenizers",
+]
+
 BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
 
 

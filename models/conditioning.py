@@ -19,6 +19,11 @@ from torch import Tensor, nn
 from models.frames import HistoryTransform
 from models.story_batch import StoryBatch
 
+__all__ = [
+    "HISTORY_SLOTS", "Context", "HistoryConditioner", "first_visible", "frames_in_sight",
+    "history_visibility",
+]  # fmt: skip
+
 HISTORY_SLOTS = 5  # earlier frames that a frame can tell apart: the papers' time table
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+__all__ = ["context_projected_once"]
+
 
 class _Once:
     """Calls `forward` again only when another tensor comes."""

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from models.conditioning import Context
 
+__all__ = ["calls", "denoise", "pass_over"]
+
 
 def denoise(
     unet: UNet2DConditionModel,

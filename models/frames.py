@@ -11,6 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+__all__ = [
+    "OUTPUT_TYPES", "HistoryTransform", "Picture", "as_tensor", "decode_latents", "downscale",
+    "encode_frames", "fitted", "listed", "refuse_black", "sides", "wanted_sides",
+]  # fmt: skip
+
 Picture = Image.Image | np.ndarray | Tensor
 
 

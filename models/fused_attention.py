@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers.models.blip.modeling_blip import BlipAttention
 from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
 
+__all__ = ["fuse_attention", "unfuse_attention"]
+
 
 class _FusedPictureAttention(BlipAttention):
     def forward(self, hidden_states: Tensor, **_) -> tuple[Tensor, None]:

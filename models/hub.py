@@ -13,6 +13,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+__all__ = ["out_of_reach"]
+
 SECONDS = 5  # for a connection and for an answer
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+__all__ = ["is_main_process", "say"]
+
 
 def is_main_process() -> bool:
     """Whether this is the first of the processes that a launcher or Lightning started, or alone."""

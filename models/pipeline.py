@@ -46,6 +46,8 @@ from models.weight_layout import lay_out
 if TYPE_CHECKING:
     from models.components import Components
 
+__all__ = ["StoryPipeline"]
+
 TOKENIZATION = {"new_tokens": (), "new_tokens_match": EXACT, "max_length": 77}
 
 

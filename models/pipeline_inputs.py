@@ -12,6 +12,15 @@ from torch import Tensor, nn
 
 from models.frames import OUTPUT_TYPES, wanted_sides
 
+__all__ = [
+    "check_generators",
+    "check_known",
+    "check_numbers",
+    "check_output",
+    "frames_reached",
+    "stories_of",
+]
+
 
 def stories_of(prompt: Any) -> list[list[str]]:
     """B stories of K captions, of one caption, those of one story, or those of several.

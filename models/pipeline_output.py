@@ -10,6 +10,8 @@ import numpy as np
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+__all__ = ["StoryPipelineOutput"]
+
 
 @dataclass
 class StoryPipelineOutput(BaseOutput):

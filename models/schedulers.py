@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the checks of the configuration want the names only, and at once
     from diffusers import DDPMScheduler, SchedulerMixin
 
+__all__ = ["LCM_STEPS", "SCHEDULERS", "sampling_scheduler", "training_schedule", "usable_samplers"]
+
 # The settings upstream builds its two samplers with. The others take Karras et al.'s noise levels
 # (arXiv 2206.00364, eq. 5): with those of Stable Diffusion's configuration, 20 steps of DPM++ ended
 # 10 of 255 away from DDIM's limit, with these 0.7 (tests/models/test_samplers.py).

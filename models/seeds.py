@@ -6,6 +6,8 @@ import hashlib
 
 import torch
 
+__all__ = ["seed_of", "story_generator"]
+
 
 def seed_of(*of: int | str) -> int:
     """A seed below 2**56 for a run's seed and a story, or a batch: as good as independent."""

@@ -12,6 +12,8 @@ from typing import NotRequired, Protocol, TypedDict
 import numpy as np
 from torch import Tensor
 
+__all__ = ["StoryBatch", "StoryPrompt"]
+
 
 class StoryBatch(TypedDict):
     """A batch of training or validation. Masks: True = a token of the caption."""

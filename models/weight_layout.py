@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+__all__ = ["lay_out"]
+
 
 def lay_out(part: torch.nn.Module, channels_last: bool) -> None:
     """Weights where they are fast: convolutions' channels last, all of them aligned in memory.

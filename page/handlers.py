@@ -24,6 +24,8 @@ from page.story import Drawing, Settings, Story, candidates, draw, draw_rest, re
 from page.texts import BLANK
 from page.widgets import MOST_FRAMES, Widgets
 
+__all__ = ["build_page"]
+
 STOPPED = "Stopped. What is drawn stays."
 WAITING = (
     "Somebody else teaches the model a character: yours comes after it, or press Stop learning."

@@ -23,6 +23,8 @@ from data_script.character_pictures import read_character
 from datasets.new_characters import AUTO
 from page.model import RUNS
 
+__all__ = ["MOST_PICTURES", "learn"]
+
 MOST_PICTURES = 20
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 10  # seconds for a training to end in when it is asked to

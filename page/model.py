@@ -30,6 +30,8 @@ from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler, usable_samplers
 from page.references import References
 
+__all__ = ["PageModel", "load_model", "newest_model"]
+
 RUNS, DEMO = Path("outputs/checkpoints"), Path("outputs/demo/checkpoints/demo")
 NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
          "prediction_type", "rescale_betas_zero_snr", "timestep_spacing")  # fmt: skip

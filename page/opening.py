@@ -8,6 +8,8 @@ import gradio as gr
 
 from page.texts import CSS
 
+__all__ = ["launch"]
+
 
 def launch(page: gr.Blocks, port: int, waiting: int, out: Path) -> str:
     """Open the page on this machine alone; returns its address.

@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 from building import open_stories, story_frames
 from datasets.story_prompts import StoryPrompt, read_prompts
 
+__all__ = ["References"]
+
 
 class References:
     """Opened when the first is asked for: the cartoon world's may have to be drawn then."""

@@ -25,6 +25,9 @@ from evaluation.samples import SamplesFolder
 from models.pipeline import StoryPipeline
 from page.model import PageModel
 
+__all__ = ["Drawing", "Progress", "Settings", "Story", "candidates", "draw", "draw_rest", "redraw",
+           "save"]  # fmt: skip
+
 LONGEST_CAPTION = 1000  # characters
 MOST_STEPS = 1000  # a frame
 

@@ -16,6 +16,8 @@ from datasets.cartoon.world import (
     WEATHERS,
 )
 
+__all__ = ["BLANK", "CSS", "EXAMPLE", "understood"]
+
 BLANK = np.full((128, 128, 3), 240, np.uint8)  # where nothing is drawn yet
 
 EXAMPLE = (

@@ -8,6 +8,8 @@ from page.model import PageModel
 from page.story import Story
 from page.texts import BLANK, EXAMPLE, understood
 
+__all__ = ["MOST_FRAMES", "Widgets"]
+
 MOST_FRAMES = 12
 TOOLS = {"left": "◀", "right": "▶", "gone": "✕", "again": "↻"}
 

@@ -15,6 +15,8 @@ from random import Random
 from datasets.cartoon.canvas import INK, Canvas, Colour, curve
 from datasets.cartoon.figure import ORANGE, RED, X, cheeks, eyes, mouth
 
+__all__ = ["PARTS", "Stranger", "draw_head", "draw_tail", "features", "make_up", "stranger"]
+
 PARTS = {
     "ears": ("none", "round", "pointed", "upright", "hanging", "tufts", "feathers", "horns"),
     "face": ("plain", "heart", "discs", "cheeks", "patch", "stripes", "cap"),

@@ -27,6 +27,8 @@ from datasets.cartoon.world import (
     Spot,
 )
 
+__all__ = ["WideTeller", "place_characters", "wide_vocabulary"]
+
 _OPENINGS = (
     "{who} {does} {place} {weather}.", "{weather}, {who} {does} {place}.",
     "{place}, {who} {does} {weather}.",

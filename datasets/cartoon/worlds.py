@@ -9,6 +9,8 @@ from datasets.cartoon.grammar import Teller, vocabulary
 from datasets.cartoon.wide import WideTeller, wide_vocabulary
 from datasets.cartoon.world import LABEL_VOCABULARY, WIDE_LABEL_VOCABULARY
 
+__all__ = ["WORLDS", "World"]
+
 
 @dataclass(frozen=True)
 class World:

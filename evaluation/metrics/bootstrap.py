@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import permutation_test
 
+__all__ = ["interval", "paired_p", "ratio", "story_weights"]
+
 
 def story_weights(stories: int, draws: int, seed: int = 0) -> np.ndarray:
     """(1 + draws, stories): how often each story counts; in row 0 each once."""

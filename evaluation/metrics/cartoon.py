@@ -27,6 +27,10 @@ from evaluation.networks.features import Features, Network
 from evaluation.networks.judge import decode, same_object
 from evaluation.samples import SampledStory, Samples
 
+__all__ = [
+    "ROWS", "chance", "check_labels", "count_frames", "frame_verdicts", "readings", "story_note",
+]  # fmt: skip
+
 ROWS = (
     "place_accuracy", "place_named_accuracy", "frame_accuracy", "character_f1", "pronoun_accuracy",
     "action_accuracy", "clothes_accuracy", "all_right", "held_out_frame_accuracy",

@@ -16,6 +16,8 @@ from evaluation.samples import MANIFEST, Samples
 if TYPE_CHECKING:  # torch takes seconds to import
     from evaluation.networks.features import Network
 
+__all__ = ["choose", "load_networks", "preflight"]
+
 WORLDS = {"weather", "slots"}  # of NEEDS: no file can give them
 
 

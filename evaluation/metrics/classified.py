@@ -15,6 +15,11 @@ from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
 from evaluation.samples import Samples, places_of, strange_names
 
+__all__ = [
+    "background_accuracy", "background_f1", "character_f1", "check_backgrounds", "check_labels",
+    "frame_accuracy",
+]  # fmt: skip
+
 
 def check_labels(samples: Samples, classifier: Network) -> None:
     """ValueError for labels without characters, or with one that the classifier does not know."""

@@ -8,6 +8,8 @@ import numpy as np
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network, chunks
 
+__all__ = ["clip_i", "clip_t", "clip_t_mrr", "cosines"]
+
 CANDIDATES = 100  # captions among which VinaBench ranks
 
 

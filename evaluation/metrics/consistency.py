@@ -16,6 +16,10 @@ from evaluation.metrics.clip_scores import cosines
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
 
+__all__ = [
+    "cosine_adjacent", "cosine_cross", "cosine_self", "lpips_adjacent", "lpips_cross", "lpips_self",
+]  # fmt: skip
+
 Alike = Callable[[list, list, Network, Features], np.ndarray]  # of pictures (n,), (n,) -> (n,)
 
 

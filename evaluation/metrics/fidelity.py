@@ -27,6 +27,11 @@ from evaluation.networks.features import Encoder, Features, Network
 from evaluation.networks.judge import decode, shrink
 from evaluation.samples import read_picture
 
+__all__ = [
+    "decibels", "fidelity", "psnr", "psnr_one", "psnr_two", "scene_of", "ssim", "ssim_one",
+    "ssim_two",
+]  # fmt: skip
+
 MOST = 50.0  # dB, of equal pictures too: nobody sees a difference that small
 COLUMNS = ("psnr", "ssim", "characters")
 _PRONOUNS = PRONOUNS | {name: pronoun for name, (_, pronoun) in NEWCOMERS.items()}

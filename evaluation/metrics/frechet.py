@@ -17,6 +17,8 @@ import numpy as np
 from common.terminal import tqdm
 from evaluation.networks.features import chunks
 
+__all__ = ["FrechetAgainst", "Gaussian", "frechet_distance"]
+
 
 class Gaussian:
     """Mean and covariance of rows (n, width), each counted `weights` (n,) times; a chunk of rows is

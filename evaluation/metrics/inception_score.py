@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import entr, softmax
 
+__all__ = ["InceptionScore"]
+
 
 class InceptionScore:
     """Of weighted stories' logits."""

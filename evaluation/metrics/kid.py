@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+__all__ = ["KernelAgainst"]
+
 ROWS = 1024
 
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from evaluation.samples import SampledStory
 
+__all__ = ["Material", "shuffled_rows"]
+
 
 @dataclass(frozen=True, eq=False)
 class Material:

@@ -18,6 +18,8 @@ from evaluation.metrics.material import Material
 from evaluation.metrics.table import Metric, load
 from evaluation.networks.features import Features, Network
 
+__all__ = ["Measured", "Measurement", "number", "shifts"]
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 
+__all__ = [
+    "FILES", "GROUPS", "METRICS", "NEEDS", "Metric", "given", "load", "named_metrics",
+    "own_story_metrics",
+]  # fmt: skip
+
 NEEDS = {  # what a metric may need of every story, in words, and the option that gives it
     "captions": ("a caption for every frame", "captions=FILE"),
     "neighbours": ("two frames a story", "story_length=N, the pictures a story has"),

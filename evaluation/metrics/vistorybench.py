@@ -26,6 +26,11 @@ from evaluation.networks.clip import crop_name
 from evaluation.networks.features import Features, Network
 from evaluation.samples import SampledStory
 
+__all__ = [
+    "aesthetic", "cids_cross", "cids_self", "copy_paste", "csd_cross", "csd_self", "matched",
+    "nothing", "onstage_count",
+]  # fmt: skip
+
 BOX = 0.25  # sureness of a box
 TEMPERATURE = 0.01
 WHOLE = (0.0, 0.0, 1.0, 1.0)

@@ -23,6 +23,8 @@ from evaluation.networks.weights import ask_hub, in_short, load_into, load_weigh
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = ["Predictor", "aesthetic_network", "build_head"]
+
 WIDTH = 1152  # of the published encoder's vectors
 SOURCE = "aesthetic_predictor_v2_5.pth of github.com/discus0434/aesthetic-predictor-v2-5"
 

@@ -17,6 +17,8 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from evaluation.networks.weights import in_short
 
+__all__ = ["CaptionScorer"]
+
 
 class CaptionScorer:
     """A CLIP from a local `folder`.

@@ -33,6 +33,11 @@ from evaluation.networks.weights import (
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = [
+    "SIDE", "background_network", "build_inception", "character_network", "imagenet_network",
+    "prepare",
+]  # fmt: skip
+
 SIDE = 299  # of the field
 ABOUT = ("characters", "places", "known_error", "image_size")  # what our own files tell
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet

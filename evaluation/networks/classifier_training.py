@@ -25,6 +25,8 @@ from evaluation.networks.weights import in_short, load_weights
 from evaluation.options import Training
 from evaluation.samples import Samples, places_of, read_samples, strange_names
 
+__all__ = ["LabelledFrames", "train"]
+
 UNKNOWN = -100  # a background that PyTorch's cross-entropy leaves out
 
 

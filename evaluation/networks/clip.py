@@ -24,6 +24,8 @@ from evaluation.networks.weights import ask_hub, in_short
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = ["clip_l14_network", "clip_network", "crop_name"]
+
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 

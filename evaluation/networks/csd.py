@@ -21,6 +21,8 @@ from evaluation.networks.weights import in_short, load_weights, require
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = ["csd_network"]
+
 SIDE, HEAD = 224, 64
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)

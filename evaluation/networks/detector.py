@@ -23,6 +23,8 @@ from evaluation.networks.weights import in_short, require
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = ["BOXES", "detector_network"]
+
 PROMPT = "character."
 BOXES = 20  # the surest of a picture that are kept
 

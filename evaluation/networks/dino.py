@@ -25,6 +25,8 @@ from evaluation.networks.weights import ask_hub, in_short, load_weights, require
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = ["dino_network"]
+
 SIDE, SHORTER = 224, 256
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 

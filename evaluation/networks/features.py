@@ -28,6 +28,11 @@ from common.files import writing
 from common.terminal import tqdm
 from evaluation.command_line import spelled
 
+__all__ = [
+    "CHUNK", "Encoder", "FeatureCache", "Features", "Item", "Network", "Unit", "chunks",
+    "device_of",
+]  # fmt: skip
+
 Item = Path | str | tuple[Path, Path]  # a picture, a text, two pictures
 CHUNK = 512  # rows, or cache keys, held at once
 

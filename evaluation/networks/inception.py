@@ -26,6 +26,8 @@ from evaluation.networks.weights import INCEPTION, find_weights, load_into, load
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = ["fid_inception", "inception_at_64", "inception_at_native_size", "prepare"]
+
 SIDE, WIDTH = 299, 2048
 
 

@@ -27,6 +27,8 @@ from evaluation.networks.weights import in_short, require
 from evaluation.options import Options
 from evaluation.samples import Samples, check_vocabulary, read_picture
 
+__all__ = ["SIDE", "Judge", "JudgeNetwork", "decode", "judge_network", "same_object", "shrink"]
+
 SIDE = 64  # pixels the network sees; frames are averaged down to it
 NOTHING = "none"  # the object of who carries none
 

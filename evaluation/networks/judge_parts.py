@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+__all__ = ["CELLS", "CHOICES", "JudgeNetwork", "split"]
+
 # Kinds of label of which a frame has one, with the vocabulary's names for them.
 CHOICES = {"place": "places", "action": "actions", "weather": "weathers", "object": "objects",
            "colour": "colours", "carrier": "characters"}  # fmt: skip

@@ -17,6 +17,8 @@ from evaluation.networks.judge import SIDE, Judge, JudgeNetwork, shrink
 from evaluation.networks.judge_parts import CELLS, CHOICES
 from evaluation.samples import check_vocabulary
 
+__all__ = ["train_judge"]
+
 ABSENT = -100  # cross_entropy's ignore_index: clothes of who is not there
 
 

@@ -19,6 +19,8 @@ from evaluation.networks.weights import LPIPS_BACKBONES, find_weights, in_short,
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
+__all__ = ["lpips_network"]
+
 
 class _Lpips(nn.Module):
     """(N, 2, 3, H, W) in [-1, 1] -> (N, 1)."""

@@ -27,6 +27,11 @@ from torchvision.models import (
 from common.files import file_hash
 from evaluation.command_line import spelled
 
+__all__ = [
+    "IMAGENET_INCEPTION", "INCEPTION", "LPIPS_BACKBONES", "Published", "ask_hub", "find_weights",
+    "in_short", "load_into", "load_weights", "require",
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Published:

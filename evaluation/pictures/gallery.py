@@ -14,6 +14,8 @@ from evaluation.pictures.plots import plot_by_frame, to_picture
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.samples import PLOT, STORYBOARD, Samples
 
+__all__ = ["draw_gallery", "worst_and_best_first"]
+
 MOST = 4  # metrics under a frame
 BESIDE = ("cartoon/psnr",)  # the cartoon metrics beside `_wrong`, which says the others
 ORDER = "cartoon/all_right"  # sorts stories where it was measured

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
+__all__ = ["draw_heat_map", "say_weights"]
+
 CELL = 18  # pixels
 PALE, STRONG = (238, 241, 246), (31, 78, 176)  # weights 0 and 1
 

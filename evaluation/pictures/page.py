@@ -20,6 +20,8 @@ from evaluation.pictures.heat_map import draw_heat_map, say_weights
 from evaluation.pictures.storyboard import Folders, FrameNotes, Notes, gather
 from evaluation.samples import read_picture
 
+__all__ = ["write_storyboard_html"]
+
 QUALITY = 90  # of WebP; 100 is the best
 
 

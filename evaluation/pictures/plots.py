@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+__all__ = ["plot_by_frame", "to_picture"]
+
 ACROSS, WIDTH, HEIGHT, DPI = 3, 4.2, 2.4, 100  # charts in a row; inches of one; pixels an inch
 INK, GREY, RULE, LINE, BAND = "#1d1f23", "#80858e", "#e4e6ea", "#2f6fde", "#d5e2f9"
 

@@ -19,6 +19,10 @@ from common.lettering import wrap, write
 from evaluation.pictures.heat_map import draw_heat_map
 from evaluation.samples import SampledStory, Samples, read_picture, read_samples
 
+__all__ = [
+    "Folders", "FrameNotes", "Notes", "Row", "Strip", "draw_block", "draw_storyboard", "gather",
+]  # fmt: skip
+
 Folder = str | os.PathLike | Samples  # by its path, or read
 Folders = Folder | Mapping[str, Folder]  # one, or {row name: folder}
 Notes = Mapping[str, Mapping[str, str]]  # {row name: {story id: "cast 5/5 · place 4/5"}}

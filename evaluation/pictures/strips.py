@@ -9,6 +9,8 @@ from PIL import Image
 from evaluation.pictures.storyboard import GAP, GUTTER, MARGIN, PAGE, SMALLEST, Strip, draw_block
 from evaluation.samples import read_picture
 
+__all__ = ["draw_page", "draw_strip"]
+
 A4 = 297 / 210  # width to height, landscape
 ROW, ROW_SIDE = 3, 320  # frames beside each other on a page, pixels of one
 HEADING = 44  # what `draw_block` leaves for it

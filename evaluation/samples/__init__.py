@@ -21,7 +21,6 @@
 no manifest, and `labels.py` the labels beside them.
 """
 
-from common.picture_files import read_picture
 from evaluation.samples.plain_folders import PLOT, STORYBOARD, open_samples
 from evaluation.samples.reader import (
     MANIFEST,
@@ -30,6 +29,7 @@ from evaluation.samples.reader import (
     Samples,
     check_vocabulary,
     places_of,
+    read_picture,
     read_samples,
     strange_names,
 )

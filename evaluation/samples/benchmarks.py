@@ -18,9 +18,11 @@ from pathlib import Path
 from PIL import Image
 
 from common.files import replacing
-from common.picture_files import SUFFIXES, read_picture
+from common.picture_files import SUFFIXES
 from common.vistorybench import BenchmarkStory, read_benchmark
-from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
+from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_picture, read_samples
+
+__all__ = ["open_benchmark", "whole_stories", "write_vinabench", "write_vistorybench"]
 
 VINABENCH_SIZE = (512, 224)
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from common.documents import parse_json
 from evaluation.samples.reader import VOCABULARY, check_vocabulary, is_label
 
+__all__ = ["read_labels"]
+
 
 def read_labels(path: str | os.PathLike) -> tuple[dict[str, dict], dict | None]:
     """{picture: label} and the vocabulary, if any; ValueError names the line that is wrong."""

@@ -15,6 +15,8 @@ from evaluation.samples.benchmarks import open_benchmark
 from evaluation.samples.labels import read_labels
 from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
 
+__all__ = ["PLOT", "STORYBOARD", "open_samples"]
+
 PLOT, STORYBOARD = "metrics_by_frame.png", "storyboard.png"  # what an evaluation leaves there
 OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".pdf", ".tga",
                   ".exr", ".dng", ".raw"}  # fmt: skip

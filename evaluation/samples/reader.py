@@ -12,7 +12,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from common.documents import parse_json
+from common.picture_files import read_picture
 from common.vistorybench import Character
+
+__all__ = [
+    "MANIFEST", "VOCABULARY", "SampledStory", "Samples", "check_vocabulary", "is_label",
+    "places_of", "strange_names", "read_picture", "read_samples",
+]  # fmt: skip
 
 MANIFEST = "manifest.jsonl"
 VOCABULARY = "label_vocabulary.json"

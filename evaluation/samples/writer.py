@@ -28,6 +28,8 @@ try:
 except ImportError:  # on Windows, where only one process may draw into a folder
     fcntl = None
 
+__all__ = ["RESERVED", "SamplesFolder"]
+
 # What the programs write beside the stories.
 RESERVED = {MANIFEST, VOCABULARY, STORYBOARD, PLOT, "storyboard.html", "metrics.json"}
 

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
+__all__ = ["Adapter", "add_adapter"]
+
 
 class Adapter(nn.Module):
     """x + up(GELU(down(x))); `up` starts at zero, so that at first the output is x."""

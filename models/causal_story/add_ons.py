@@ -23,6 +23,8 @@ from models.causal_story.local_causal_attention import (
     ReleasedMaskAttnProcessor,
 )
 
+__all__ = ["CausalStoryAddOns", "add_causal_story", "in_use", "transformer_blocks"]
+
 VARIANTS = {"window": LocalCausalAttnProcessor, "released": ReleasedMaskAttnProcessor}
 
 

@@ -11,6 +11,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
+__all__ = ["HistoryBiasAttnProcessor", "HistoryWeighting", "accept_history_bias"]
+
 
 class HistoryWeighting(nn.Module):
     """Scores pairs by a bilinear form of the caption's and the pair's summary states."""

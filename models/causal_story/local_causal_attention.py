@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
+__all__ = ["LocalCausalAttnProcessor", "ReleasedMaskAttnProcessor", "local_causal_attention"]
+
 
 def local_causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
     """Attention (B, H, L, d) in which position i sees the `window` positions up to itself.

@@ -24,6 +24,16 @@ from models.components import Components
 from models.main_process import say
 from models.training.tuning import is_add_on, tuned_names
 
+__all__ = [
+    "check_add_ons",
+    "check_weights",
+    "load_base",
+    "load_weights",
+    "read_checkpoint",
+    "read_tokenization",
+    "read_weights",
+]
+
 
 def read_checkpoint(path: str | Path) -> dict:
     """What a file of weights holds, whatever its form, with our names in its `state_dict`.

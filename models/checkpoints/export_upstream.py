@@ -26,6 +26,8 @@ from models.checkpoints.upstream import to_upstream
 from models.components import load_tokenizers
 from models.frames import HistoryTransform
 
+__all__ = ["export_upstream"]
+
 _TEXT, _VISION = "conditioner.text_encoder.embeddings", "conditioner.vision_encoder.embeddings"
 
 

@@ -11,6 +11,8 @@ from shlex import quote
 
 from common.files import file_state
 
+__all__ = ["CUT_SHORT", "check_sums", "file_kind", "whole_kind"]
+
 CUT_SHORT = "is cut short{}; copy or download it again"
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # PyTorch's, before 1.6
 _DAMAGED = "is damaged: {} is not as it was written; give another copy"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+__all__ = ["not_finite"]
+
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
     """The names of tensors that hold NaN or infinity."""

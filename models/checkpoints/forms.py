@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+__all__ = ["drop_averages", "name_beginnings", "plain_names", "unwrap"]
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # Lightning's; others'
 _LEADING = {"module", "model"}  # DataParallel, a LightningModule around the model
 _ANYWHERE = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["mend_progress", "place_in_epoch"]
+
 
 def mend_progress(checkpoint: dict) -> dict[str, int]:
     """Correct the counts of epochs in place; returns those trained whole, and optimiser steps.

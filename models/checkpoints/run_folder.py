@@ -8,6 +8,8 @@ from pathlib import Path
 from models.checkpoints.file_kinds import whole_kind
 from models.main_process import say
 
+__all__ = ["BEST", "LAST", "NON_FINITE", "PREVIOUS", "last_good"]
+
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 NON_FINITE = "non_finite.ckpt"  # the state before a step whose numbers were not finite
 

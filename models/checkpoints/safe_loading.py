@@ -33,6 +33,8 @@ from safetensors.torch import load_file
 from common.files import file_state
 from models.checkpoints.file_kinds import CUT_SHORT, whole_kind
 
+__all__ = ["forget_contents", "read_content"]
+
 _DATA = [
     DictConfig, ListConfig, ContainerMetadata, Metadata, AnyNode, BooleanNode, FloatNode,
     IntegerNode, PathNode, StringNode, Namespace, PosixPath, PurePosixPath, defaultdict, dict,

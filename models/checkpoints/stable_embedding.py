@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+__all__ = ["adopt_stable_embeddings"]
+
 _TABLES = ("type_embeddings", "time_embeddings")
 
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from models.checkpoints.progress import mend_progress
 
+__all__ = ["check_training_state"]
+
 _MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "adamw8bit": ("state1", "state2")}
 
 

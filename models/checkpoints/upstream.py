@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from models.checkpoints.stable_embedding import adopt_stable_embeddings
 from models.training.tuning import is_add_on
 
+__all__ = ["adapt", "from_upstream", "is_lora", "is_upstream", "to_upstream", "without_text_model"]
+
 # What is no weight: derived from sizes and tokenizers, or FID's network saved along.
 _DROPPED = re.compile(r".*position_ids|(clip_text|blip_text|blip_image)_null_token|inception\..*")
 # A level of CLIP's names that came and went with transformers' versions.

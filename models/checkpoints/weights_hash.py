@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+__all__ = ["weights_hash"]
+
 
 def weights_hash(state: Mapping[str, Tensor], *texts: str, signed_zeros: bool = True) -> str:
     """SHA-256 of `texts` and of the tensors' names, types, shapes and values.

@@ -19,6 +19,8 @@ from models.checkpoints.finite import not_finite
 from models.checkpoints.run_folder import LAST, PREVIOUS
 from models.training.tuning import tuned_names
 
+__all__ = ["CheckpointWriter", "check_room", "checkpoint_size"]
+
 
 class CheckpointWriter(TorchCheckpointIO):
     """Lightning's way to a checkpoint file, beside the target and then under its name.

@@ -8,6 +8,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+__all__ = ["write_code"]
+
 _IMPORT = re.compile(r"^from (models(?:\.\w+)+) import", re.MULTILINE)
 _FOR_TYPES_ONLY = re.compile(r"^    from models\.[\w.]+ import .*$", re.MULTILINE)
 

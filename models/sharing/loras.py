@@ -11,6 +11,8 @@ from diffusers.utils import logging
 
 from models.hub import out_of_reach
 
+__all__ = ["LoraLoading"]
+
 
 class LoraLoading(StableDiffusionLoraLoaderMixin):
     """The library's loader, which passes over what does not fit; here that is refused."""

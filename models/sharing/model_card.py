@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+__all__ = ["write_model_card"]
+
 _SETTINGS = (
     "task", "dataset", "backbone", "max_epochs", "max_steps", "batch_size", "init_lr", "optimizer",
     "classifier_free_rate", "seed",

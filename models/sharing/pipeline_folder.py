@@ -13,6 +13,8 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from models.hub import out_of_reach
 from models.sharing.code_bundle import write_code
 
+__all__ = ["OWN_PARTS", "PipelineFolder"]
+
 OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # one of them is a tokenizer's

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
+__all__ = ["KeepConfiguration", "TimedCheckpoint"]
+
 
 class KeepConfiguration(Callback):
     """Puts the configuration of the run into its checkpoints, which are then enough to draw with.

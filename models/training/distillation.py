@@ -19,6 +19,8 @@ from models.training.half_weights import cast_weights
 from models.training.story_model import StoryModel
 from models.training.tuning import has_lora
 
+__all__ = ["DistilledStoryModel"]
+
 HUBER = 1e-3  # c of the pseudo-Huber distance sqrt(d² + c²) - c: below it squared, above it linear
 
 

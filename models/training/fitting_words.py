@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from models.components import Components
     from models.training.story_model import StoryModel
 
+__all__ = ["MOST_WORDS", "candidates", "fitting_words", "start_words"]
+
 MOST_WORDS = 3000  # that are tried; half a minute a character on a processor for 800
 BEST, SHORTLIST, FIRST = 3, 40, 2  # words; words tried with all pictures; pictures before that
 NOISE = 0.85  # share of the schedule: what is left there tells the scene, not who is in it

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+__all__ = ["cast_weights", "rounded_at_random"]
+
 
 def cast_weights(module: nn.Module, dtype: torch.dtype, trained: bool) -> None:
     """Cast matrices and kernels that train, or those that do not; BLIP reads its type off one."""

@@ -32,6 +32,8 @@ from common.terminal import tqdm
 from models.checkpoints.weights_hash import weights_hash
 from models.frames import HistoryTransform, sides
 
+__all__ = ["LatentCache", "Latents"]
+
 STATES = "picture_states"
 
 

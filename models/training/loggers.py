@@ -10,6 +10,8 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from common.files import writing
 
+__all__ = ["build_logger"]
+
 
 def _without_writers(about: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread prints what it raises again in who logs next."""

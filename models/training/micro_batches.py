@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.checkpoint import checkpoint
 
+__all__ = ["checkpoint_in_parts"]
+
 
 def checkpoint_in_parts(size: int | None, module: nn.Module, *args: Any) -> Tensor:
     """`module(*args)`, whose rows do not depend on each other, computed again when it is needed.

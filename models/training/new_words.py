@@ -16,6 +16,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from models.components import Components
 
+__all__ = ["GrownEmbedding", "add_words", "merge_words", "token_tables"]
+
 
 class GrownEmbedding(nn.Embedding):
     """A table (V, D) with `rows` (n, D) beside it, for the ids from `first` on."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # the checks of the configuration want the names only, and at
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
+__all__ = ["OPTIMIZERS", "build_optimizer", "step_in_backward"]
+
 
 def build_optimizer(
     name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, fused: bool

@@ -16,6 +16,8 @@ from common.files import replacing
 from models.pipeline import StoryPipeline
 from models.story_batch import StoryPrompt
 
+__all__ = ["Previews"]
+
 
 class Previews(pl.Callback):
     """Draws stories before training and every few epochs or steps, into a PNG and the log.

@@ -11,6 +11,8 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
+__all__ = ["TrainingReport"]
+
 EVERY_SECONDS = 30.0  # between two lines
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
+__all__ = ["add_stochastic_depth"]
+
 
 def add_stochastic_depth(vision_encoder: nn.Module, rate: float = 0.1) -> None:
     """In training mode, drop each picture's two branches of layer l of L at `rate` * l / (L - 1).

@@ -19,6 +19,8 @@ from models.checkpoints.finite import not_finite
 from models.checkpoints.run_folder import LAST, NON_FINITE
 from models.main_process import say
 
+__all__ = ["StopAtNonFinite", "StopOnSignal", "requeue"]
+
 _SIGNALS = (signal.SIGINT, *FROM_OUTSIDE)
 
 

@@ -29,6 +29,9 @@ from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.stochastic_depth import add_stochastic_depth
 from models.training.tuning import freeze_all_but, tuned_names
 
+__all__ = ["StoryModel"]
+
+
 _STATES = {"state_dict", "current_model_state"}  # of a checkpoint; the second one beside averages
 
 

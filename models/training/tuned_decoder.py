@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from common.terminal import tqdm
 from models.frames import encode_frames
 
+__all__ = ["TunedDecoder", "merge_decoder", "tune_decoder"]
+
 RATE, BATCH = 1e-3, 4
 NOISE = 0.1  # of latents' spread: about what diffusion leaves behind
 SHIFT = 0.25  # most that a picture is moved, of its side: characters may stand anywhere

@@ -9,6 +9,11 @@ if TYPE_CHECKING:  # the checks of the configuration want the names only, and at
     from diffusers import UNet2DConditionModel
     from torch import Tensor, nn
 
+__all__ = [
+    "LORA_LAYERS", "TUNE", "add_lora", "freeze_all_but", "has_lora", "is_add_on", "merge_lora",
+    "parameters_by_part", "take_off_lora", "tuned_names",
+]  # fmt: skip
+
 _ALWAYS = (".history_weighting.", ".new_rows", ".decoder.tuned.")
 TUNE = {  # what a parameter's name must hold to train
     "all": ("",),

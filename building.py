@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from configuration import ConfigError, checkpoint_to_draw_with, plain
 from configuration.trained import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
-from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.strangers import make_up
 from datasets.cartoon.worlds import WORLDS
@@ -24,7 +23,7 @@ from datasets.specs import SPECS, StorySpec
 from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_hdf5 import StoryFile, validate_story_file
-from datasets.story_prompts import StoryPrompt, in_parts
+from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
 from models.caption_tokenizer import LEGACY
 from models.causal_story.add_ons import add_causal_story, in_use
 from models.checkpoints.checkpoint import (
@@ -229,14 +228,20 @@ def known_words(config: Mapping, new_words: Iterable[str] = ()) -> frozenset[str
     return known | learnt | {*make_up(data.get("strangers", 0))}
 
 
-def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:
-    """The trained model on `device`, ready to draw: LoRAs are added to its weights."""
+def load_parts(config: DictConfig, checkpoint: Path) -> Components:
+    """The parts of a trained model; of what was tuned, only a LoRA still lies beside the base."""
     parts = build_parts(config)
     load_weights(parts, checkpoint)
-    if has_lora(parts.unet):
-        merge_lora(parts.unet)
     merge_words(parts.conditioner)
     merge_decoder(parts.vae)
+    return parts
+
+
+def build_pipeline(config: DictConfig, checkpoint: Path, device: torch.device) -> StoryPipeline:
+    """The trained model on `device`, ready to draw: LoRAs are added to its weights."""
+    parts = load_parts(config, checkpoint)
+    if has_lora(parts.unet):
+        merge_lora(parts.unet)
     pipeline = StoryPipeline.from_components(parts, config.scheduler)
     names = []
     for file in config.lora_files:

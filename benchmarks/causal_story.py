@@ -2,7 +2,6 @@
 
     python -m benchmarks.causal_story                   all runs, then the tables
     python -m benchmarks.causal_story --tables          the tables of the runs that are there
-    python -m benchmarks.causal_story --cost            time a training step and a drawn frame
 
 AR-LDM and each add-on train alike: same base, stories, steps and seeds. A run's result is one JSON
 file in the folder --out; a run that is there is not done again. What tuning a part brings is asked
@@ -12,7 +11,6 @@ by `benchmarks.new_characters`.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -20,13 +18,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.causal_story_cost import print_cost
 from benchmarks.history_hits import history_hits
-from benchmarks.spread import mean_spread
+from benchmarks.runs import Runs, mean_spread, print_table
 from building import open_stories
-from common.files import replacing
 from configuration import load_config
-from demo.judge import make_judge
 from evaluation.metrics.cartoon import ROWS as METRICS
 from evaluation.options import Options
 from evaluation.run import evaluate
@@ -48,12 +43,6 @@ VARIANTS = {
     "+ adapter": ADAPTER,
     "+ spatial + history weights": [*SPATIAL, *WEIGHTS],
 }
-FASTER = "init_lr=2e-3"  # for the few parameters of an adapter or LoRA; 8e-4 otherwise
-TUNES = {
-    "tune: all": [],
-    "tune: adapter": ["tune=adapter", *ADAPTER, FASTER],
-    "tune: lora": ["tune=lora", "lora_rank=16", FASTER],
-}
 BATCH = 5  # stories a step
 
 
@@ -61,42 +50,26 @@ class Ablation:
     """Runs what is missing in `out` and keeps its results there."""
 
     def __init__(self, out: Path, steps: int, stories: int, overrides: list[str]) -> None:
-        self.out = out
-        self.settings = {"steps": steps, "stories": stories, "overrides": overrides}
-        self.overrides = overrides
-        self.steps, self.stories = steps, stories
-
-    def read(self, name: str, seed: int) -> dict | None:
-        """A run's result, if it is there."""
-        path = self._path(name, seed)
-        if not path.is_file():
-            return None
-        result = json.loads(path.read_text())
-        if result["settings"] != self.settings:
-            raise ValueError(
-                f"{path} was made with {result['settings']}; give the same, or another --out"
-            )
-        return result
+        self.runs = Runs(out, {"steps": steps, "stories": stories, "overrides": overrides})
+        self.steps, self.stories, self.overrides = steps, stories, overrides
 
     def compare_add_ons(self, seed: int) -> None:
         for name, words in VARIANTS.items():
-            if self.read(name, seed) is None:
+            if self.runs.read(name, seed) is None:
                 checkpoint, seconds = self._train(name, seed, words)
-                self._save(name, seed, checkpoint, seconds, words)
+                self.runs.write(name, seed, {
+                    "training_seconds": round(seconds, 1),
+                    "checkpoint_mb": round(checkpoint.stat().st_size / 1e6, 2),
+                    "trained_parameters": _trained(checkpoint),
+                    "test": self._test(name, seed, checkpoint, words),
+                })  # fmt: skip
                 shutil.rmtree(checkpoint.parent)
-
-    def _path(self, name: str, seed: int) -> Path:
-        words = "".join(c if c.isalnum() else " " for c in name.lower()).split()
-        return self.out / f"{'-'.join(words)}-seed{seed}.json"
-
-    def _folder(self, name: str, seed: int) -> Path:
-        return self.out / "checkpoints" / self._path(name, seed).stem
 
     def _train(self, name: str, seed: int, words: list[str]) -> tuple[Path, float]:
         print(f"{name}, seed {seed}", flush=True)
-        folder = self._folder(name, seed)
         common = [
-            f"seed={seed}", f"run_name={folder.name}", f"ckpt_dir={folder.parent}",
+            f"seed={seed}", f"run_name={self.runs.path(name, seed).stem}",
+            f"ckpt_dir={self.runs.out / 'checkpoints'}",
             f"batch_size={BATCH}", f"max_steps={self.steps}", "max_epochs=1000", "logger=none",
             "save_every_minutes=null", *self.overrides, *words,
         ]  # fmt: skip
@@ -106,11 +79,9 @@ class Ablation:
         checkpoint = train(load_config([f"warmup_epochs={warmup}", *common]))
         return checkpoint, time.perf_counter() - begin
 
-    def _save(
-        self, name: str, seed: int, checkpoint: Path, seconds: float, words: list[str]
-    ) -> None:
-        """Draw test stories, judge them, write the result."""
-        folder = self.out / "samples" / self._path(name, seed).stem
+    def _test(self, name: str, seed: int, checkpoint: Path, words: list[str]) -> dict:
+        """Draw test stories and judge them."""
+        folder = self.runs.out / "samples" / self.runs.path(name, seed).stem
         shutil.rmtree(folder, ignore_errors=True)
         config = load_config([
             *self.overrides, *words, f"seed={seed}", "mode=sample", "batch_size=20",
@@ -119,49 +90,31 @@ class Ablation:
         ])  # fmt: skip
         draw_stories(config)
         options = Options(
-            str(folder), judge=str(self._judge()), pictures=False,
-            cache=str(self.out / "features.sqlite"),
+            str(folder), judge=str(self.runs.judge()), pictures=False,
+            cache=str(self.runs.out / "features.sqlite"),
         )  # fmt: skip
         metrics = evaluate(options)["metrics"]
         values = {metric: metrics[f"cartoon/{metric}"]["value"] for metric in METRICS}
-        result = {
-            "name": name, "seed": seed, "settings": self.settings,
-            "training_seconds": round(seconds, 1),
-            "checkpoint_mb": round(checkpoint.stat().st_size / 1e6, 2),
-            "trained_parameters": _trained(checkpoint),
-            "test": {**values, "hits": history_hits(read_samples(folder).stories)},
-        }  # fmt: skip
-        with replacing(self._path(name, seed)) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
-
-    def _judge(self) -> Path:
-        path = self.out / "judge.safetensors"
-        if not path.is_file():
-            make_judge(path)
-        return path
+        return {**values, "hits": history_hits(read_samples(folder).stories)}
 
     def print_tables(self, seeds: int) -> None:
         """Mean and, after ±, standard deviation over the seeds that are there."""
-        print(f"| | seeds | trained | MB | {' | '.join(METRICS)} |")
-        print("|" + "---|" * (len(METRICS) + 4))
-        for name in VARIANTS:
-            if not (results := self._results(name, seeds)):
-                continue
-            first = results[0]
-            values = (mean_spread([r["test"][metric] for r in results]) for metric in METRICS)
-            trained = f"{first['trained_parameters']:,} | {first['checkpoint_mb']:.1f}"
-            print(f"| {name} | {len(results)} | {trained} | {' | '.join(values)} |")
-        columns = ("rate", "chance", "latest", "mass")
+        found = {name: results for name in VARIANTS if (results := self.runs.of(name, seeds))}
+        print_table(["seeds", "trained", "MB", *METRICS], (
+            [
+                name, len(results), f"{results[0]['trained_parameters']:,}",
+                f"{results[0]['checkpoint_mb']:.1f}",
+                *(mean_spread([r["test"][metric] for r in results]) for metric in METRICS),
+            ]
+            for name, results in found.items()
+        ))  # fmt: skip
+        columns, rows = ("rate", "chance", "latest", "mass"), []
+        for name, results in found.items():
+            if hits := [result["test"]["hits"] for result in results if result["test"]["hits"]]:
+                values = (mean_spread([one[column] for one in hits]) for column in columns)
+                rows.append([name, hits[0]["frames"], *values])
         print("\nDoes the largest history weight find the needed frame?\n")
-        print(f"| | frames | {' | '.join(columns)} |\n|" + "---|" * (len(columns) + 2))
-        for name in VARIANTS:
-            hits = [result["test"]["hits"] for result in self._results(name, seeds)]
-            if hits := [found for found in hits if found]:
-                values = (mean_spread([found[column] for found in hits]) for column in columns)
-                print(f"| {name} | {hits[0]['frames']} | {' | '.join(values)} |")
-
-    def _results(self, name: str, seeds: int) -> list[dict]:
-        return [result for seed in range(seeds) if (result := self.read(name, seed))]
+        print_table(["frames", *columns], rows)
 
 
 def _trained(checkpoint: Path) -> int:
@@ -180,13 +133,8 @@ def main() -> None:
     parser.add_argument("--stories", type=int, default=50, help="test stories drawn by a run")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--tables", action="store_true")
-    parser.add_argument("--cost", action="store_true")
     parser.add_argument("overrides", nargs="*", help="config keys for all runs")
     args = parser.parse_args()
-    if args.cost:
-        tunes = {name: words for name, words in TUNES.items() if words}
-        return print_cost({**VARIANTS, **tunes}, args.overrides)
-    args.out.mkdir(parents=True, exist_ok=True)
     ablation = Ablation(args.out, args.steps, args.stories, args.overrides)
     try:
         for seed in range(0 if args.tables else args.seeds):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,35 +36,25 @@ def write_damaged(folder: Path, stories: list[Story], kind: str = "", strength: 
     `kind` is one of STRENGTHS, or empty for no damage. What a strength damages, a greater one does.
     """
     rng, noise = random.Random(2), np.random.default_rng(2)
-    damage: dict[str, Callable[[list[Scene]], list[np.ndarray]]] = {
-        "": lambda scenes: [render(one) for one in scenes],
-        "blur": lambda scenes: [blurred(render(one), strength) for one in scenes],
-        "noise": lambda scenes: [noisy(render(one), strength, noise) for one in scenes],
-        "another style": lambda scenes: [
-            np.asarray(pencil(Image.fromarray(frame))) if rng.random() < strength else frame
-            for frame in map(render, scenes)
-        ],
-        "characters swapped": lambda scenes: [
-            render(_recast(one) if rng.random() < strength else one) for one in scenes
-        ],
-        "one character missing": lambda scenes: [
-            render(replace(one, cast=one.cast[1:]) if rng.random() < strength else one)
-            for one in scenes
-        ],
-        "reference copied": lambda scenes: [
-            render(_portrait(one.cast[0][0]) if rng.random() < strength else one) for one in scenes
-        ],
-        "wrong place": lambda scenes: [
-            render(_elsewhere(one) if rng.random() < strength else one) for one in scenes
-        ],
-        "frames shuffled": lambda scenes: [
-            render(one) for one in (_turned(scenes) if rng.random() < strength else scenes)
-        ],
-    }
+
+    def drawn(scenes: Sequence[Scene]) -> Iterator[np.ndarray]:
+        if kind == "frames shuffled" and rng.random() < strength:
+            scenes = [*scenes[2:], *scenes[:2]]  # no frame in its own slot
+        for scene in scenes:
+            changed = kind in OTHER_SCENES and rng.random() < strength
+            frame = render(OTHER_SCENES[kind](scene) if changed else scene)
+            if kind == "blur":
+                frame = blurred(frame, strength)
+            elif kind == "noise":
+                frame = noisy(frame, strength, noise)
+            elif kind == "another style" and rng.random() < strength:
+                frame = np.asarray(pencil(Image.fromarray(frame)))
+            yield frame
+
     settings = {"seed": 0, "given": 0, "checkpoint": "", "sampler": {"damage": kind}}
     samples = SamplesFolder(folder, settings, LABEL_VOCABULARY)
     for number, story in enumerate(stories):
-        frames = np.stack(damage[kind](list(story.scenes)))
+        frames = np.stack(list(drawn(story.scenes)))
         captions = [scene.explicit_caption() for scene in story.scenes]
         real = [render(scene) for scene in story.scenes]
         samples.add(f"{number:04d}", captions, frames, real, list(story.labels))
@@ -124,6 +114,9 @@ def _elsewhere(scene: Scene) -> Scene:
     return replace(scene, place=places[(places.index(scene.place) + 1) % len(places)])
 
 
-def _turned(scenes: list[Scene]) -> list[Scene]:
-    """No frame in its own slot."""
-    return scenes[2:] + scenes[:2]
+OTHER_SCENES: dict[str, Callable[[Scene], Scene]] = {
+    "characters swapped": _recast,
+    "one character missing": lambda scene: replace(scene, cast=scene.cast[1:]),
+    "reference copied": lambda scene: _portrait(scene.cast[0][0]),
+    "wrong place": _elsewhere,
+}

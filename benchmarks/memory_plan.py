@@ -1,7 +1,8 @@
 """The memory that full-size training or drawing takes on a GPU, counted without one.
 
     python -m benchmarks.memory_plan key=value …     the words that main.py would be given
-    python -m benchmarks.memory_plan --measure …     on this machine's GPU, with random weights
+    python -m benchmarks.memory_plan --measure …     a training step on this machine's GPU, with
+                                                     random weights
 
 The real step and the real optimiser run on fake tensors, which have shapes and types and no
 numbers, while PyTorch's MemTracker counts them: the second step, so that moments and the gradients
@@ -16,7 +17,6 @@ import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import partial
 from statistics import median
 from unittest.mock import patch
 
@@ -31,7 +31,7 @@ from transformers.utils import logging
 from benchmarks.gpu_autocast import GpuAutocast
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.training_step import training_step
-from benchmarks.turns import seconds_of
+from benchmarks.turns import gpu_peak
 from building import HALF, add_add_ons
 from configuration import load_config
 from configuration.rules import DATASETS
@@ -122,12 +122,12 @@ def plan(config: DictConfig, sizes: Sizes | None = None) -> dict[str, int]:
     return {**parts, "peak": memory.bytes, "checkpoint": checkpoint}
 
 
-def measure(config: DictConfig, sizes: Sizes | None = None, steps: int = 5) -> dict[str, float]:
+def measure(config: DictConfig) -> dict[str, float]:
     """What a GPU really takes for training steps: its `peak` in bytes, `seconds` of a step."""
     device, half = torch.device("cuda"), HALF.get(config.precision)
     with device:
         data = config[config.dataset]
-        parts = random_parts(sizes or Sizes(), data.max_length, len(data.new_tokens or ()))
+        parts = random_parts(Sizes(), data.max_length, len(data.new_tokens or ()))
         batch = random_batch(parts, config)
     add_add_ons(parts, config, load=False)
     for network in (parts.unet, parts.vae):
@@ -137,15 +137,14 @@ def measure(config: DictConfig, sizes: Sizes | None = None, steps: int = 5) -> d
     optimizer = gpu_optimizer(config, trained)
     if config.optimizer_in_backward:
         step_in_backward(optimizer)
-    seconds = []
-    for number in range(2 + steps):
-        if number == 2:
-            torch.cuda.reset_peak_memory_stats()
+
+    def step() -> Tensor:
         cast = torch.autocast("cuda", half) if half else nullcontext()
-        step_of = partial(training_step, model, batch, optimizer, config, cast)
-        seconds.append(seconds_of(step_of, device))
-    peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-    return {"peak": peaks[0], "reserved": peaks[1], "seconds": median(seconds[2:])}
+        return training_step(model, batch, optimizer, config, cast)
+
+    peak, seconds = gpu_peak(step, device, rounds=5)
+    held = torch.cuda.max_memory_reserved(device)
+    return {"peak": peak, "reserved": held, "seconds": median(seconds)}
 
 
 @torch.no_grad()
@@ -239,9 +238,11 @@ def main() -> None:
     logging.set_verbosity_error()
     args = parser.parse_args()
     try:
+        config = read_config(args.overrides)
+        if args.measure and config.mode == "sample":
+            raise ValueError("--measure runs a training step; leave it out to count mode=sample")
         if args.measure and not torch.cuda.is_available():
             raise ValueError("--measure: this machine has no CUDA GPU; leave it out to count")
-        config = read_config(args.overrides)
         planned = measure(config) if args.measure else plan(config)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -24,16 +24,9 @@ from evaluation.metrics.table import named_metrics
 from evaluation.options import Options
 from evaluation.run import evaluate
 
-HEADS = {
-    "blur": "blur, sigma {} pixels",
-    "noise": "noise, deviation {} of 255",
-    "another style": "another style, {} of frames",
-    "characters swapped": "characters swapped, {} of frames",
-    "one character missing": "one character missing, {} of frames",
-    "reference copied": "a character's reference copied, {} of frames",
-    "wrong place": "wrong place, {} of frames",
-    "frames shuffled": "frames shuffled, {} of stories",
-}
+UNITS = {
+    "blur": "sigma {} pixels", "noise": "deviation {} of 255", "frames shuffled": "{} of stories",
+}  # fmt: skip
 UNDAMAGED = ("", 0)
 FRECHET_DRAWS, DRAWS = 1, 10  # intervals are not shown
 
@@ -70,7 +63,9 @@ def main() -> None:
 def markdown(found: dict[tuple[str, float], dict]) -> str:
     """One line a metric: undamaged, each damage in growing strength, real and shuffled."""
     heads = ["undamaged"]
-    heads += [text.format(" · ".join(map(str, STRENGTHS[kind]))) for kind, text in HEADS.items()]
+    for kind, strengths in STRENGTHS.items():
+        unit = UNITS.get(kind, "{} of frames")
+        heads.append(f"{kind}, {unit.format(' · '.join(map(str, strengths)))}")
     lines = [f"| | {' | '.join(heads)} | real | shuffled |", "|---" * (len(heads) + 3) + "|"]
     for name, entry in found[UNDAMAGED].items():
         cells = [_number(entry["value"])]

@@ -14,8 +14,6 @@ one JSON file in the folder --out; a run that is there is not done again.
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import shutil
 import sys
 import time
@@ -26,8 +24,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from benchmarks.spread import mean_spread
-from common.files import replacing
+from benchmarks.runs import Runs, mean_spread, print_table
 from configuration import load_config
 from datasets.cartoon.build import WORLD_SEED, tell_stories
 from datasets.cartoon.grammar import Story, cast_of, recast, recast_scene
@@ -46,7 +43,6 @@ from datasets.cartoon.world import (
 )  # fmt: skip
 from datasets.new_characters import AUTO
 from datasets.story_writer import StoryWriter
-from demo.judge import make_judge
 from evaluation.metrics.cartoon import frame_verdicts
 from evaluation.networks.judge import Judge
 from evaluation.samples import read_picture, read_samples
@@ -156,36 +152,28 @@ class Benchmark:
     """Runs what is missing in `out` and keeps its results there."""
 
     def __init__(self, out: Path, base: Path, stories: int, overrides: list[str]) -> None:
+        self.runs = Runs(out, {"stories": stories, "overrides": overrides})
         self.out, self.base, self.stories, self.overrides = out, base, stories, overrides
-        out.mkdir(parents=True, exist_ok=True)
         self.files = {
             name: write_stories(out / f"{name}.h5", stories, name == "new")
             for name in ("new", "old")
         }
 
-    def run(self, name: str, seed: int) -> dict:
-        path = self.path(name, seed)
-        if path.is_file():
-            return json.loads(path.read_text())
+    def run(self, name: str, seed: int) -> None:
+        if self.runs.read(name, seed):
+            return
         print(f"{name}, seed {seed}", flush=True)
         checkpoint, seconds = self.base, 0.0
         if name != BEFORE:
             checkpoint, seconds = self._train(name, seed)
-        result = {
-            "name": name, "seed": seed, "seconds": round(seconds), "stories": self.stories,
-            "megabytes": checkpoint.stat().st_size / 1e6,
-            **self._measure(checkpoint, path.stem),
-        }  # fmt: skip
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
-        return result
-
-    def path(self, name: str, seed: int) -> Path:
-        return self.out / f"{'-'.join(re.findall(r'[a-z0-9]+', name.lower()))}-seed{seed}.json"
+        self.runs.write(name, seed, {
+            "seconds": round(seconds), "megabytes": checkpoint.stat().st_size / 1e6,
+            **self._measure(checkpoint, self.runs.path(name, seed).stem),
+        })  # fmt: skip
 
     def _train(self, name: str, seed: int) -> tuple[Path, float]:
         count, words = RUNS[name]
-        run = self.path(name, seed).stem
+        run = self.runs.path(name, seed).stem
         pictures = self.out / "pictures" / run
         how = {
             "captions": "without captions" not in name,
@@ -232,7 +220,8 @@ class Benchmark:
 
     def _verdicts(self, folder: Path) -> Iterator[tuple]:
         """Of each frame: its verdict, (who, kept) of shirts, its newcomer, whether it is named."""
-        judge = self._judge()
+        how = {"scenes": scenes(), "vocabulary": VOCABULARY, "steps": 400}
+        judge = Judge.load(self.runs.judge(**how))
         for story in read_samples(folder).stories:
             readings = judge.read(np.stack([read_picture(path) for path in story.frames]))
             seen: set[str] = set()
@@ -246,22 +235,16 @@ class Benchmark:
                 named = name is not None and name in caption.lower()
                 yield verdict, list(zip(again, verdict["shirts"], strict=True)), name, named
 
-    def _judge(self) -> Judge:
-        path = self.out / "judge.safetensors"
-        if not path.is_file():
-            print(make_judge(path, 0, scenes(), VOCABULARY, steps=400).known_error)
-        return Judge.load(path)
-
     def table(self, seeds: int) -> None:
         """Mean and, after ±, standard deviation over the seeds that are there."""
-        print(f"| | seeds | s | MB | {' | '.join(COLUMNS.values())} |")
-        print("|" + "---|" * (len(COLUMNS) + 4))
+        rows = []
         for name in (BEFORE, *RUNS):
-            paths = [path for seed in range(seeds) if (path := self.path(name, seed)).is_file()]
-            if found := [json.loads(path.read_text()) for path in paths]:
+            if found := self.runs.of(name, seeds):
                 values = [mean_spread([one[column] for one in found]) for column in COLUMNS]
-                cost = f"{found[0]['seconds']} | {found[0]['megabytes']:.1f}"
-                print(f"| {name} | {len(found)} | {cost} | {' | '.join(values)} |")
+                first = found[0]
+                cost = [first["seconds"], f"{first['megabytes']:.1f}"]
+                rows.append([name, len(found), *cost, *values])
+        print_table(["seeds", "s", "MB", *COLUMNS.values()], rows)
 
 
 def _mean(values) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.spread import mean_spread
+from benchmarks.runs import mean_spread, print_table
 from building import build_pipeline, open_stories, sampler_arguments, story_frames
 from configuration import ConfigError, load_config
 from datasets.story_prompts import read_prompts
@@ -103,16 +103,6 @@ class Measurement:
         }
 
 
-def print_table(results: list[dict]) -> None:
-    """Mean and, after ±, standard deviation over the seeds that are there."""
-    shown = ("all_right", "frame_accuracy", "place_accuracy", "clothes_accuracy", "seconds")
-    print(f"| | seeds | {' | '.join(shown)} |\n|" + "---|" * (len(shown) + 2))
-    for name in ways():
-        if rows := [one for one in results if one["name"] == name]:
-            cells = (mean_spread([row[key] for row in rows]) for key in shown)
-            print(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
-
-
 def plot(results: list[dict]) -> Figure:
     """Frames all right over seconds a story, a line a sampler, its steps at the points."""
     figure = Figure((8, 4.8), dpi=110, layout="constrained")
@@ -168,7 +158,12 @@ def main() -> None:
                             lines.write(json.dumps(results[-1]) + "\n")
     except (ConfigError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print_table(results)
+    shown = ("all_right", "frame_accuracy", "place_accuracy", "clothes_accuracy", "seconds")
+    found = {name: [one for one in results if one["name"] == name] for name in ways()}
+    print_table(["seeds", *shown], (
+        [name, len(rows), *(mean_spread([row[key] for row in rows]) for key in shown)]
+        for name, rows in found.items() if rows
+    ))  # fmt: skip
     plot(results).savefig(args.out / "quality.png")
 
 

@@ -5,8 +5,8 @@
     python -m benchmarks.speed --device cuda --size full
 
 Same weights and inputs; parts of the work take turns, round by round, and are put together to
-stories of any number of steps, as drawing is nothing but them one after the other (`--check` draws
-one as a whole besides). The reference is `benchmarks/reference.py`.
+stories of any number of steps, as drawing is nothing but them one after the other. The reference is
+`benchmarks/reference.py`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.random_parts import Sizes, random_parts
 from benchmarks.reference import Reference
 from benchmarks.speed_training import training_table
-from benchmarks.turns import ratio, seconds_of, take_turns
+from benchmarks.turns import ratio, take_turns
 from models.components import Components
 from models.conditioning import Context
 from models.cross_attention import context_projected_once
-from models.frames import decode_latents, downscale
+from models.frames import decode_latents
 from models.fused_attention import fuse_attention, unfuse_attention
 from models.pipeline import StoryPipeline
 
@@ -170,7 +169,7 @@ def rounds_of(times: dict) -> int:
 
 
 @torch.no_grad()
-def drawing_table(stories: Stories, rounds: int, peak: float) -> list[str]:
+def drawing_table(stories: Stories, rounds: int) -> list[str]:
     """Lines of the table about drawing at one size of latents."""
     works = {f"frame {k}": stories.unet_works(k) for k in range(FRAMES)} | stories.other_works()
     side = f"{stories.side}×{stories.side} latents"
@@ -194,19 +193,7 @@ def drawing_table(stories: Stories, rounds: int, peak: float) -> list[str]:
         f"{ratio(story_seconds(times, OURS, 4), pictures)} |",
         f"| and a step of it | {ratio(calls[OURS], five)} |",
     ]
-    lines += profile(times, side)
-    with FlopCounterMode(display=False) as flops:
-        stories.unet_works(FRAMES - 1)["without: keys and values once a frame"]()
-    reached = (
-        flops.get_total_flops()
-        / 2
-        / statistics.median(times[f"frame {FRAMES - 1}"]["without: keys and values once a frame"])
-    )
-    lines.append(
-        f"| {side}, share of the peak of matrix products that a U-Net call reaches | "
-        f"{reached / peak:.2f} |"
-    )
-    return lines
+    return lines + profile(times, side)
 
 
 def part_lines(label: str, times: dict[str, list[float]]) -> list[str]:
@@ -236,46 +223,6 @@ def profile(times: dict, side: str) -> list[str]:
     return lines
 
 
-@torch.no_grad()
-def together(stories: Stories, rounds: int) -> str:
-    """Throughput of four stories at once against one after the other."""
-    context, unet = stories.context(FRAMES - 1), stories.parts.unet
-    four = Context(context.states.repeat(4, 1, 1), context.mask.repeat(4, 1))
-    latents = stories.latents.repeat(4, 1, 1, 1)
-    works = {
-        "one": stories.call(unet, context),
-        "four": lambda: unet(latents, stories.step, **four.unet_arguments()).sample,
-    }
-    times = take_turns(works, rounds, stories.device)
-    alone = [4 * seconds for seconds in times["one"]]
-    return f"| four stories at once, throughput of U-Net calls | {ratio(alone, times['four'])} |"
-
-
-@torch.no_grad()
-def check(stories: Stories, steps: int = 2) -> str:
-    """A whole story as `StoryPipeline` draws it, against its parts put together."""
-    pipeline, ids, mask = stories.pipeline, stories.ids[None], stories.mask[None]
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline._tokens = lambda *_: (ids, mask)
-    pixels = stories.side * downscale(stories.parts.vae)
-    how = {"num_inference_steps": steps, "height": pixels, "width": pixels}
-    work = lambda: pipeline([["-"] * FRAMES], **how)  # noqa: E731
-    work()
-    whole = seconds_of(work, stories.device)
-    works = {f"frame {k}": stories.unet_works(k) for k in range(FRAMES)} | stories.other_works()
-    works = {name: {OURS: ways[OURS]} for name, ways in works.items()}
-    times = {name: take_turns(ways, 1, stories.device) for name, ways in works.items()}
-    parts = story_seconds(times, OURS, steps)[0]
-    label = f"a whole story of {steps} steps drawn, against the sum of its parts"
-    return f"| {label} | {whole / parts:.2f} |"
-
-
-def matrix_peak(device: torch.device, size: int = 1536) -> float:
-    """Multiply-adds a second of the best of some large matrix products."""
-    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    return size**3 / min(seconds_of(lambda: a @ b, device) for _ in range(8))
-
-
 def processor(device: torch.device) -> str:
     if device.type != "cpu":
         return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
@@ -295,15 +242,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=("drawing", "training"))
-    parser.add_argument("--check", action="store_true", help="draw a whole story as well")
     args = parser.parse_args()
     device = torch.device(args.device)
     torch.manual_seed(0)
-    peak = matrix_peak(device)
     print(
         f"{processor(device)}; torch {torch.__version__}, diffusers {diffusers.__version__}, "
-        f"transformers {transformers.__version__}; {args.size}, {args.rounds} rounds; matrix "
-        f"products reach {peak / 1e9:.0f} G multiply-adds a second\n\n"
+        f"transformers {transformers.__version__}; {args.size}, {args.rounds} rounds\n\n"
         "| work | ratio: median (smallest–largest) |\n|---|---|", flush=True
     )  # fmt: skip
     for side in args.latents:
@@ -312,14 +256,11 @@ def main() -> None:
             parts = random_parts(sizes, TOKENS)
             parts.modules().eval()
             stories = Stories(parts, side, device)
-            lines = drawing_table(stories, args.rounds, peak)
-            lines.append(together(stories, args.rounds))
-            if args.check:
-                lines.append(check(stories))
-            print("\n".join(lines), flush=True)
+            print("\n".join(drawing_table(stories, args.rounds)), flush=True)
             del stories, parts
         if args.only != "drawing":
-            print("\n".join(training_table(sizes, side, args.rounds, device)), flush=True)
+            for line in training_table(sizes, side, args.rounds, device):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

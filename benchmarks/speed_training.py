@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from unittest.mock import patch
@@ -18,7 +18,7 @@ from benchmarks.memory_plan import PeakMemory
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.reference import Reference
 from benchmarks.training_step import training_step
-from benchmarks.turns import ratio, take_turns
+from benchmarks.turns import gpu_peak, ratio, take_turns
 from models.components import Components
 from models.frames import downscale
 from models.story_batch import StoryBatch
@@ -42,8 +42,8 @@ WAYS = {  # name -> what StoryModel is given; `cached` and `half` are said besid
 REFERENCE = "reference"
 
 
-def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -> list[str]:
-    """Lines: of each way, time and memory relative to the reference's."""
+def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -> Iterator[str]:
+    """A line for each way, as soon as it is measured: time and memory beside the reference's."""
     half = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
     ways = {name: how for name, how in WAYS.items() if half or not (how or {}).get("half")}
     heavy = device.type == "cpu" and side > 32  # the reference's scores alone take gigabytes
@@ -54,23 +54,23 @@ def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -
     ways.pop(REFERENCE)
 
     def peak(how: dict | None) -> int:
-        on_gpu = device.type == "cuda"
-        return measured_peak(parts, how, device) if on_gpu else peak_of(sizes, side, how)
+        if device.type != "cuda":
+            return peak_of(sizes, side, how)
+        held = torch.cuda.memory_allocated(device)
+        return gpu_peak(step_of(parts, how, 5, device), device)[0] - held
 
     theirs = peak(None)
-    lines = []
     for name, how in ways.items():
         # Two models with their moments at a time are what memory holds.
         pair = {name: how, REFERENCE: None}
         works = {one: step_of(parts, way, frames, device) for one, way in pair.items()}
         times = take_turns(works, rounds, device)
         del works
-        lines.append(
+        yield (
             f"| training, {side}×{side} latents, {name} (time of {frames} frames; memory of 5) | "
             f"time {ratio(times[name], times[REFERENCE])}, memory "
             f"{peak(how) / theirs:.2f} of {theirs / 2**30:.1f} GiB |"
         )
-    return lines
 
 
 def step_of(
@@ -115,17 +115,6 @@ def step_of(
         return training_step(model, batch, optimizer, clipped, cast)
 
     return step
-
-
-def measured_peak(parts: Components, how: dict | None, device: torch.device) -> int:
-    """Bytes that a step of five frames takes of a CUDA GPU, its model and moments included."""
-    held = torch.cuda.memory_allocated(device)
-    step = step_of(parts, how, 5, device)
-    for _ in range(2):
-        step()
-    torch.cuda.reset_peak_memory_stats(device)
-    step()
-    return torch.cuda.max_memory_allocated(device) - held
 
 
 def peak_of(sizes: Sizes, side: int, how: dict | None) -> int:

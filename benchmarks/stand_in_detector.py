@@ -39,7 +39,7 @@ SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 
 WORDS = [SPECIAL.get(n, "character" if n == 1 else f"[unused{n}]") for n in range(1013)]
 
 
-def train_detector(folder: Path, steps: int = DETECTOR_STEPS) -> None:
+def train_detector(folder: Path) -> None:
     """Write a folder like that of IDEA-Research/grounding-dino-tiny."""
     torch.manual_seed(0)
     detector = GroundingDinoForObjectDetection(GroundingDinoConfig(
@@ -70,10 +70,9 @@ def train_detector(folder: Path, steps: int = DETECTOR_STEPS) -> None:
                for one in scenes]  # fmt: skip
     optimiser, rng = torch.optim.AdamW(detector.parameters()), random.Random(0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 1.5e-3, total_steps=steps, pct_start=0.1
+        optimiser, 1.5e-3, total_steps=DETECTOR_STEPS, pct_start=0.1
     )
-    bar = tqdm(range(steps), "detector")
-    for step in bar:
+    for _ in tqdm(range(DETECTOR_STEPS), "detector"):
         batch = rng.sample(range(SCENES), BATCH)
         labels = [answers[n] for n in batch]
         loss = detector(pixel_values=pictures[batch], input_ids=ids, labels=labels).loss
@@ -82,8 +81,6 @@ def train_detector(folder: Path, steps: int = DETECTOR_STEPS) -> None:
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step % 20 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
     detector.save_pretrained(folder)
     processor.save_pretrained(folder)
 

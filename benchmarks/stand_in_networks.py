@@ -107,46 +107,42 @@ BEHIND = {  # for the table
 def prepare_networks(out: Path) -> dict[str, str | bool]:
     """Make what is not in `out` yet; the options of `evaluate` that name the networks."""
     out.mkdir(parents=True, exist_ok=True)
-    aesthetic, head, detector = out / "siglip", out / "aesthetic.safetensors", out / "detector"
-    judge, clip, lpips = out / "judge.safetensors", out / "clip", out / "alexnet.safetensors"
-    classifier, inception = out / "classifier.safetensors", out / "inception.safetensors"
-    answers = out / "imagenet_inception.safetensors"
-    own_dino, own_csd = out / "dino.safetensors", out / "csd.safetensors"
-    if not judge.is_file():
-        make_judge(judge)
-    if not (clip / "open_clip_model.safetensors").is_file():
-        train_clip(clip)
-    if not lpips.is_file():
-        save_file(random_alexnet().state_dict(), lpips)
-    if not classifier.is_file():
-        write_labelled(out / "labelled")
-        train(Training(str(out / "labelled"), str(classifier), device="cpu", **CLASSIFIER))
-    if not inception.is_file():
-        save_file(inception_from(load_file(classifier)), inception)
-    if not answers.is_file():
-        save_file(with_calm_answers(classifier, out / "labelled"), answers)
-    if not own_dino.is_file():
-        train_dino(own_dino)
-    if not own_csd.is_file():
-        train_csd(own_csd)
-    if not head.is_file():
-        train_aesthetic(aesthetic, head)
-    if not detector.is_dir():
-        train_detector(detector)
+    labelled, siglip = out / "labelled", out / "siglip"
+
+    def made(name: str, make: Callable[[Path], None]) -> str:
+        if not (path := out / name).exists():
+            make(path)
+        return str(path)
+
+    def train_classifier(path: Path) -> None:
+        write_labelled(labelled)
+        train(Training(str(labelled), str(path), device="cpu", **CLASSIFIER))
+
+    classifier = made("classifier.safetensors", train_classifier)
+    weights = made("clip/open_clip_model.safetensors", lambda path: train_clip(path.parent))
+    clip = f"local-dir:{Path(weights).parent}"
     return {
-        "judge": str(judge),
-        "classifier": str(classifier),
-        "inception_weights": str(inception),
-        "imagenet_inception": str(answers),
-        "clip_model": f"local-dir:{clip}",
-        "clip_l14_model": f"local-dir:{clip}",
+        "judge": made("judge.safetensors", make_judge),
+        "classifier": classifier,
+        "inception_weights": made(
+            "inception.safetensors",
+            lambda path: save_file(inception_from(load_file(classifier)), path),
+        ),
+        "imagenet_inception": made(
+            "imagenet_inception.safetensors",
+            lambda path: save_file(with_calm_answers(Path(classifier), labelled), path),
+        ),
+        "clip_model": clip,
+        "clip_l14_model": clip,
         "dino_model": DINO,
-        "dino_weights": str(own_dino),
-        "csd_weights": str(own_csd),
-        "aesthetic_encoder": str(aesthetic),
-        "aesthetic_head": str(head),
-        "detector": str(detector),
-        "lpips_weights": str(lpips),
+        "dino_weights": made("dino.safetensors", train_dino),
+        "csd_weights": made("csd.safetensors", train_csd),
+        "aesthetic_head": made("aesthetic.safetensors", lambda path: train_aesthetic(siglip, path)),
+        "aesthetic_encoder": str(siglip),
+        "detector": made("detector", train_detector),
+        "lpips_weights": made(
+            "alexnet.safetensors", lambda path: save_file(random_alexnet().state_dict(), path)
+        ),
         "allow_other_weights": True,
         "cache": str(out / "features.sqlite"),
     }
@@ -194,7 +190,7 @@ def random_alexnet() -> nn.Module:
     return network
 
 
-def train_clip(folder: Path, steps: int = CLIP_STEPS, batch_size: int = 48) -> None:
+def train_clip(folder: Path) -> None:
     """Contrastive training on scenes and their captions, held-out combinations included."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(CLIP))
@@ -207,23 +203,20 @@ def train_clip(folder: Path, steps: int = CLIP_STEPS, batch_size: int = 48) -> N
     pictures = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
     texts = tokenise([one.explicit_caption() for one in scenes])
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=CLIP_STEPS)
     loss_of = open_clip.ClipLoss()
-    bar = tqdm(range(steps), "clip")
-    for step in bar:
-        batch = rng.sample(range(len(scenes)), batch_size)
+    for _ in tqdm(range(CLIP_STEPS), "clip"):
+        batch = rng.sample(range(len(scenes)), 48)
         image, text, scale = model(pictures[batch] / 127.5 - 1, texts[batch])
         loss = loss_of(image, text, scale)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-        if step % 20 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
 
 
-def train_dino(path: Path, steps: int = TOWER_STEPS) -> None:
+def train_dino(path: Path) -> None:
     """Who is there and where, each a yes or no."""
     torch.manual_seed(0)
     network = timm.create_model(DINO, num_classes=0, img_size=dino.SIDE)
@@ -234,11 +227,11 @@ def train_dino(path: Path, steps: int = TOWER_STEPS) -> None:
     pictures = _pixels([Image.fromarray(render(one)) for one in scenes], dino)
     head = nn.Linear(network.num_features, len(names))
     _teach(nn.Sequential(network, head), pictures, torch.tensor(there).float(),
-           F.binary_cross_entropy_with_logits, steps)  # fmt: skip
+           F.binary_cross_entropy_with_logits)  # fmt: skip
     save_file(network.state_dict(), path)
 
 
-def train_csd(path: Path, steps: int = TOWER_STEPS) -> None:
+def train_csd(path: Path) -> None:
     """Which of STYLES, whoever is where."""
     torch.manual_seed(0)
     tower = open_clip.CLIP(**CSD, quick_gelu=True).visual
@@ -247,7 +240,7 @@ def train_csd(path: Path, steps: int = TOWER_STEPS) -> None:
     pictures = [STYLES[n](Image.fromarray(render(one))).convert("RGB")
                 for n, one in zip(styles, scenes, strict=True)]  # fmt: skip
     heads = nn.Sequential(Unit(tower), nn.Linear(CSD["embed_dim"], len(STYLES)))
-    _teach(heads, _pixels(pictures, csd), torch.tensor(styles), F.cross_entropy, steps)
+    _teach(heads, _pixels(pictures, csd), torch.tensor(styles), F.cross_entropy)
     weights = tower.state_dict()
     style = weights.pop("proj")
     body = {f"backbone.{name}": value for name, value in weights.items()}
@@ -255,7 +248,7 @@ def train_csd(path: Path, steps: int = TOWER_STEPS) -> None:
     save_file({name: value.contiguous() for name, value in {**body, **heads}.items()}, path)
 
 
-def train_aesthetic(encoder: Path, head: Path, steps: int = TOWER_STEPS) -> None:
+def train_aesthetic(encoder: Path, head: Path) -> None:
     """From 10 for a clean render to 1 for one blurred or noisy beyond recognition."""
     torch.manual_seed(0)
     scenes, noise = random.Random(0).sample(list(all_scenes()), 1000), np.random.default_rng(0)
@@ -270,7 +263,7 @@ def train_aesthetic(encoder: Path, head: Path, steps: int = TOWER_STEPS) -> None
     siglip = SiglipVisionModel(SiglipVisionConfig(**SIGLIP))
     network = Predictor(siglip, build_head(SIGLIP["hidden_size"]))
     answers = torch.from_numpy(10 - 9 * shares).float()[:, None]
-    _teach(network, pictures.pixel_values, answers, F.mse_loss, steps)
+    _teach(network, pictures.pixel_values, answers, F.mse_loss)
     siglip.save_pretrained(encoder)
     processor.save_pretrained(encoder)
     weights = network.head.state_dict()
@@ -284,9 +277,9 @@ def _pixels(pictures: Sequence[Image.Image], network) -> Tensor:
     return torch.stack([normalize(to_tensor(picture), *how) for picture in sized])
 
 
-def _teach(network: nn.Module, pictures: Tensor, answers: Tensor, loss_of, steps: int) -> None:
+def _teach(network: nn.Module, pictures: Tensor, answers: Tensor, loss_of) -> None:
     optimiser, rng = torch.optim.AdamW(network.parameters(), 1e-3), random.Random(0)
-    for _ in tqdm(range(steps), "tower"):
+    for _ in tqdm(range(TOWER_STEPS), "tower"):
         batch = rng.sample(range(len(pictures)), 32)
         loss = loss_of(network(pictures[batch]), answers[batch])
         optimiser.zero_grad()

@@ -10,7 +10,7 @@ import torch
 
 from common.terminal import tqdm
 
-__all__ = ["ratio", "seconds_of", "take_turns"]
+__all__ = ["gpu_peak", "ratio", "seconds_of", "take_turns"]
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
@@ -24,6 +24,19 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     work()
     torch.accelerator.synchronize(device)
     return time.perf_counter() - begin
+
+
+def gpu_peak(
+    work: Callable[[], object], device: torch.device, rounds: int = 1
+) -> tuple[int, list[float]]:
+    """The most bytes that `work` holds of a CUDA GPU, all there beside it included; seconds of each
+    round. Two rounds before are not counted: in the first there are neither moments nor gradients.
+    """
+    for _ in range(2):
+        work()
+    torch.cuda.reset_peak_memory_stats(device)
+    seconds = [seconds_of(work, device) for _ in range(rounds)]
+    return torch.cuda.max_memory_allocated(device), seconds
 
 
 def take_turns(

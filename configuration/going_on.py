@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.documents import as_word
 from configuration.checks import checkpoint_folder
+from configuration.composition import read_file
 from configuration.rules import ConfigError
 from configuration.trained import read_settings
 from models.checkpoints.run_folder import LAST, last_good
@@ -57,13 +58,16 @@ def find_start(config: DictConfig) -> Path | None:
             f"run_name: {folder} holds a training that does not say its settings; go on with it by "
             f"train_model_file={own}, train in its place with resume=never, or choose another name"
         )
-    was = OmegaConf.create(theirs["config"])
+    was, usual = OmegaConf.create(theirs["config"]), read_file()
     keys = [*_SAME, *(["train_model_file"] if given else [])]
     keys += ["teacher_guidance_scale", "teacher_steps"] if config.distill else []
     keys += [f"{part}.{key}" for part in (config.backbone, config.dataset) for key in config[part]]
     for key in keys:
-        then, now = (OmegaConf.select(one, key) for one in (was, config))
-        if then != now and not key.endswith(".data_dir"):
+        default, now = (OmegaConf.select(one, key) for one in (usual, config))
+        # Keys that older runs do not have, or have as null, were as they are by default.
+        then = OmegaConf.select(was, key, default=default)
+        same = then == now or (then is None and now == default)
+        if not same and not key.endswith(".data_dir"):
             raise ConfigError(
                 f"run_name: {folder} holds a training with {key}={as_word(then)}, now it is "
                 f"{as_word(now)}; choose another run_name, or set {key} as it was, or train in its "

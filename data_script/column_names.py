@@ -24,13 +24,10 @@ def agreement(shown: np.ndarray, captions: Sequence[str], names: Sequence[str]) 
     enough = mentioned.sum(0) >= MENTIONS
     if not enough.any():
         return np.zeros((shown.shape[1], len(names)))
-    both = [part - part.mean(0) for part in (shown.astype(float), mentioned)]
-    sizes = [np.linalg.norm(part, axis=0) for part in both]
-    products = np.outer(*sizes)
-    scores = np.divide(
-        both[0].T @ both[1], products, where=products > 0, out=np.zeros_like(products)
-    )
-    return scores * enough
+    with np.errstate(invalid="ignore", divide="ignore"):  # of columns that are never set
+        scores = np.corrcoef(shown, mentioned, rowvar=False)
+    columns = shown.shape[1]
+    return np.nan_to_num(scores[:columns, columns:]) * enough
 
 
 def name_columns(scores: np.ndarray, names: Sequence[str]) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 
+from common.vistorybench import CAPTION, read_benchmark
 from datasets.story_frames import StoryFrames
 
-__all__ = ["StoryPrompt", "in_parts", "read_prompts"]
+__all__ = ["StoryPrompt", "in_parts", "read_benchmark_prompts", "read_prompts"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ def read_prompts(frames: StoryFrames, indices: Iterable[int]) -> Iterator[StoryP
         yield StoryPrompt(
             stories.story_id(index), stories.captions(index), shown[0], shown, stories.labels(index)
         )
+
+
+def read_benchmark_prompts(
+    root: str | os.PathLike, split: str = "full", language: str = "en", caption: str = CAPTION
+) -> list[StoryPrompt]:
+    """Stories NN of ViStoryBench, a caption a shot; ValueError as `read_benchmark`."""
+    stories = read_benchmark(root, split, language, caption)
+    return [StoryPrompt(one.story_id, [shot.caption for shot in one.shots]) for one in stories]
 
 
 def in_parts(stories: Iterable[StoryPrompt], longest: int | None) -> Iterator[StoryPrompt]:

@@ -44,21 +44,16 @@ def export(options: Export) -> Path:
 def _write_folder(options: Export, source: Path, out: Path) -> Path:
     import torch
 
-    from building import build_parts, check_weights_file
+    from building import check_weights_file, load_parts
     from configuration import load_config
-    from models.checkpoints.checkpoint import load_weights, read_checkpoint
+    from models.checkpoints.checkpoint import read_checkpoint
     from models.pipeline import StoryPipeline
     from models.sharing.model_card import write_model_card
-    from models.training.new_words import merge_words
-    from models.training.tuned_decoder import merge_decoder
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
     config = load_config(["mode=sample", f'test_model_file="{source}"'], needs_stories=False)
-    parts = build_parts(config)
-    load_weights(parts, source)
-    merge_words(parts.conditioner)
-    merge_decoder(parts.vae)
+    parts = load_parts(config, source)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
     trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}
     lora = None

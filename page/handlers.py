@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -26,11 +27,14 @@ from page.widgets import MOST_FRAMES, Widgets
 __all__ = ["build_page"]
 
 STOPPED = "Stopped. What is drawn stays."
+WAITING = (
+    "Somebody else teaches the model a character: yours comes after it, or press Stop learning."
+)
+TURN = 1.0  # seconds after which who waits is told so, and can stop
 PAUSE = 0.3  # seconds between two reports: a browser on the same machine takes its time from us
 # All that draws waits in one line, as there is one model; the rest is done at once.
 IN_LINE = {"concurrency_limit": 1, "concurrency_id": "model", "show_progress": "hidden"}
 AT_ONCE = {"concurrency_limit": None, "show_progress": "hidden"}
-ONE = {"concurrency_limit": 1, "concurrency_id": "learning", "show_progress": "hidden"}
 
 
 def build_page(model: PageModel, out: Path) -> gr.Blocks:
@@ -66,7 +70,7 @@ def _told(handler: Callable) -> Callable:
 class _Page(Widgets):
     def __init__(self, model: PageModel, out: Path) -> None:
         super().__init__(model)
-        self.out = out
+        self.out, self.teaching = out, threading.Lock()
         self._wire()
 
     def _wire(self) -> None:
@@ -97,7 +101,7 @@ class _Page(Widgets):
         self.upload.upload(self._give, [self.story, self.upload], outputs, **AT_ONCE)
         self.take_away.click(self._take_away, self.story, outputs, **AT_ONCE)
         told_of = [self.word, self.class_word, self.pronoun, self.pictures]
-        learns = self.learn.click(self._learn, told_of, [self.learning, self.title], **ONE)
+        learns = self.learn.click(self._learn, told_of, [self.learning, self.title], **AT_ONCE)
         self.leave.click(lambda: "Stopped.", None, self.learning, cancels=[learns], **AT_ONCE)
         self.keep.click(self._save, [*told, *how], outputs, **AT_ONCE)
         changes = [caption.change for caption in self.captions]
@@ -121,7 +125,7 @@ class _Page(Widgets):
     def _looks(self, story: Story) -> dict:
         """Which earlier frames each frame looked at."""
         return {
-            self.looked[k]: gr.update(value=_looked(story, k), visible=k in story.looked)
+            self.looked[k]: gr.update(value=_looked(story, k), visible=any(story.looked.get(k, ())))
             for k in range(len(story.pictures))
         }
 
@@ -188,9 +192,12 @@ class _Page(Widgets):
         }
 
     def _learn(self, word: str, class_word: str, pronoun: str, pictures: list[str]) -> Iterator:
-        """The model of the page becomes the one that knows the character."""
-        old = self.model.path
+        """The model of the page becomes the one that knows the character: one at a time, as each
+        is learnt beside those before."""
+        while not self.teaching.acquire(timeout=TURN):
+            yield {self.learning: WAITING}
         try:
+            old = self.model.path
             lines = learn(old, word, class_word, pronoun, pictures, self.out)
             path = yield from self._learning(lines)
             kind = self.model.device.type
@@ -198,6 +205,8 @@ class _Page(Widgets):
         except (ValueError, OSError) as error:
             yield {self.learning: f"⚠ {' '.join(str(error).split())}"}
             return
+        finally:
+            self.teaching.release()
         said = f"Learnt: say {word.strip()} in a caption. The model is `{path}`, its base `{old}`."
         yield {self.learning: said, self.title: self.told_title()}
 

@@ -74,17 +74,26 @@ class PageModel:
             self.pipeline.scheduler = sampling_scheduler(scheduler, self.noise)
             yield self.pipeline
 
+    def characters_read(self, captions: list[str]) -> list[int | None]:
+        """How many characters the model reads of each caption; None: all."""
+        length = self.pipeline.config.tokenization["max_length"]
+        with self._reading:
+            long = long_captions(captions, self._tokenizers, length)
+            return [characters_read(c, self._tokenizers, length) if c in long else None
+                    for c in captions]  # fmt: skip
+
     def notices(self, captions: list[str]) -> list[str]:
         """What the model cannot read of `captions`, a sentence each."""
-        said, length = [], self.pipeline.config.tokenization["max_length"]
-        with self._reading:
-            for number, caption in enumerate(captions, 1):
-                if words := unknown_words([caption], self._tokenizers, self.known_words):
-                    names = ", ".join(f"“{word}”" for word in words)
-                    said.append(f"Frame {number}: this model has never seen {names}.")
-                if long_captions([caption], self._tokenizers, length):
-                    end = caption[characters_read(caption, self._tokenizers, length) :].strip()
-                    said.append(f"Frame {number}: the caption is too long, “{end}” is not read.")
+        said, ends = [], self.characters_read(captions)
+        for number, (caption, end) in enumerate(zip(captions, ends, strict=True), 1):
+            with self._reading:
+                words = unknown_words([caption], self._tokenizers, self.known_words)
+            if words:
+                names = ", ".join(f"“{word}”" for word in words)
+                said.append(f"Frame {number}: this model has never seen {names}.")
+            if end is not None:
+                rest = caption[end:].strip()
+                said.append(f"Frame {number}: the caption is too long, “{rest}” is not read.")
         return said
 
 

@@ -127,8 +127,14 @@ class Story:
         """Put down how much frames, just drawn, looked at earlier ones, if the model tells."""
         for k in frames:
             self.looked.pop(k, None)
-            if weights is not None and any(weights[k]):
+            if weights is not None:
                 self.looked[k] = weights[k][:k]
+
+    def history_weights(self) -> list[list[float]] | None:
+        """The same as a table (K, K), as manifests say it; None if the model does not tell."""
+        count = len(self.pictures)
+        rows = [self.looked.get(k, []) for k in range(count)]
+        return [row + [0.0] * (count - len(row)) for row in rows] if self.looked else None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -300,7 +306,9 @@ def save(
     }
     with _new_folder(out, settings.name) as (folder, new):
         samples = SamplesFolder(new / "samples", of_all, asked={settings.name: asked})
-        samples.add(settings.name, captions, np.stack(story.pictures))
+        told = {"history_weights": story.history_weights()}
+        told["captions_read"] = model.characters_read(captions)
+        samples.add(settings.name, captions, np.stack(story.pictures), **told)
         written = write_story_files(StoryFiles(str(samples.path), str(new)))
         names = {".gif": "gif", ".png": "strip.png", ".pdf": "pdf"}
         files = [

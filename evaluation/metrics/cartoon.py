@@ -12,6 +12,7 @@ where somebody carries an object that the caption does not name: kind, colour an
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -130,18 +131,16 @@ def chance(stories: Sequence[SampledStory], vocabulary: dict) -> dict[str, float
     total = np.zeros((len(ROWS), 2))
     for story in stories:
         for verdict in frame_verdicts(story, story.labels):
-            label, cast = verdict["label"], guess[frozenset(verdict["label"]["cast"])]
-            shirts = len(verdict["shirts"])
+            label, shirts = verdict["label"], len(verdict["shirts"])
             weather = 1 / len(vocabulary["weathers"]) if "weather" in label else 1
             held = 1 / len(vocabulary["objects"]) if "object" in label else 1
             if label.get("carrier"):
                 held /= len(vocabulary["colours"]) * len(label["cast"])
             hits = sum(present[name] / len(drawn) for name in label["cast"])
             sizes = len(label["cast"]) + sum(present.values()) / len(drawn)
-            combination = place * cast * action * weather * held
-            everything = combination * colour**shirts
-            share = (place, cast, action, (2 * hits, sizes), (shirts * colour, shirts), everything)
-            total += _rows(label, *share, combination, weather, held)
+            right = (place, guess[frozenset(label["cast"])], action, weather, held)
+            kept = (shirts * colour, shirts)
+            total += _rows(label, right, (2 * hits, sizes), kept, colour**shirts)
     values = zip(ROWS, ratio(total).tolist(), strict=True)
     return {row: value if value == value else None for row, value in values}
 
@@ -151,36 +150,31 @@ def count_frames(story: SampledStory, readings: Sequence[dict]) -> np.ndarray:
     counts = np.zeros((len(story.frames), len(ROWS), 2))
     for k, verdict in enumerate(frame_verdicts(story, readings), story.given):
         truth, seen = set(verdict["label"]["cast"]), set(verdict["reading"]["cast"])
-        right, shirts = [verdict[key] for key in ("place", "cast", "action")], verdict["shirts"]
-        weather, held = verdict.get("weather", True), verdict.get("object", True)
-        combination = all([*right, weather, held])
-        characters = (2 * len(truth & seen), len(truth) + len(seen))
+        right = [verdict.get(key, True) for key in ("place", "cast", "action", "weather", "object")]
+        characters, shirts = (2 * len(truth & seen), len(truth) + len(seen)), verdict["shirts"]
         kept = (sum(shirts), len(shirts))
-        everything = combination and all(shirts)
-        counts[k] = _rows(
-            verdict["label"], *right, characters, kept, everything, combination, weather, held
-        )
+        counts[k] = _rows(verdict["label"], right, characters, kept, all(shirts))
     return counts
 
 
 def _rows(
     label: dict,
-    place: float,
-    cast: float,
-    action: float,
+    right: Sequence[float],
     characters: tuple[float, float],
     kept: tuple[float, float],
-    everything: float,
-    combination: float,
-    weather: float,
-    held: float,
+    all_kept: float,
 ) -> np.ndarray:
-    """One frame's share of each metric, in the order of ROWS; bools or probabilities."""
+    """One frame's share of each metric, in the order of ROWS; bools or probabilities.
+
+    right: place, cast, action, weather and object.
+    """
+    place, cast, action, weather, held = right
     named, pronoun, held_out = (
         bool(label.get(key)) for key in ("place_named", "pronoun_only", "held_out")
     )
     weather_open = "weather" in label and not label.get("weather_named")
     held_open = bool(label.get("carrier")) and not label.get("object_named")
+    combination = math.prod(right)
     return np.array(
         [
             (place * (not named), not named),
@@ -190,7 +184,7 @@ def _rows(
             (cast * pronoun, pronoun),
             (action, 1),
             kept,
-            (everything, 1),
+            (combination * all_kept, 1),
             (combination * held_out, held_out),
             (weather * weather_open, weather_open),
             (held * held_open, held_open),

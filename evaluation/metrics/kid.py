@@ -36,19 +36,18 @@ class KernelAgainst:
 
         A picture drawn twice by the bootstrap is not paired with itself.
         """
-        sizes = np.asarray(sizes)
-        ends = np.cumsum(sizes)
-        blocks = _blocks(ends - sizes, ends)
+        story = np.repeat(np.arange(len(sizes)), sizes)  # of every row
         within = np.zeros((len(sizes), len(sizes)))  # kernel sums of story with story
         across, own = np.zeros((2, len(sizes)))
-        for stories, rows in blocks:
-            starts = (ends - sizes)[stories] - rows.start
-            part = drawn[rows]
-            own[stories] = np.add.reduceat(_own(part), starts)
-            for others, columns in blocks:
-                sums = np.add.reduceat(_kernel(part, drawn[columns]), starts, axis=0)
-                there = (ends - sizes)[others] - columns.start
-                within[stories, others] = np.add.reduceat(sums, there, axis=1)
+        blocks = []  # rows, where in them a story starts, which it is
+        for rows in (slice(start, start + ROWS) for start in range(0, len(drawn), ROWS)):
+            starts = np.flatnonzero(np.diff(story[rows], prepend=-1))
+            blocks.append((drawn[rows], starts, story[rows][starts]))
+        for part, starts, stories in blocks:
+            own[stories] += np.add.reduceat(_own(part), starts)
+            for other, there, others in blocks:
+                sums = np.add.reduceat(_kernel(part, other), starts, axis=0)
+                within[np.ix_(stories, others)] += np.add.reduceat(sums, there, axis=1)
             for start in range(0, len(self.real), ROWS):
                 sums = _kernel(part, self.real[start : start + ROWS]).sum(1)
                 across[stories] += np.add.reduceat(sums, starts)
@@ -65,13 +64,3 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _own(x: np.ndarray) -> np.ndarray:
     return (np.square(x.astype(np.float64)).sum(1) / x.shape[1] + 1) ** 3
-
-
-def _blocks(starts: np.ndarray, ends: np.ndarray) -> list[tuple[slice, slice]]:
-    """(stories, rows) slices of whole stories, about ROWS rows each."""
-    blocks, first = [], 0
-    for story in range(len(ends)):
-        if story + 1 == len(ends) or ends[story + 1] - starts[first] > ROWS:
-            blocks.append((slice(first, story + 1), slice(starts[first], ends[story])))
-            first = story + 1
-    return blocks

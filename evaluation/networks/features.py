@@ -219,6 +219,6 @@ def _room_for(size: int) -> BinaryIO:
     return file
 
 
-def chunks(items: Sequence, size: int = CHUNK) -> Iterator[Sequence]:
-    """Consecutive slices of at most `size`."""
-    return (items[start : start + size] for start in range(0, len(items), size))
+def chunks(items: Sequence) -> Iterator[Sequence]:
+    """Consecutive slices of at most CHUNK."""
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

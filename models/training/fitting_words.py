@@ -39,6 +39,8 @@ def fitting_words(
 ) -> list[str]:
     """The `BEST` words with which the U-Net predicts the pictures best, as first frames.
 
+    Leaves the model in evaluation mode, as it is before training begins.
+
     pictures: (N, 3, H, W) in [-1, 1]; captions: of all of them, with a word in the new one's place.
     """
     parts = model.parts
@@ -63,9 +65,7 @@ def fitting_words(
         return [word for _, word in sorted(zip(errors, words, strict=True))[:most]]
 
     model.eval()
-    found = best(best(words, min(FIRST, len(latents)), SHORTLIST), len(latents), BEST)
-    model.train()
-    return found
+    return best(best(words, min(FIRST, len(latents)), SHORTLIST), len(latents), BEST)
 
 
 def _context(parts: Components, captions: Sequence[str]) -> Context:

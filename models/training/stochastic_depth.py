@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
 
 __all__ = ["add_stochastic_depth"]
 
@@ -28,9 +29,6 @@ def add_stochastic_depth(vision_encoder: nn.Module, rate: float = 0.1) -> None:
 
 def _drop(p: float, branch: nn.Module, inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
     """A branch's (N, P, D), or a tuple that starts with it, with whole rows set to 0."""
-    if not branch.training:
-        return output
-    states, *rest = output if isinstance(output, tuple) else (output,)
-    kept = states.new_empty(len(states), 1, 1).bernoulli_(1 - p).div_(1 - p)
-    states = states * kept
-    return (states, *rest) if isinstance(output, tuple) else states
+    if isinstance(output, tuple):
+        return _drop(p, branch, inputs, output[0]), *output[1:]
+    return stochastic_depth(output, p, "row", branch.training)

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.utils import logging
 
 from benchmarks.gpu_autocast import GpuAutocast
-from benchmarks.memory_plan import PeakMemory, fitting, gpu_optimizer, plan, read_config
+from benchmarks.memory_plan import PeakMemory, fitting, gpu_optimizer, main, plan, read_config
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.training_step import training_step
 from building import add_add_ons
@@ -155,3 +155,9 @@ def test_other_configurations_are_refused():
         read_config(["seed=1"])
     with pytest.raises(ValueError, match="there is no file nowhere.ckpt"):
         read_config([PRESET, "mode=sample", "test_model_file=nowhere.ckpt"])
+
+
+def test_drawing_is_not_measured_as_if_it_were_training(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["plan", PRESET, "mode=sample", "--measure"])
+    with pytest.raises(SystemExit, match="error: --measure runs a training step; leave it out"):
+        main()

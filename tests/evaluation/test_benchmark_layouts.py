@@ -11,9 +11,8 @@ from bench_world import SHOTS, write_bench
 from PIL import Image
 
 from common.vistorybench import read_benchmark
-from datasets.benchmark_prompts import read_benchmark_prompts
 from datasets.story_hdf5 import is_story_id
-from datasets.story_prompts import StoryPrompt, in_parts
+from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
 from evaluation.export import main
 from evaluation.samples import SamplesFolder, open_samples
 

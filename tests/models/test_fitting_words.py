@@ -30,11 +30,11 @@ def test_the_words_are_those_with_the_least_loss_as_first_frames(model):
     assert {"bear", "waves"} <= set(words) and len(words) > 12
     pictures = torch.randn(2, 3, 64, 64).clamp(-1, 1)
     found = fitting_words(model, pictures, captions)
+    assert not any(part.training for part in model.modules())  # training sets its own mode
     padded = {"padding": "max_length", "max_length": parts.max_length}
     random = torch.Generator().manual_seed(0)
     latents = encode_frames(parts.vae, pictures, random)
     noise = torch.randn(latents.shape, generator=random)
-    model.eval()
 
     @torch.no_grad()
     def loss(word):

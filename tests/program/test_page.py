@@ -8,6 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from outcomes import CAPTIONS, picture
@@ -18,7 +19,7 @@ from datasets.cartoon.renderer import render
 from datasets.cartoon.world import Scene
 from evaluation.samples import read_samples
 from models.export import Export, export
-from page import learning
+from page import handlers, learning
 from page import model as models
 from page.model import load_model, newest_model
 from page.story import Settings, Story, candidates, draw, draw_rest, redraw, save
@@ -144,6 +145,23 @@ def test_a_given_picture_stays_and_the_story_is_saved(
     assert alike(frames_of(again), frames_of(folder))
     other = save(model, story, CAPTIONS, settings, tmp_path / "out")
     assert other[0].parent.name == "my_story-2" and files[0].exists()
+
+
+def test_a_saved_story_says_what_mode_sample_says(model, settings, sampled, own_story, tmp_path):
+    captions = [*CAPTIONS[:2], "She sleeps" + " and sleeps" * 20 + "."]
+    folder, entries = sampled(own_story("my_story", captions=captions))
+    assert entries["my_story"]["captions_read"][2] < len(captions[2])
+    frames = [frame.astype(np.uint8) for frame in frames_of(folder)]
+    story = Story(frames, drawn=settings)
+
+    def saved():
+        files = save(model, story, captions, settings, tmp_path / "out")
+        return json.loads((files[0].parent / "samples/manifest.jsonl").read_text())
+
+    assert saved() == entries["my_story"]
+    weights = [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]]
+    story.saw(range(3), weights)
+    assert saved() == {**entries["my_story"], "history_weights": weights}
 
 
 def test_two_at_once_get_what_each_gets_alone(model, settings, told):
@@ -303,6 +321,22 @@ def test_a_learning_that_is_stopped_ends_its_process_and_leaves_nothing(
     assert not left
 
 
+def test_who_wants_to_teach_while_somebody_does_is_told(model, tmp_path, monkeypatch):
+    def learn(*told):
+        yield f"{told[1]} is learnt"
+
+    monkeypatch.setattr(handlers, "learn", learn)
+    monkeypatch.setattr(handlers, "TURN", 0.01)
+    with gr.Blocks():
+        page = handlers._Page(model, tmp_path)
+    first, second = (page._learn(word, "", "", []) for word in ("milo", "olga"))
+    assert next(first) == {page.learning: "`milo is learnt`"}
+    for _ in range(2):
+        assert next(second) == {page.learning: handlers.WAITING}
+    first.close()
+    assert next(second) == {page.learning: "`olga is learnt`"}
+
+
 @pytest.mark.parametrize("word, like, count, says", [
     ("two words", "bear", 1, "give one word of letters"),
     ("milo", "bear", 0, "There are 0 pictures"),
@@ -317,11 +351,12 @@ def test_what_cannot_be_learnt_is_said_at_once(word, like, count, says, trained,
 def test_what_frames_looked_at_is_told_until_they_change():
     story = Story(["a", "b", "c"])
     story.saw(range(3), [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]])
-    assert story.looked == {1: [1], 2: [0.25, 0.75]}
+    assert story.looked == {0: [], 1: [1], 2: [0.25, 0.75]}
     story.saw([2], None)
-    assert story.looked == {1: [1]}
+    assert story.looked == {0: [], 1: [1]}
+    assert story.history_weights() == [[0, 0, 0], [1, 0, 0], [0, 0, 0]]
     story.move(0, 1)
-    assert not story.looked
+    assert not story.looked and story.history_weights() is None
 
 
 def test_frames_move_with_their_pictures():

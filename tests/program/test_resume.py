@@ -13,6 +13,7 @@ import building
 import sample
 import train
 from configuration import ConfigError
+from configuration.going_on import find_start
 from models.training.story_model import StoryModel
 
 
@@ -47,6 +48,21 @@ def test_training_goes_on_to_a_number_of_steps(trained, shrunk):
 def test_nothing_left_to_train_is_said(trained, shrunk, words, says):
     with pytest.raises(ConfigError, match=says):
         train.train(shrunk(f"train_model_file={trained}", "run_name=none", *words))
+
+
+def test_what_an_older_run_does_not_say_was_as_it_is_by_default(trained, shrunk):
+    content, older = read(trained), trained.parents[1] / "older" / "last.ckpt"
+    del content["config"]["prior_stories"]
+    content["config"]["decoder_steps"] = None
+    older.parent.mkdir()
+    torch.save(content, older)
+    assert find_start(shrunk("run_name=older")) == older
+    for word, says in (
+        ("prior_stories=none", "holds a training with prior_stories=auto, now it is none"),
+        ("decoder_steps=5", "holds a training with decoder_steps=null, now it is 5"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            find_start(shrunk("run_name=older", word))
 
 
 def test_every_epoch_leaves_a_checkpoint(shrunk, monkeypatch):

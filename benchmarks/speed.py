@@ -22,11 +22,12 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.random_parts import Sizes, random_parts
 from benchmarks.reference import Reference
 from benchmarks.speed_training import training_table
-from benchmarks.turns import ratio, take_turns
+from benchmarks.turns import ratio, seconds_of, take_turns
 from models.components import Components
 from models.conditioning import Context
 from models.cross_attention import context_projected_once
@@ -169,7 +170,7 @@ def rounds_of(times: dict) -> int:
 
 
 @torch.no_grad()
-def drawing_table(stories: Stories, rounds: int) -> list[str]:
+def drawing_table(stories: Stories, rounds: int, peak: float) -> list[str]:
     """Lines of the table about drawing at one size of latents."""
     works = {f"frame {k}": stories.unet_works(k) for k in range(FRAMES)} | stories.other_works()
     side = f"{stories.side}×{stories.side} latents"
@@ -193,7 +194,19 @@ def drawing_table(stories: Stories, rounds: int) -> list[str]:
         f"{ratio(story_seconds(times, OURS, 4), pictures)} |",
         f"| and a step of it | {ratio(calls[OURS], five)} |",
     ]
-    return lines + profile(times, side)
+    lines += profile(times, side)
+    with FlopCounterMode(display=False) as flops:
+        stories.unet_works(FRAMES - 1)["without: keys and values once a frame"]()
+    reached = (
+        flops.get_total_flops()
+        / 2
+        / statistics.median(times[f"frame {FRAMES - 1}"]["without: keys and values once a frame"])
+    )
+    lines.append(
+        f"| {side}, share of the peak of matrix products that a U-Net call reaches | "
+        f"{reached / peak:.2f} |"
+    )
+    return lines
 
 
 def part_lines(label: str, times: dict[str, list[float]]) -> list[str]:
@@ -223,6 +236,27 @@ def profile(times: dict, side: str) -> list[str]:
     return lines
 
 
+@torch.no_grad()
+def together(stories: Stories, rounds: int) -> str:
+    """Throughput of four stories at once against one after the other."""
+    context, unet = stories.context(FRAMES - 1), stories.parts.unet
+    four = Context(context.states.repeat(4, 1, 1), context.mask.repeat(4, 1))
+    latents = stories.latents.repeat(4, 1, 1, 1)
+    works = {
+        "one": stories.call(unet, context),
+        "four": lambda: unet(latents, stories.step, **four.unet_arguments()).sample,
+    }
+    times = take_turns(works, rounds, stories.device)
+    alone = [4 * seconds for seconds in times["one"]]
+    return f"| four stories at once, throughput of U-Net calls | {ratio(alone, times['four'])} |"
+
+
+def matrix_peak(device: torch.device, size: int = 1536) -> float:
+    """Multiply-adds a second of the best of some large matrix products."""
+    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    return size**3 / min(seconds_of(lambda: a @ b, device) for _ in range(8))
+
+
 def processor(device: torch.device) -> str:
     if device.type != "cpu":
         return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
@@ -245,9 +279,11 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     torch.manual_seed(0)
+    peak = matrix_peak(device)
     print(
         f"{processor(device)}; torch {torch.__version__}, diffusers {diffusers.__version__}, "
-        f"transformers {transformers.__version__}; {args.size}, {args.rounds} rounds\n\n"
+        f"transformers {transformers.__version__}; {args.size}, {args.rounds} rounds; matrix "
+        f"products reach {peak / 1e9:.0f} G multiply-adds a second\n\n"
         "| work | ratio: median (smallest–largest) |\n|---|---|", flush=True
     )  # fmt: skip
     for side in args.latents:
@@ -256,7 +292,9 @@ def main() -> None:
             parts = random_parts(sizes, TOKENS)
             parts.modules().eval()
             stories = Stories(parts, side, device)
-            print("\n".join(drawing_table(stories, args.rounds)), flush=True)
+            lines = drawing_table(stories, args.rounds, peak)
+            lines.append(together(stories, args.rounds))
+            print("\n".join(lines), flush=True)
             del stories, parts
         if args.only != "drawing":
             for line in training_table(sizes, side, args.rounds, device):

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from configuration import ConfigError, load_config
 from configuration.files import PRESETS
-from evaluation.paper_table import PUBLISHED
 
 ROOT = Path(__file__).parents[1]
 DATA = ("pororo", "flintstones", "vistsis", "vistdii")
@@ -106,22 +105,6 @@ def test_what_a_preset_sets(name):
     expected["sample_output_dir"] = f"outputs/samples/{name}"
     for key, value in expected.items():
         assert OmegaConf.select(config, key) == value, key
-
-
-@pytest.mark.parametrize("name", sorted(WHOLE))
-def test_what_a_preset_says_to_expect(name):
-    method, data, task = parts_of(name)
-    text = text_of(name)
-    assert re.search(r"^# Memory: \d+\.\d GiB", text, re.MULTILINE)
-    assert "# Known differences: " in text
-    fid = FID.get(f"{data}-{task}", (None, None))[method == "causal-story"]
-    column = yaml.safe_load(text).get("evaluation", {}).get("papers")
-    if fid is None:
-        assert "no published number is known" in text
-    else:
-        system = "Causal-Story" if method == "causal-story" else "AR-LDM"
-        assert f"# Expect: FID {fid:.2f} (fid@64)" in text
-        assert PUBLISHED[column][1][system] == fid
 
 
 @pytest.mark.parametrize("layer", sorted(name for name in LAYERS if name.startswith("fits-")))

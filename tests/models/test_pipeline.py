@@ -139,20 +139,6 @@ def test_guidance(scale):
     torch.testing.assert_close(latents[0], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_guidance_of_one_is_the_conditional_half():
-    parts = build_parts(EPSILON, identity_vae=True)
-    with ContextRecorder(parts.unet) as recorder:
-        for scale in (1.0, 2.0):
-            pipeline_of(parts)(
-                CAPTIONS, random_frames(2, 1, 8)[:, 0], 1, scale, generator=generators(1, 2)
-            )
-    (context, mask), (both, both_masks) = recorder.calls
-    assert len(context) == 2 and len(both) == 4
-    seen = both_masks[2:].any(dim=0)  # without guidance, nobody sees the others
-    assert torch.equal(context, both[2:, seen]) and torch.equal(mask, both_masks[2:, seen])
-    assert not torch.equal(both[:2], both[2:])
-
-
 def predict(parts, captions, ids, seed=3, task="visualization", **how):
     frames = random_frames(len(ids), len(captions[0]), 16)
     prompts = [
@@ -274,11 +260,6 @@ def test_a_text_is_a_story_of_one_caption():
 def test_what_cannot_be_drawn_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         pipeline_of(build_parts())(**{"prompt": ["a"], **given})
-
-
-def test_first_frames_must_match_the_stories():
-    with pytest.raises(ValueError, match="3 first frames for 2 stories"):
-        pipeline_of(build_parts())(CAPTIONS, random_frames(3, 1, 16)[:, 0])
 
 
 def test_the_longest_story_uses_the_whole_time_table():

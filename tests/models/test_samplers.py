@@ -88,11 +88,6 @@ def test_one_step_of_lcm_is_what_the_model_takes_for_clean():
     assert calls == 1 and (frames - means).abs().mean() < 2
 
 
-def test_every_sampler_is_compared():
-    compared = {"ddim", "pndm", "dpm++", "unipc", "euler", "sde-dpm++", "euler-a", "lcm"}
-    assert compared == set(SCHEDULERS)
-
-
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
 def test_the_progress_bar_ends_with_the_last_call(name, monkeypatch):
     totals, updates = [], []

@@ -123,16 +123,6 @@ def contexts(parts, captions, **how):
 
 
 @pytest.mark.parametrize("task", ["visualization", "continuation"])
-def test_frame_n_sees_n_earlier_frames_and_frame_0_none(parts, task):
-    given = int(task == "continuation")
-    first = random_frames(2, 1, 16)[:, 0] if given else None
-    for target, (context, mask) in enumerate(contexts(parts, CAPTIONS, image=first)):
-        blocks = 1 + target + given
-        assert context.shape[1] == mask.shape[1] == S * blocks
-        assert mask[2:].unflatten(1, (blocks, S)).any(2).all()  # and it does see each of them
-
-
-@pytest.mark.parametrize("task", ["visualization", "continuation"])
 def test_hidden_history_conditions_every_frame_as_a_first_one(parts, task):
     given = int(task == "continuation")
     first = random_frames(2, 1, 16)[:, 0] if given else None
@@ -142,11 +132,3 @@ def test_hidden_history_conditions_every_frame_as_a_first_one(parts, task):
         alone = [[story[target + given]] for story in CAPTIONS]
         ((expected, expected_mask),) = contexts(parts, alone)
         assert torch.equal(context, expected) and torch.equal(mask, expected_mask)
-
-
-def test_the_first_row_of_a_training_story_sees_no_history(parts):
-    batch = story_batch(parts, CAPTIONS, random_frames(2, K, 16))
-    with torch.no_grad():
-        mask = parts.conditioner(batch, torch.tensor([False] * K + [True] * K)).mask
-    assert not mask[0, S:].any() and not mask[K, S:].any()  # unconditional rows included
-    assert mask[:, :S].any(1).all()

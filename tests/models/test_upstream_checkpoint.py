@@ -171,17 +171,6 @@ def test_the_command_writes_what_loads_here_and_there(tmp_path, capsys):
     equal(model.state_dict(), before)
 
 
-def test_other_forms_are_exported_too(model, original, tmp_path):
-    tokenizers = model.parts.clip_tokenizer, model.parts.blip_tokenizer
-    path = tmp_path / "bare.pth"
-    torch.save({f"module.{key}": value for key, value in original.items()}, path)
-    export_upstream(path, tmp_path / "theirs.ckpt", tokenizers)
-    exported = torch.load(tmp_path / "theirs.ckpt", weights_only=True)["state_dict"]
-    equal({k: v for k, v in exported.items() if k not in NULLS}, {
-        k: v for k, v in original.items() if k not in NULLS
-    })  # fmt: skip
-
-
 def test_shorter_captions_cut_the_positions_and_what_is_no_story_model_is_refused(model, tmp_path):
     tokenizers = model.parts.clip_tokenizer, model.parts.blip_tokenizer
     out = tmp_path / "theirs.ckpt"

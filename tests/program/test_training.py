@@ -52,11 +52,6 @@ def test_one_seed_gives_one_result_and_a_new_run_takes_the_place_of_the_old(trai
     assert same(read(again.with_name("previous.ckpt"))["state_dict"], before)
 
 
-def test_a_batch_may_be_larger_than_the_data(shrunk):
-    checkpoint = train.train(shrunk("run_name=large", "batch_size=50"))
-    assert read(checkpoint)["global_step"] == 1
-
-
 def test_warm_up_counts_epochs_in_optimiser_steps(shrunk, trained, monkeypatch):
     asked = []
     monkeypatch.setattr(train, "build_model", lambda *arguments: asked.append(arguments[2]))

@@ -166,12 +166,8 @@ def dumped(*words) -> str:
 OTHER_FILES = {  # everyone else's -> what they change: what they name, nothing more
     "three lines": ("run_name: mine\nbatch_size: 8\nmax_epochs: 3\n",
                     {"run_name": "mine", "batch_size": 8, "max_epochs": 3}),
-    "other three lines": ("mode: train\ntask: continuation\ncartoon:\n  max_length: 24\n",
-                          {"task": "continuation", "cartoon.max_length": 24}),
     "real pictures": (f"dataset: pororo\nbackbone: sd15\npororo: {{hdf5_file: {__file__}}}\n",
                       {"dataset": "pororo", "backbone": "sd15", "pororo.hdf5_file": __file__}),
-    "a set without a backbone": (f"dataset: pororo\npororo:\n  hdf5_file: {__file__}\n",
-                                 {"dataset": "pororo", "pororo.hdf5_file": __file__}),
     "many of its keys, none of its sets": (
         "gpu_ids: auto\nnum_cpu_cores: null\nseed: 1\nckpt_dir: outputs/checkpoints\n"
         "dataset: cartoon\ntask: visualization\ninit_lr: 8e-4\nwarmup_epochs: 0.1\n"
@@ -179,7 +175,6 @@ OTHER_FILES = {  # everyone else's -> what they change: what they name, nothing 
         "freeze_resnet: false\ntest_model_file: null\ncalculate_fid: false\nscheduler: sde-dpm++\n",
         {"seed": 1, "max_epochs": 2}),
     "all of config.yaml": (SHIPPED, {}),
-    "all of it, edited": (SHIPPED.replace("seed: 0", "seed: 5"), {"seed": 5}),
     "cut down": (trimmed("cartoon", "tiny", "causal_story", "evaluation", "folder"), {}),
     "nothing": ("# not yet\n", {}),
 }  # fmt: skip
@@ -348,21 +343,13 @@ def test_a_file_where_a_folder_goes(key, tmp_path):
 
 
 EDITS = {  # what of the file is changed, into what, and what the sentence says
-    "key renamed": ("batch_size: 5", "batchsize: 5", "did you mean batch_size?"),
     "key missing": ("run_name: cartoon", "", "run_name is missing from config.yaml; put it back"),
     "key added": ("seed: 0", "seed: 0\nspeed: 0", "'speed' is not a key of the configuration"),
-    "dotted key": ("seed: 0", "seed: 0\ntiny.image_size: 64", "'tiny.image_size' is not a key"),
     "number as key": ("seed: 0", "seed: 0\n1: 2", "'1' is not a key of the configuration"),
     "nested missing": ("  image_size: 128 ", "  #", "tiny.image_size is missing from config.yaml"),
-    "nested unknown": ("hdf5_file: data/pororo.h5", "file: a", "'pororo.file' is not a key"),
     "section empty": ("  stories: {train: 4000, val: 100, test: 200}", "  stories:",
                       "cartoon.stories is null; it must be a section of train, val, test"),
-    "split missing": ("{train: 4000, val: 100, test: 200}", "{train: 4000, test: 200}",
-                      "cartoon.stories.val is missing from config.yaml"),
-    "wrong type": ("max_epochs: 1 ", "max_epochs: one ", 'max_epochs is "one"; it must be a whole'),
     "key twice": ("seed: 0 ", "seed: 0\nseed: 1 ", "cannot be read"),
-    "no YAML": ("seed: 0 ", "seed: [0 ", "cannot be read"),
-    "tab": ("  diffusion_model: assets", "\tdiffusion_model: assets", "cannot be read"),
 }  # fmt: skip
 
 

@@ -55,8 +55,9 @@ def prepared(vae, story_file: Path, size: int = IMAGE_SIZE, vision=None) -> Late
     return cache
 
 
-@pytest.mark.parametrize("states", [False, True])
-@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
+@pytest.mark.parametrize("task, given, states", [
+    ("visualization", 0, False), ("visualization", 0, True), ("continuation", 1, True),
+])  # fmt: skip
 def test_a_training_step_with_the_cache_is_the_step_without(story_file, task, given, states):
     parts = build_parts(dropout=0.0)
     # As configured for frozen BLIP; what would drop pictures in training must not reach the cache.
@@ -83,12 +84,14 @@ def test_a_training_step_with_the_cache_is_the_step_without(story_file, task, gi
         loss.backward()
         return loss.item(), [table.weight.grad.clone() for table in tables]
 
-    for seed in range(3):
-        loss, gradients = step(batch, seed)
-        assert step(cached, seed)[0] == pytest.approx(loss, rel=tolerance)
-        for ours, gradient in zip(step(cached, seed)[1], gradients, strict=True):
-            assert (ours - gradient).norm() < 100 * tolerance * gradient.norm()
-    assert step(cached, 0)[0] != pytest.approx(step(cached, 1)[0], rel=1e-3)  # sampled anew
+    losses = []
+    for seed in range(2):
+        (loss, gradients), (ours, others) = step(batch, seed), step(cached, seed)
+        assert ours == pytest.approx(loss, rel=tolerance)
+        for one, gradient in zip(others, gradients, strict=True):
+            assert (one - gradient).norm() < 100 * tolerance * gradient.norm()
+        losses.append(ours)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)  # sampled anew
 
 
 def pair(values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

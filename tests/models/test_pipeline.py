@@ -233,9 +233,10 @@ def test_the_callback_is_called_every_step_and_may_change_the_latents():
 
 def test_a_text_is_a_story_of_one_caption():
     pipeline = pipeline_of(build_parts())
-    noise = [torch.Generator().manual_seed(3) for _ in range(2)]
+    one, other = generators(3, 3)
     frames = [
-        pipeline(p, generator=g).frames for p, g in zip(("Pip.", ["Pip."]), noise, strict=True)
+        pipeline("Pip.", num_inference_steps=1, generator=one).frames,
+        pipeline(["Pip."], num_inference_steps=1, generator=other).frames,
     ]
     assert frames[0].shape[:2] == (1, 1) and torch.equal(*frames)
 
@@ -253,6 +254,7 @@ def test_a_text_is_a_story_of_one_caption():
     ({"first_frame_inference_steps": "6"}, "first_frame_inference_steps='6': give a whole"),
     ({"generator": []}, "0 generators for 1 stories"),
     ({"generator": 3}, "generator=3: give a torch.Generator"),
+    ({"prompt": ["a"], "image": list(random_frames(3, 1, 16)[:, 0])}, "3 first frames for 1 sto"),
     ({"negative_prompt": ["a"]}, r"negative_prompt=\['a'\]: give one text"),
     ({"height": "16"}, "height='16' and width=16: give numbers of pixels"),
     ({"height": 0}, "height=0 and width=16: give numbers of pixels"),

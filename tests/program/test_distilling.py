@@ -107,12 +107,10 @@ def test_it_is_taken_up_to_the_bit(distil, home, tmp_path, monkeypatch, words):
 
 REFUSED = {
     "no base": (["distill=lcm"], "distill is lcm, .* base_model_file is null; set base_model_file"),
-    "another way": (["distill=dmd"], 'distill is "dmd"; it must be one of null, lcm'),
     "distilled already": (
         ["distill=lcm", "base_model_file={fast}"],
         "base_model_file: .* was distilled .*; give what it was distilled from",
     ),
-    "tuned upon": (["tune=lora", "base_model_file={fast}"], "base_model_file: .* was distilled"),
     "trained on": (["train_model_file={fast}"], "train_model_file: .* was distilled"),
     "too many steps": (
         ["mode=sample", "test_model_file={fast}", "num_inference_steps=60"],
@@ -122,9 +120,6 @@ REFUSED = {
         ["distill=lcm", "base_model_file={trained}",
          "new_characters=[{{word: a, class_word: b, pictures: .}}]"],
         "distill and new_characters are both set; learn the characters first",
-    ),
-    "words alone": (
-        ["distill=lcm", "base_model_file={trained}", "tune=words"], "tune is words, but new_char",
     ),
 }  # fmt: skip
 

@@ -16,16 +16,6 @@ from configuration import ConfigError
 from models.training.story_model import StoryModel
 
 
-def test_training_resumes_where_it_stopped(trained, shrunk):
-    words = [f"train_model_file={trained}", "run_name=resumed", "max_epochs=2"]
-    resumed = read(train.train(shrunk(*words)))
-    assert behind(resumed) == (2, 4)
-    assert resumed["lr_schedulers"][0]["last_epoch"] == 4
-    moments = resumed["optimizer_states"][0]["state"][0]["step"]
-    assert moments == 4  # Adam's own count went on as well
-    assert not same(resumed["state_dict"], read(trained)["state_dict"])
-
-
 @pytest.mark.parametrize(
     "words, says",
     [

@@ -139,10 +139,6 @@ def test_precision_accumulation_and_eight_bits_train(shrunk):
         assert value.isfinite().all()
     longer = read(train.train(shrunk("run_name=everything", *words, "max_epochs=2")))
     assert longer["global_step"] == 2  # taken up, with moments of 8 bits
-    words[1] = "optimizer=adamw"
-    file = f"train_model_file={path}"
-    with pytest.raises(ValueError, match="with optimizer=adamw8bit, but the configuration has ada"):
-        train.train(shrunk("run_name=other", *words, file, "max_epochs=3"))
 
 
 def test_sizes_of_the_token_tables_are_checked(shrunk):

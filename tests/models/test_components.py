@@ -16,12 +16,12 @@ from tiny_parts import (
     WORDS,
     D,
     S,
+    draw,
     save_parts,
     transformer_autoencoder,
 )
 
 from models.components import load_components, load_tokenizers
-from models.pipeline import StoryPipeline
 
 LONGER = S + 8
 
@@ -124,9 +124,7 @@ def test_positions_are_extended_for_longer_captions(base):
         before = getattr(old.embeddings, name).weight.float()
         assert torch.equal(table[:S], before)
         assert torch.equal(table[S:], before[-1:].expand(LONGER - S, -1))
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
-    frames = pipeline([[" ".join(WORDS)] * 2], num_inference_steps=1, output_type="uint8").frames
+    frames = draw(parts, [" ".join(WORDS)] * 2, num_inference_steps=1).frames
     assert frames.shape == (1, 2, 3, 16, 16)
     empty = parts.conditioner.null_caption_ids, parts.conditioner.null_history_ids
     assert [ids.shape for ids in empty] == [(1, LONGER)] * 2

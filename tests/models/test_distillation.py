@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, LCMScheduler
-from tiny_parts import EPSILON, SAMPLE, STORIES, build_parts, random_frames, story_batch
+from tiny_parts import EPSILON, SAMPLE, STORIES, build_parts
 
 from models.schedulers import sampling_scheduler
 from models.training.distillation import DistilledStoryModel
@@ -16,11 +16,6 @@ CAPTIONS = [STORIES[0], STORIES[2]]  # 2 stories of 4 frames
 VELOCITY = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction").config
 TIMES = torch.tensor([19, 39, 199, 499, 519, 799, 979, 999])
 NOBODY = torch.zeros(8, dtype=torch.bool)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return story_batch(build_parts(), CAPTIONS, random_frames(2, 4, 16))
 
 
 def distilled(config=EPSILON, lora=False, **how):

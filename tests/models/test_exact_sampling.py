@@ -6,7 +6,16 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_parts import EPSILON, IMAGE_SIZE, SAMPLE, STORIES, build_parts, random_frames, story_batch
+from tiny_parts import (
+    EPSILON,
+    IMAGE_SIZE,
+    SAMPLE,
+    STORIES,
+    build_parts,
+    quiet,
+    random_frames,
+    story_batch,
+)
 from torch import nn
 
 from benchmarks.reference import Reference
@@ -34,8 +43,7 @@ def parts_of(add_ons: dict | None = None, config=EPSILON):
 
 def draw(parts, task="visualization", stories=STORIES, **how):
     """Frames and the last latents of every frame."""
-    pipeline = how.pop("pipeline", None) or StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = how.pop("pipeline", None) or quiet(parts)
     ends = []
 
     def keep(pipeline, step, timestep, state):
@@ -96,7 +104,7 @@ def test_techniques_are_exact(add_ons, guidance, task, monkeypatch):
     parts = parts_of(add_ons)
     for part in (parts.unet, parts.vae):
         part.to(memory_format=torch.channels_last)
-    pipeline = StoryPipeline.from_components(parts)
+    pipeline = quiet(parts)
     draw(parts, task, STORIES[:1], pipeline=pipeline)  # so that there are null states kept
     fast = draw(parts, task, guidance_scale=guidance, pipeline=pipeline)
     without_techniques(parts, monkeypatch)
@@ -123,7 +131,7 @@ def test_what_stays_the_same_is_computed_once():
             return inner(*args, **kwargs)
 
         module.forward = counted
-    pipeline = StoryPipeline.from_components(parts)
+    pipeline = quiet(parts)
 
     def calls_of(**how):
         calls.update(dict.fromkeys(calls, 0))

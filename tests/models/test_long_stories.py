@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 import pytest
+import tiny_parts
 import torch
 from tiny_parts import SLOTS, ContextRecorder, S, build_parts, random_frames
 
@@ -17,11 +18,7 @@ K = len(CAPTIONS)
 
 
 def draw(parts, captions=CAPTIONS, **how):
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
-    noise = torch.Generator().manual_seed(0)
-    how = {"num_inference_steps": 1, "guidance_scale": 1, "output_type": "uint8", **how}
-    return pipeline(captions, generator=noise, **how)
+    return tiny_parts.draw(parts, captions, num_inference_steps=1, guidance_scale=1, **how)
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_parts import EPSILON, STORIES, build_parts, random_frames, story_batch
+from tiny_parts import EPSILON, build_parts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.memory_plan import PeakMemory
@@ -17,11 +17,6 @@ from models.training.optimizer import build_optimizer
 from models.training.story_model import StoryModel
 
 FROZEN = {"freeze_clip": True, "freeze_blip": True, "freeze_resnet": True}
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return story_batch(build_parts(), [STORIES[0], STORIES[2]], random_frames(2, 4, 16))
 
 
 def one_step(batch, autocast=False, tracked=False, **how):

@@ -13,6 +13,7 @@ from tiny_parts import (
     STORIES,
     ContextRecorder,
     build_parts,
+    quiet,
     random_frames,
 )
 from torch import nn
@@ -25,9 +26,7 @@ CAPTIONS = [["Luna sits.", "She waves at the sea."], ["Pip runs.", "He waves."]]
 
 
 def pipeline_of(parts, scheduler="ddim"):
-    pipeline = StoryPipeline.from_components(parts, scheduler)
-    pipeline.set_progress_bar_config(disable=True)
-    return partial(pipeline, output_type="uint8")
+    return partial(quiet(parts, scheduler), output_type="uint8")
 
 
 def generators(*seeds):

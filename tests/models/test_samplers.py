@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_parts import EPSILON, build_parts
+from tiny_parts import EPSILON, build_parts, quiet
 from torch import nn
 
 from models.pipeline import StoryPipeline
@@ -42,10 +42,8 @@ class Denoiser(nn.Module):
 def draw(name: str, steps: int):
     parts = build_parts(EPSILON, identity_vae=True)
     parts.unet = Denoiser()
-    pipeline = StoryPipeline.from_components(parts, name)
-    pipeline.set_progress_bar_config(disable=True)
     noise = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    frames = pipeline(
+    frames = quiet(parts, name)(
         CAPTIONS, num_inference_steps=steps, guidance_scale=1, generator=noise, output_type="uint8"
     ).frames
     return frames.float(), parts.unet.calls

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_parts import STORIES, ContextRecorder, S, build_parts, random_frames, story_batch
+from tiny_parts import STORIES, ContextRecorder, S, build_parts, draw, random_frames, story_batch
 
 import models.pipeline
-from models.pipeline import StoryPipeline
 from models.training.story_model import StoryModel
 
 CAPTIONS = [STORIES[0], STORIES[2]]
@@ -19,10 +18,6 @@ def parts():
     return build_parts()
 
 
-def generators(count=2):
-    return [torch.Generator().manual_seed(7 + i) for i in range(count)]
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("task", ["visualization", "continuation"])
 def test_frame_n_is_conditioned_alike_in_training_and_sampling(parts, task, monkeypatch):
@@ -31,12 +26,9 @@ def test_frame_n_is_conditioned_alike_in_training_and_sampling(parts, task, monk
     # Sampling, except that each frame it "draws" is the true one: teacher forcing.
     truth = iter(frames[:, given:].unbind(1))
     monkeypatch.setattr(models.pipeline, "decode_latents", lambda vae, latents: next(truth))
-    pipeline = StoryPipeline.from_components(parts)
     first = frames[:, 0] if given else None
     with ContextRecorder(parts.unet) as sampled:
-        drawn = pipeline(
-            CAPTIONS, first, num_inference_steps=1, generator=generators(), output_type="uint8"
-        ).frames
+        drawn = draw(parts, CAPTIONS, image=first, num_inference_steps=1).frames
     assert torch.equal(drawn, frames)
     assert len(sampled.calls) == K - given
 
@@ -97,15 +89,7 @@ def test_a_later_caption_never_changes_an_earlier_drawing(parts, changed):
             latents.append(state["latents"].clone())
             return {}
 
-        pipeline = StoryPipeline.from_components(parts)
-        pipeline.set_progress_bar_config(disable=True)
-        frames = pipeline(
-            [captions],
-            num_inference_steps=2,
-            generator=generators(1),
-            callback_on_step_end=keep,
-            output_type="uint8",
-        ).frames
+        frames = draw(parts, captions, 7, callback_on_step_end=keep).frames
         runs.append((frames, torch.stack(latents).unflatten(0, (K, 2))))
     (frames, latents), (other_frames, other_latents) = runs
     assert torch.equal(frames[:, :changed], other_frames[:, :changed])
@@ -115,10 +99,8 @@ def test_a_later_caption_never_changes_an_earlier_drawing(parts, changed):
 
 
 def contexts(parts, captions, **how):
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
     with ContextRecorder(parts.unet) as recorder:
-        pipeline(captions, num_inference_steps=1, generator=generators(), **how)
+        draw(parts, captions, 7, num_inference_steps=1, **how)
     return recorder.calls
 
 

@@ -268,6 +268,11 @@ REFUSED = {  # how the file is written, and what is said after its name
     "optimizer": (content(lambda s: ADAM), "holds an optimizer's state only; give the file with"),
     "optimizer, named": (content(lambda s: {"optimizer_state_dict": ADAM}), "holds an optimizer's"),
     "averages": (content(lambda s: prefixed("model_ema.", s)), "holds averages of weights only"),
+    "one gone": (content(lambda s: without("unet.conv_in.weight", s)), r"lacks 1 .*\.conv_in\.wei"),
+    "one too many": (content(lambda s: {**s, "head.bias": torch.ones(1)}), "has, unknown here, 1 "
+                     ".*head"),
+    "another shape": (content(lambda s: {**s, "unet.conv_in.weight": torch.ones(1)}),
+                      r"has in another shape 1 .*unet\.conv_in"),
     "twice": (content(lambda s: {**s, "module.unet.conv_in.weight": torch.ones(1)}),
               "holds unet.conv_in.weight twice, once as module.unet.conv_in.weight; leave one"),
     "Stable Diffusion": (content(lambda s: {"state_dict": {

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from outcomes import picture, read, same
+from outcomes import frames, picture, read, same
 
 import train
 from models import StoryPipeline
@@ -107,11 +107,7 @@ def test_loras_are_added_by_the_configuration(lora, trained, sampled, tmp_path):
     tuned, _ = sampled(f"test_model_file={lora}", to="tuned")
     off, _ = sampled(*words, "lora_scale=0", to="off")
 
-    def frames(folder):
-        paths = sorted(folder.glob("*/0*.png"))
-        return torch.stack([torch.from_numpy(picture(path)).int() for path in paths])
-
-    assert (frames(added) - frames(tuned)).abs().max() <= 1
-    assert not torch.equal(frames(added), frames(plain))
-    assert (frames(off) - frames(plain)).abs().max() <= 1
+    assert abs(frames(added) - frames(tuned)).max() <= 1
+    assert (frames(added) != frames(plain)).any()
+    assert abs(frames(off) - frames(plain)).max() <= 1
     assert next(iter(entries.values()))["sampler"]["lora_files"] == [str(file)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from outcomes import picture, read, same
+from outcomes import frames, read, same
 
 import building
 import train
@@ -29,10 +29,6 @@ def tuned(shrunk, trained):
         return made[words]
 
     return tune
-
-
-def frames(folder):
-    return np.stack([picture(path) for path in sorted(folder.glob("*/0*.png"))])
 
 
 @pytest.mark.parametrize(

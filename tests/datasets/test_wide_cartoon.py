@@ -28,7 +28,7 @@ from datasets.cartoon.world import (
 )
 from datasets.story_hdf5 import StoryFile
 
-SIZES = {"train": 60, "val": 2, "test": 4}
+SIZES = {"train": 6, "val": 2, "test": 4}
 WEATHER_WORDS = {"clear": "clear|clears", "rain": "rain", "snow": "snow", "fog": "fog"}
 
 

@@ -343,8 +343,6 @@ def elsewhere(kind: str) -> Spoil:
                 group.create_dataset("text", (2,), "S32", external=raw)
             elif kind == "external link":
                 group["text"] = h5py.ExternalLink(str(home / "other.h5"), "text")
-            elif kind == "soft link":
-                group["text"] = h5py.SoftLink("/val/text")
             elif kind == "link to a group":
                 del file["test"]
                 file["test"] = h5py.ExternalLink(str(home / "other.h5"), "/")
@@ -420,7 +418,6 @@ def saved(kind: str, mode: str = "RGB") -> bytes:
 
 
 POSTSCRIPT = saved("EPS")  # opening one runs another program: must not be tried
-FLOATS = saved("TIFF", "F")
 MINUS = io.BytesIO()
 Image.fromarray(np.full((4, 4), -7, np.float32)).save(MINUS, "TIFF")
 BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))
@@ -436,45 +433,29 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "nothing told": (jsonl("", ""), "captions.jsonl tells no story: write some"),
     "not json": (jsonl(story("x"), "{story"), "line 2 is not .*: correct it, see --h"),
     "a list": (jsonl("[1]"), "line 1 is not .*TypeError"),
-    "no frames": (jsonl('{"story": "x"}'), "line 1 is not .*KeyError: 'frames'"),
-    "frames a number": (jsonl('{"story": "x", "frames": 3}'), "line 1 is not"),
-    "frames of text": (jsonl('{"story": "x", "frames": ["a.png"]}'), "line 1 is not"),
     "zero frames": (jsonl(story("x", ())), "line 1: 'image' is missing or empty: fill"),
     "deep json": (jsonl(DEEP), "line 1 is not .*nested too deeply"),
     "key twice": (jsonl('{"story": "x", "frames": [], "frames": []}'), "'frames' is there twice"),
     "no name": (jsonl(story(None)), "line 1: 'story' is missing or empty: fill it in"),
     "path name": (jsonl(story("../x")), "line 1: story '../x': use 1-100 letters"),
-    "name is true": (jsonl(story(True)), "'story' is true, not a text"),
     "one frame": (jsonl(story("x", ["a.png"])), "'x' has 1 frames .* 2 or more"),
     "uneven": (
         jsonl(story("x"), story("y", ["a.png", "b.png", "c.png"])),
         "captions.jsonl: story 'y' has 3 frames and 'x' 2: give every story the same number",
     ),
-    "twice": (jsonl(story("x"), story("y"), story("x")), "line 3 says again what .*, line 1 says"),
     "no picture": (jsonl(story("x", ["a.png", "no.png"])), "no.png does not exist: correct the"),
-    "folder as picture": (jsonl(story("x", ["a.png", "."])), "does not exist"),
     "pipe as picture": (both(fifo("d/f.png"), jsonl(story("x", ["f.png"]))), "does not exist"),
-    "no caption": (jsonl(told(" \n")), "line 1: 'caption' is missing or empty: fill it in"),
-    "caption is null": (jsonl(told(None)), "line 1: 'caption' is missing or empty: fill it in"),
     "caption is a list": (jsonl(told(["A.", "B."])), r"'caption' is \[.A.*, not a text: put it in"),
-    "caption is a dict": (jsonl(told({"en": "A."})), "'caption' is {.*, not a text"),
-    "caption is true": (jsonl(told(True)), "'caption' is true, not a text"),
-    "caption is 5": (jsonl(told(5)), "'caption' is 5, not a text"),
     "caption is NaN": (jsonl(told(float("nan"))), "NaN is no number"),
     "half a letter": (jsonl(told("A \ud83d frog")), "half a letter"),
     "separator": (jsonl(told("a|b")), r"line 1: remove '\|' from the caption 'a\|b'"),
-    "nul": (jsonl(told("a\0b")), "line 1: remove '.x00' from the caption"),
     "split": (jsonl(story("x", split="dev")), "split 'dev' is unknown: use train, val"),
-    "split is a list": (jsonl(story("x", split=["val"])), "'split' is .*, not a text"),
     "half split": (
         jsonl(story("x", split="train"), story("y")),
         "story 'y' names no split: add it or say --split hash",
     ),
-    "latin-1": (content("d/captions.jsonl", "Größe".encode("latin-1")), "is not UTF-8 .*save"),
     "csv head": (table("name,picture\nx,a.png\n"), "begin with the line 'story,image,caption'"),
     "csv semicolons": (table("story;image;caption\n"), "commas, not semicolons.*: add it"),
-    "csv empty": (table(""), "captions.csv must begin with the line"),
-    "csv only its head": (table(HEAD), "captions.csv tells no story: write some"),
     "csv short": (table(HEAD + "x,a.png,A.\nx,b.png\n"), "line 3: 'caption' is missing or empty"),
     "csv comma": (table(HEAD + "x,a.png,A frog, green\n"), "line 2 has 4 fields, more than the 3"),
     "csv huge": (table(HEAD + 'x,a.png,"' + "A" * 200_000), "line 2: .*"),
@@ -484,8 +465,6 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
         table(HEAD + 'x,a.png,A.\nx,b.png,"B.\ny,a.png,"C."\ny,b.png,D.\n'),
         "line 3: a quote that opens here is not closed on its line",
     ),
-    "csv open quote at the end": (table(HEAD + 'x,a.png,"A.\n'), "line 2: a quote that opens her"),
-    "csv text after a quote": (table(HEAD + 'x,a.png,"A" b\n'), "line 2: .*: correct it"),
     "csv rows twice": (table(HEAD + "x,a.png,A\n" * 2), "line 3 says again what .*, line 2 says"),
     "csv two splits": (
         table("story,image,caption,split\nx,a.png,A,val\nx,b.png,B,test\n"),
@@ -493,10 +472,8 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     ),
     "csv utf-16": (table((HEAD + "x,a.png,A").encode("utf-16")), "is not UTF-8"),
     "zero bytes": (picture(b""), "picture .*bad.png cannot be used .*: replace it"),
-    "html": (picture(b"<html>gone"), "picture .*bad.png cannot be used"),
     "cut short": (picture(png_bytes(64, 64)), "bad.png cannot be used .*truncated"),
     "bomb": (picture(png_bytes(9_000, 9_000)), "9000x9000 pixels are too many"),
-    "strip of a billion": (picture(png_bytes(1_000, 100_000)), "1000x100000 pixels are too many"),
     "huge bomb": (picture(png_bytes(90_000, 90_000)), "bad.png .*bomb.*replace"),
     "postscript": (picture(POSTSCRIPT), "bad.png cannot be used .cannot identify"),
     "negative floats": (picture(MINUS.getvalue()), "its values go from -7 to -7, not from 0 to 1"),
@@ -506,20 +483,11 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
 
 STORY_FILES: dict[str, tuple[Spoil, str]] = {
     "empty file": (written(""), "holds no story"),
-    "only a text": (written("He waves."), "holds no story"),
-    "a number": (written("5"), "holds no story"),
-    "empty list": (written([]), "holds no story"),
     "no stories": (written({"stories": []}), "holds no story"),
-    "stories is null": (written({"stories": None}), "holds no story"),
     "stories is one story": (written({"stories": G}), "holds no story"),
-    "key beside stories": (
-        written({"stories": [G], "title": "a"}),
-        "'title' stands beside",
-    ),
+    "key beside stories": (written({"stories": [G], "title": "a"}), "'title' stands beside"),
     "broken YAML": (written("captions: [He waves."), "cannot be read as YAML or JSON"),
-    "YAML with a tab": (written("captions:\n\t- He waves."), "cannot be read as YAML or JSON"),
     "YAML that runs code": (written("!!python/object/apply:os.system ['true']"), "cannot be read"),
-    "bytes": (written(b"captions: [\xff]"), "cannot be read as YAML or JSON"),
     "deep": (written("captions: " + DEEP), "nested too deeply"),
     "aliases": (written("a0: &a0 [a]\n" + BOMB), "has more than 100,000 entries"),
     "alias of itself": (written("captions: &a [*a]"), "has more than 100,000 entries"),
@@ -527,21 +495,15 @@ STORY_FILES: dict[str, tuple[Spoil, str]] = {
         written("captions: [A.]\ncaptions: [B.]"),
         "'captions' is there twice",
     ),
-    "key of a story twice": (written("- {captions: [A.], captions: [B.]}"), "is there twice"),
     "half a letter": (written('captions: ["Luna \\ud83d waves."]'), "has half a letter"),
-    "no captions": (written({"first_frame": "pip.png"}), "has no captions"),
-    "entry is a text": (written(["He waves."]), "has no captions"),
     "second has none": (written([G, {"story_id": "b"}]), "story 2 has no captions"),
-    "captions is null": (written({"captions": None}), "captions is None"),
     "captions is a text": (written({"captions": "He waves."}), LIST),
-    "captions is empty": (written({"captions": []}), r"captions is \[\]"),
     "empty caption": (written({"captions": ["He waves.", "  "]}), LIST),
     "caption is a number": (written({"captions": ["He waves.", 5]}), LIST),
     "caption with a colon": (
         written("captions:\n- Pip says: hello\n"),
         "in quotes where they",
     ),
-    "caption with a comma": (written("captions: [Luna wakes, yawns.]"), "in quotes, as its comma"),
     "caption with #": (
         written("captions:\n- Luna meets\n- cat #7 and\n- no. #1"),
         "in quotes|LIST",
@@ -550,37 +512,19 @@ STORY_FILES: dict[str, tuple[Spoil, str]] = {
         written("captions:\n- Luna is no. #1\n- Luna is # 1"),
         "would be a comment",
     ),
-    "YAML's yes": (written("captions:\n- yes\n"), LIST),
     "unknown key": (written({**G, "first_picture": "a"}), "'first_picture' is unknown"),
-    "key is a number": (written({**G, 5: "a.png"}), "5 is unknown"),
     "id with a path": (written({**G, "story_id": "../pip"}), "'../pip' cannot name a folder"),
-    "empty id": (written({**G, "story_id": ""}), "story_id '' cannot name a folder"),
-    "id is a list": (written({**G, "story_id": ["a"]}), "cannot name a folder"),
     "same id twice": (written([{**G, "story_id": "a"}] * 2), "'a' is used twice"),
     "id of the manifest": (written({**G, "story_id": "manifest.jsonl"}), "would take the place of"),
-    "id of the storyboard": (written({**G, "story_id": "storyboard.png"}), "would take the place"),
-    "the user's own folder": (
-        lambda h: ((h / "new" / "mine").mkdir(parents=True), png(h / "new/mine/photo.png", 4, 4)),
-        "mine/photo.png is there, but manifest.jsonl does not list it as ours: move it away",
-    ),
-    "the user's storyboard": (
-        lambda h: ((h / "new").mkdir(), (h / "new" / "storyboard.png").write_text("mine")),
-        "new has a storyboard.png but no manifest.jsonl that shows it as ours: choose another",
-    ),
     "first frame unasked": (written({**G, "first_frame": "pip.png"}), "set task=continuation"),
     "checkpoint is a text": (content("model.ckpt", "hello"), "test_model_file: .*is a text file"),
-    "checkpoint is empty": (content("model.ckpt", b""), "test_model_file: .*is empty"),
-    "checkpoint is a zip": (content("model.ckpt", b"PK\3\4abc"), "test_model_file: .*cut short"),
-    "checkpoint is a page": (content("model.ckpt", "<html>"), "test_model_file: .*is a web page"),
 }
 
 JSON_STORY_FILES: dict[str, tuple[Spoil, str]] = {
     "single quotes": (written("{'captions': []}"), "cannot be read as YAML or JSON"),
-    "half a letter": (written('{"captions": ["Luna \\ud83d waves."]}'), "has half a letter"),
     "key twice": (written('{"captions": ["A."], "captions": ["B."]}'), "'captions' is there twice"),
     "NaN": (written('{"captions": [NaN]}'), "NaN is no number"),
     "deep": (written(DEEP), "nested too deeply"),
-    "id is true": (written('{"captions": ["A."], "story_id": true}'), "cannot name a folder"),
 }
 
 
@@ -595,79 +539,50 @@ FIRST_FRAMES: dict[str, tuple[Spoil, str]] = {
         "has 1 captions; give 2 or more, as",
     ),
     "missing": (starts_from("missing.png"), "does not exist; give a picture's path"),
-    "no name": (starts_from(""), "does not exist; give a picture's path"),
-    "a folder": (starts_from("."), "does not exist; give a picture's path"),
-    "a number": (starts_from(5), "does not exist; give a picture's path"),
     "a pipe": (both(fifo("pip.png"), starts_from("pip.png")), "does not exist; give a picture's"),
     "text": (
         both(content("pip.png", "hello"), starts_from("pip.png")),
         "first_frame: picture ",
     ),
-    "empty": (both(content("pip.png", ""), starts_from("pip.png")), "first_frame: picture .* cann"),
     "postscript": (both(content("pip.png", POSTSCRIPT), starts_from("pip.png")), "cannot be used"),
-    "cut": (both(content("pip.png", png_bytes(64, 64)), starts_from("pip.png")), "truncated"),
-    "bomb": (both(content("pip.png", png_bytes(9_000, 9_000)), starts_from("pip.png")), "too many"),
 }
 
 HDF5: dict[str, tuple[Spoil, str]] = {
     "missing": (gone("s.h5"), "does not exist|there is no file"),
-    "folder": (lambda h: ((h / "s.h5").unlink(), (h / "s.h5").mkdir()), "is not an HDF5 f|no file"),
     "empty": (content("s.h5", b""), "is not an HDF5 file"),
-    "text": (content("s.h5", "hello"), "is not an HDF5 file: give a file built with data_script/"),
     "cut short": (
         lambda h: (h / "s.h5").write_bytes((h / "s.h5").read_bytes()[:-500]),
         "is cut short: copy or build the file again",
     ),
     "no group": (edited(lambda f: f.pop("test")), "no group 'test' .*build it again"),
-    "group is data": (column("test", data=1), "no group 'test'"),
     "no pictures": (
         edited(lambda f: (f.pop("test/image0"), f.pop("test/image1"))),
         "no data set 'image0' in 'test'",
     ),
     "no text": (edited(lambda f: f.pop("test/text")), "no data set 'text' in 'test' .*choose"),
-    "text is a group": (
-        edited(lambda f: (f.pop("test/text"), f["test"].create_group("text"))),
-        "no data set 'text' in 'test'|'text' in 'test' is no text",
-    ),
     "numbers for text": (column("test/text", data=[1, 2]), "'text' in 'test' is no text: build"),
-    "2-D text": (
-        column("test/text", data=[["a|b"], ["c|d"]], dtype=h5py.string_dtype()),
-        "'text' in 'test' is no text",
-    ),
-    "one text": (column("test/text", data="a|b", dtype=h5py.string_dtype()), "is no text"),
-    "references": (column("test/text", (2,), h5py.ref_dtype), "'text' in 'test' is no text"),
-    "pictures are numbers": (column("test/image0", data=[1, 2]), "'image0' in 'test' is no"),
-    "pictures are floats": (
-        column("test/image1", (2,), h5py.vlen_dtype(np.float32)),
-        "'image1' in 'test' is no list of pictures",
-    ),
     "lengths": (cells("test/image1", JUNK), "'test' differ .*'image1': 1|is broken"),
     "captions": (cells("test/text", "a", "a|b|c"), "none of the 2 stories of 'test' is whole"),
     "html": (cells("test/image0", JUNK, JUNK), "story 0 of 'test': the picture cannot|is broken"),
-    "no bytes": (cells("test/image0", JUNK[:0], JUNK), "story 0 of 'test'"),
     "bomb": (
         cells("test/image0", *[np.frombuffer(png_bytes(1_000, 100_000), np.uint8)] * 2),
         "1000x100000 pixels are too many",
     ),
-    "labels are numbers": (column("test/labels/frames", data=[1, 2]), "'labels/frames' in 'te"),
-    "ids are numbers": (column("test/story_id", data=[1, 2]), "'story_id' in 'test' is no"),
     "left_out is text": (
         edited(lambda f: f["test"].create_dataset("left_out", (2,), h5py.string_dtype())),
         "'left_out' in 'test' is no list of numbers",
     ),
     "vocabulary": (edited(lambda f: f.attrs.update(label_vocabulary="[{")), "is damaged"),
-    "vocabulary is a list": (edited(lambda f: f.attrs.update(label_vocabulary="[1]")), "no dict"),
     "labels are cut": (cells("test/labels/frames", "[{", "[{"), "is broken .its labels"),
     "labels of one picture": (cells("test/labels/frames", "[{}]", "[{}]"), "its labels: 1 of 2"),
-    "labels are a dict": (cells("test/labels/frames", "{}", "{}"), "its labels: they are no list"),
     "external storage": (elsewhere("external storage"), "keeps its data in other files"),
     "external link": (elsewhere("external link"), "'text' of '/test' is a link to elsewhere"),
-    "soft link": (elsewhere("soft link"), "'text' of '/test' is a link to elsewhere"),
     "virtual": (elsewhere("virtual"), "keeps its data in other files"),
     "link to a group": (elsewhere("link to a group"), "'test' of '/' is a link to elsewhere"),
 }  # fmt: skip
 
-DRAWN_HDF5: dict[str, tuple[Spoil, str]] = {  # what is no fault of a whole file
+DRAWN_HDF5: dict[str, tuple[Spoil, str]] = {  # and what is no fault of a whole file
+    **{name: HDF5[name] for name in ("missing", "empty", "captions", "html", "external link")},
     "no story": (
         edited(lambda f: [f["test"][key].resize((0,)) for key in f["test"] if key != "labels"]),
         "'test' holds no story; build|differ",
@@ -687,44 +602,21 @@ FOLDERS_OF_SAMPLES: dict[str, tuple[Spoil, str]] = {
     ),
     "empty manifest": (lines(""), "lists no story: sample at least one"),
     "half a line": (lines('{"story_id": "half'), "line 1 is not JSON"),
-    "a list": (lines([1]), "'story_id' is None, not a text"),
     "deep": (lines(DEEP), "line 1 is not JSON .it is nested too deeply"),
     "key twice": (lines('{"story_id": "a", "story_id": "b"}'), "'story_id' is there twice"),
     "half a letter": (entry(captions=["\ud83d", "b"]), "has half a letter"),
-    "bytes": (content("out/manifest.jsonl", b"\xff\xfe"), "line 1 is not JSON"),
     "twice": (
         lambda h: (h / "out/manifest.jsonl").write_text((h / "out/manifest.jsonl").read_text() * 2),
         "'s0' 2 times",
     ),
     "gone": (entry(frames=["gone.png", "s0/1.png"]), "'gone.png', which is not in"),
     "above": (entry(frames=["../secret.png", "s0/1.png"]), "outside the samples folder"),
-    "absolute": (entry(frames=["/etc/passwd", "s0/1.png"]), "outside the samples folder"),
     "one caption": (entry(captions=["only one"]), "2 frames but 1 captions"),
-    "captions are numbers": (entry(captions=[1, 2]), r"'captions' is \[1, 2\]"),
     "captions are a text": (entry(captions="ab"), "'captions' is 'ab', not a list of texts"),
-    "one reference": (entry(reference_frames=["s0/0.png"]), "2 frames but 1 reference_frames"),
-    "references are numbers": (entry(reference_frames=[1, 2]), "'reference_frames' is"),
-    "labels": (entry(labels=[{}, {}, {}]), "2 frames but 3 labels"),
-    "labels are texts": (entry(labels=["a", "b"]), "'labels' is .*, not a list like \\[{cast"),
-    "id is null": (entry(story_id=None), "'story_id' is None"),
-    "frames are null": (entry(frames=None), "'frames' is None"),
-    "no frames": (entry(frames=[], captions=[]), "a story needs a frame"),
     "given": (entry(given=3), "'given' is 3"),
-    "given is a text": (entry(given="1"), "'given' is '1'"),
-    "given is true": (entry(given=True), "'given' is True"),
     "seed": (entry(seed="x"), "'seed' is 'x', not a whole number"),
-    "checkpoint": (entry(checkpoint=7), "'checkpoint' is 7, not a text"),
-    "sampler": (entry(sampler=[1]), r"'sampler' is \[1\], not a section"),
-    "weights": (entry(history_weights=[[1]]), "'history_weights' is .*, not 2 rows of 2 numbers"),
-    "read": (entry(captions_read=["a", 1]), "'captions_read' is .*, not a list of whole numbers"),
-    "vocabulary": (
-        content("out/label_vocabulary.json", "{}"),
-        "list of different names 'characters'",
-    ),
     "vocabulary is cut": (content("out/label_vocabulary.json", "{"), "vocabulary.json is not JSON"),
     "picture is a page": (content("out/s0/1.png", "<html>"), "1.png cannot be used"),
-    "picture is empty": (content("out/s0/1.png", ""), "1.png cannot be used"),
-    "picture is postscript": (content("out/s0/1.png", POSTSCRIPT), "1.png cannot be used"),
     "picture is a pipe": (fifo("out/s0/1.png"), "'s0/1.png', which is not in"),
     "picture is a bomb": (content("out/s0/1.png", png_bytes(9_000, 9_000)), "pixels are too many"),
 }
@@ -792,19 +684,13 @@ BASES: dict[str, tuple[Spoil, str]] = {
         "unet/config.json cannot",
     ),
     "settings deep": (in_place("base/vae/config.json", DEEP), "it is nested too deeply"),
-    "weights cut": (in_place("base/vae/diffusion_pytorch_model.safetensors", b"\0" * 9), "base"),
-    "weights are a page": (in_place("base/text_encoder/model.safetensors", "<html>"), "base"),
-    "no weights": (gone("base/unet/diffusion_pytorch_model.safetensors"), "base"),
-    "no vocabulary": (gone("base/tokenizer/tokenizer.json"), "base"),
 }
 
 NO_LORA = "^error: lora_files: .*lora.safetensors does not go onto this U-Net .*%s.*; give a LoRA"
 LORAS: dict[str, tuple[Spoil, str]] = {
     "another width": (resized((1, 2), (2, 1)), NO_LORA % "size mismatch"),
-    "two ranks in one layer": (resized((1, 1), (1, 3)), NO_LORA % "size mismatch"),
     "other blocks": (renamed("down_blocks", "layers"), NO_LORA % "only [0-9]+ of its [0-9]+"),
     "another model": (renamed("unet.", "transformer."), NO_LORA % "it holds nothing for the U-Net"),
-    "half of it": (tensors(lambda k, v: (k.replace(".lora_B.", ".x_lora."), v)), NO_LORA % ""),
     "not finite": (tensors(lambda k, v: (k, v / 0)), NO_LORA % "is not finite"),
     "no LoRA": (tensors(lambda k, v: ("unet.conv_in.weight", v)), NO_LORA % "Invalid LoRA"),
     "a page": (content("lora.safetensors", "<html>"), NO_LORA % "Unable to load"),
@@ -813,36 +699,22 @@ LORAS: dict[str, tuple[Spoil, str]] = {
 AS_A_MODEL = {"itself": (lambda home: None, "holds a LoRA alone; .* as lora_files=.*model.ckpt")}
 
 CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
-    "no key=value": (words("mode"), "not of the form key=value"),
-    "unknown key": (words("sed=1"), "'sed' is not a key of the configuration; did you mean seed?"),
-    "wrong value": (words("seed=-1"), "seed is -1; it must be a whole number"),
-    "several values": (words("seed=1,2"), "gives seed several values"),
     "the environment": (words("run_name=${{oc.env:HOME}}"), "calls a function in ..oc.env:"),
-    "the environment, with a default": (words("seed=${{oc.env:X,1}}"), "calls a function in ..oc"),
     "the environment, nested": (words("run_name=a${{oc.decode:${{oc.env:HOME}}}}"), "calls a"),
     "the environment, in a file": (given("run_name: ${oc.env:HOME}\n"), "c.yaml .* calls a"),
     "the environment, in a list": (given("metrics: ['${oc.env:HOME}']\n"), "calls a function in"),
     "the environment, in a key": (given("tiny: {'${oc.env:HOME}': 1}\n"), "calls a function in"),
     "a function of dicts": (given("seed: ${oc.dict.values:tiny}\n"), "calls a function in"),
     "unknown key, in a file": (given("batchsize: 1\n"), "c.yaml: 'batchsize' is not a key "),
-    "unknown key of a section": (given("pororo: {clip_tokens: 1}\n"), "'pororo.clip_tokens' is"),
-    "wrong value, in a file": (given("seed: -3\n"), "seed is -3; it must be a whole number"),
     "file missing": (words("config={home}/none.yaml"), "none.yaml cannot be read .*; mend it"),
-    "file is a list": (given("- a\n"), "cannot be read"),
     "file is broken": (given("seed: [1\n"), "cannot be read"),
-    "file has bytes": (both(content("c.yaml", b"\xff"), words("config={home}/c.yaml")), "cannot"),
     "file has a key twice": (given("seed: 1\nseed: 2\n"), "'seed' is there twice in the mapping"),
-    "file has a key of a section twice": (given("tiny: {image_size: 1, image_size: 2}\n"), "twice"),
     "file is its own default": (given("defaults: [c]\n"), "it names itself in defaults"),
     "file is deep": (given("seed: " + DEEP + "\n"), "nested too deeply"),
     "file is a bomb": (given("a0: &a0 [a]\n" + BOMB), "with its aliases it has more than 100,000"),
     "file is its own alias": (given("tiny: &a [*a]\n"), "with its aliases it has more than"),
     "file runs code": (given("seed: !!python/object/apply:os.system [true]\n"), "cannot be read"),
     "an address": (words("sample_output_dir=s3://bucket/x"), "sample_output_dir: .* is an address"),
-    "another address": (words("ckpt_dir=gs://bucket/x"), "ckpt_dir: .* is an address on the net"),
-    "no story file": (words("dataset=folder", "folder.hdf5_file={home}/no.h5"), "there is no file"),
-    "no checkpoint": (words("mode=sample", "ckpt_dir={home}"), "has no checkpoint"),
-    "checkpoint not there": (words("mode=sample", "test_model_file={home}/x"), "there is no file"),
 }  # fmt: skip
 
 ANIMATION = io.BytesIO()
@@ -864,13 +736,10 @@ NEW_CHARACTERS = {
         "milo/1.txt: the caption 'A dog, Camilo.' of 1.png does not "
         "say 'milo'; name the character in every caption",
     ),
-    "an empty caption": (content("milo/1.txt", ""), "1.txt: the caption '' of 1.png does not say"),
-    "a caption with a bar": (content("milo/1.txt", "Milo | waves."), r"1.txt: remove '\|' from"),
     "a captions file of others": (
         content("milo/captions.csv", HEAD + "a,x.png,Milo.\n"),
         "picture .*milo/x.png does not exist: correct the name",
     ),
-    "a template without the word": (words("caption: A dog."), "the caption 'A dog.' of 1.png does"),
     "an unknown class word": (
         words("class_word: dog"),
         "has never seen class_word 'dog'; give a word that it knows",
@@ -878,10 +747,6 @@ NEW_CHARACTERS = {
     "a common word": (
         words("word: waves", "caption: waves"),
         "knows the word 'waves' already, as another one; choose a word",
-    ),
-    "an old character's word": (
-        both(gone("milo/0.txt"), words("word: Luna", "caption: Luna")),
-        "knows the word 'Luna' already",
     ),
     "two words": (words("word: Milo Dog"), "word is 'Milo Dog'; give one word of letters"),
     "no folder": (words("pictures: nowhere"), "there is no folder nowhere with pictures of 'milo'"),
@@ -905,7 +770,7 @@ ROWS = [
     pytest.param(program, spoil, says, id=f"{program.__name__}: {name}")
     for program, table_of in (
         (build, FOLDERS), (tell, STORY_FILES), (tell_json, JSON_STORY_FILES), (go_on, FIRST_FRAMES),
-        (look, HDF5), (draw_data, HDF5 | DRAWN_HDF5), (judge, FOLDERS_OF_SAMPLES),
+        (look, HDF5), (draw_data, DRAWN_HDF5), (judge, FOLDERS_OF_SAMPLES),
         (measure, CLIPS), (load, BASES), (dress, LORAS), (start_with_lora, AS_A_MODEL),
         (learn, NEW_CHARACTERS), (configure, CONFIGURATIONS),
     )
@@ -997,9 +862,3 @@ def test_good_inputs_of_the_same_forms_pass(tmp_path, capsys):
     png(tmp_path / "out" / ".ipynb_checkpoints" / "0.png", 8, 8)
     (tmp_path / "out" / "1" / "._0.png").write_text("left by another system")
     judge(tmp_path)
-
-
-def test_how_many(capsys):
-    with capsys.disabled():
-        print(f"\n{len(ROWS)} bad inputs", end=" ")
-    assert len(ROWS) >= 150

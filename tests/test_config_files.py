@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from configuration import ConfigError, load_config
 from configuration.files import FORK_KEYS
-from configuration.rules import DATASETS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "config.yaml").read_text(encoding="utf-8")
@@ -137,8 +136,8 @@ def test_a_file_of_ar_ldm_means_what_it_meant(given, capsys, text):
         if key not in ("test_model_file", "init_lr"):  # not there; a text to YAML 1.1
             assert OmegaConf.select(config, key) == value, key
     assert config.init_lr == 1e-5
-    for key, value in {"eta": 0.5, "num_stories": 7}.items():  # what is said is said
-        assert load_config([word, f"{key}={value}"])[key] == value
+    config = load_config([word, "eta=0.5", "num_stories=7"])  # what is said is said
+    assert (config.eta, config.num_stories) == (0.5, 7)
 
 
 def test_what_it_leaves_open_is_another_files_to_say(given):
@@ -166,12 +165,8 @@ def dumped(*words) -> str:
 OTHER_FILES = {  # everyone else's -> what they change: what they name, nothing more
     "three lines": ("run_name: mine\nbatch_size: 8\nmax_epochs: 3\n",
                     {"run_name": "mine", "batch_size": 8, "max_epochs": 3}),
-    "other three lines": ("mode: train\ntask: continuation\ncartoon:\n  max_length: 24\n",
-                          {"task": "continuation", "cartoon.max_length": 24}),
     "real pictures": (f"dataset: pororo\nbackbone: sd15\npororo: {{hdf5_file: {__file__}}}\n",
                       {"dataset": "pororo", "backbone": "sd15", "pororo.hdf5_file": __file__}),
-    "a set without a backbone": (f"dataset: pororo\npororo:\n  hdf5_file: {__file__}\n",
-                                 {"dataset": "pororo", "pororo.hdf5_file": __file__}),
     "many of its keys, none of its sets": (
         "gpu_ids: auto\nnum_cpu_cores: null\nseed: 1\nckpt_dir: outputs/checkpoints\n"
         "dataset: cartoon\ntask: visualization\ninit_lr: 8e-4\nwarmup_epochs: 0.1\n"
@@ -179,7 +174,6 @@ OTHER_FILES = {  # everyone else's -> what they change: what they name, nothing 
         "freeze_resnet: false\ntest_model_file: null\ncalculate_fid: false\nscheduler: sde-dpm++\n",
         {"seed": 1, "max_epochs": 2}),
     "all of config.yaml": (SHIPPED, {}),
-    "all of it, edited": (SHIPPED.replace("seed: 0", "seed: 5"), {"seed": 5}),
     "cut down": (trimmed("cartoon", "tiny", "causal_story", "evaluation", "folder"), {}),
     "nothing": ("# not yet\n", {}),
 }  # fmt: skip
@@ -285,17 +279,6 @@ def test_a_logger_that_is_not_installed(monkeypatch):
     assert load_config(["logger=wandb"]).logger == "wandb"
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_a_story_file_that_is_named_must_exist(dataset, tmp_path):
-    words = [f"dataset={dataset}", f"{dataset}.hdf5_file={tmp_path / 's.h5'}"]
-    with pytest.raises(ConfigError) as caught:
-        load_config(words)
-    message = sentence(caught)
-    assert message.startswith(f"{dataset}.hdf5_file: there is no file {tmp_path / 's.h5'}; build")
-    (tmp_path / "s.h5").touch()
-    load_config(words)
-
-
 def test_files_of_the_mode_must_exist(tmp_path):
     there, missing = tmp_path / "there", tmp_path / "missing"
     there.touch()
@@ -334,9 +317,11 @@ def test_an_own_story_needs_no_story_file(tmp_path):
         (tmp_path / name).touch()
     words = ["mode=sample", "dataset=folder", f"test_model_file={tmp_path / 'model.ckpt'}"]
     words.append(f"folder.hdf5_file={tmp_path / 'missing.h5'}")
-    with pytest.raises(ConfigError, match="^folder.hdf5_file: there is no file"):
+    with pytest.raises(ConfigError, match="^folder.hdf5_file: there is no file .*; build"):
         load_config(words)
     load_config([*words, f"story={tmp_path / 'mine.yaml'}"])
+    (tmp_path / "missing.h5").touch()
+    load_config(words)
 
 
 @pytest.mark.parametrize("key", ["ckpt_dir", "sample_output_dir"])
@@ -348,21 +333,13 @@ def test_a_file_where_a_folder_goes(key, tmp_path):
 
 
 EDITS = {  # what of the file is changed, into what, and what the sentence says
-    "key renamed": ("batch_size: 5", "batchsize: 5", "did you mean batch_size?"),
     "key missing": ("run_name: cartoon", "", "run_name is missing from config.yaml; put it back"),
     "key added": ("seed: 0", "seed: 0\nspeed: 0", "'speed' is not a key of the configuration"),
-    "dotted key": ("seed: 0", "seed: 0\ntiny.image_size: 64", "'tiny.image_size' is not a key"),
     "number as key": ("seed: 0", "seed: 0\n1: 2", "'1' is not a key of the configuration"),
     "nested missing": ("  image_size: 128 ", "  #", "tiny.image_size is missing from config.yaml"),
-    "nested unknown": ("hdf5_file: data/pororo.h5", "file: a", "'pororo.file' is not a key"),
     "section empty": ("  stories: {train: 4000, val: 100, test: 200}", "  stories:",
                       "cartoon.stories is null; it must be a section of train, val, test"),
-    "split missing": ("{train: 4000, val: 100, test: 200}", "{train: 4000, test: 200}",
-                      "cartoon.stories.val is missing from config.yaml"),
-    "wrong type": ("max_epochs: 1 ", "max_epochs: one ", 'max_epochs is "one"; it must be a whole'),
     "key twice": ("seed: 0 ", "seed: 0\nseed: 1 ", "cannot be read"),
-    "no YAML": ("seed: 0 ", "seed: [0 ", "cannot be read"),
-    "tab": ("  diffusion_model: assets", "\tdiffusion_model: assets", "cannot be read"),
 }  # fmt: skip
 
 

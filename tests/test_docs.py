@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import yaml
 from known_keys import known_keys
 
 from evaluation.options import Options
@@ -77,15 +76,3 @@ def test_switches_in_the_table_of_differences_exist():
     for code in named:
         known = (ROOT / code).is_file() if code.startswith("presets/") else False
         assert known or code.partition(":")[0] in known_keys(), code
-
-
-def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
-
-
-def test_the_citation_names_both_papers():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation.keys() >= {"cff-version", "message", "title", "authors", "license"}
-    assert [paper["url"].rpartition("/")[2] for paper in citation["references"]] == [
-        "2211.10950", "2309.09553",
-    ]  # fmt: skip

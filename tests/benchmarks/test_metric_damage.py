@@ -37,7 +37,7 @@ def test_more_strength_is_more_damage(stories, tmp_path, kind):
     assert np.array_equal(drawn, real)
     apart = []
     for strength in STRENGTHS[kind]:
-        drawn, real = pictures(stories, tmp_path / str(strength), kind, strength)
+        drawn, real = pictures(stories[:1], tmp_path / str(strength), kind, strength)
         apart.append(np.abs(drawn - real).mean((1, 2, 3)))
     assert (apart[0] <= apart[1]).all() and (apart[1] <= apart[2]).all()
     assert apart[0].sum() < apart[2].sum() and (apart[2] > 0).mean() > 0.5

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -36,32 +33,8 @@ def swapped(rgb: np.ndarray = STRIP) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rgb[..., ::-1]))
 
 
-def earlier() -> np.ndarray:
-    """The strip as this repository wrote it before: every frame deflated on its own, rows stored as
-    differences to the left, a private chunk first."""
-    pixels = np.asarray(swapped()).astype(np.int16)
-    rows = np.diff(pixels, axis=1, prepend=np.int16(0)).astype(np.uint8).reshape(N * SIDE, -1)
-    deflate = zlib.compressobj(1, wbits=-15, strategy=zlib.Z_RLE)
-    parts, raw = [b"\x78\x01"], np.insert(rows, 0, 1, axis=1)
-    for frame in raw.reshape(N, -1):
-        parts.append(deflate.compress(frame.tobytes()) + deflate.flush(zlib.Z_FULL_FLUSH))
-    parts.append(deflate.flush() + struct.pack(">I", zlib.adler32(raw)))
-    header = struct.pack(">IIBBBBB", SIDE, N * SIDE, 8, 2, 0, 0, 0)
-    content = [(b"IHDR", header), (b"stRP", bytes(4 * N)), *((b"IDAT", part) for part in parts)]
-    return np.frombuffer(png([*content, (b"IEND", b"")]), np.uint8)
-
-
-def png(content: Iterable[tuple[bytes, bytes]]) -> bytes:
-    out = b"\x89PNG\r\n\x1a\n"
-    for kind, part in content:
-        out += struct.pack(">I", len(part)) + kind + part
-        out += struct.pack(">I", zlib.crc32(kind + part))
-    return out
-
-
 LAYOUTS = {
     "ours": lambda: encode_picture(STRIP),
-    "ours before": earlier,
     "usual": lambda: saved(swapped()),
     "run lengths": lambda: saved(swapped(), compress_level=1, compress_type=3),
     "transparent": lambda: saved(swapped().convert("RGBA")),

@@ -8,7 +8,7 @@ from datasets.cartoon.renderer import render
 from datasets.cartoon.strangers import PARTS, features, make_up, stranger
 from datasets.cartoon.world import ACTIONS, CHARACTERS, NEWCOMERS, PRONOUNS, Scene
 
-COUNT = 60
+COUNT = 24
 
 
 def test_everyone_has_a_word_of_their_own_and_looks_like_nobody_else():

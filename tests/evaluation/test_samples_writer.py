@@ -119,6 +119,23 @@ def test_a_story_that_is_drawn_again_takes_nothing_of_the_users_along(tmp_path):
     check_whole(tmp_path, [1])
 
 
+def test_a_manifest_is_rewritten_whole_or_not_at_all(tmp_path, monkeypatch):
+    asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
+    add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
+    asked["s1"] = {"captions": ["Now.", "Another."]}
+    folder = SamplesFolder(tmp_path, SETTINGS, asked=asked)
+    before, write = (tmp_path / "manifest.jsonl").read_bytes(), Path.write_bytes
+
+    def half(path, content):
+        write(path, content[:20])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyboardInterrupt):
+        add(folder, 1)
+    assert (tmp_path / "manifest.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize("story", ["..", "../up"])
 def test_a_manifest_of_somebody_else_leads_to_no_other_folder(tmp_path, story):
     (tmp_path / "0000.png").write_text("the user's")

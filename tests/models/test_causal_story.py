@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+import tiny_parts
 import torch
 from tiny_parts import STORIES, ContextRecorder, build_parts, random_frames, story_batch
 
@@ -29,12 +32,7 @@ def prefer(parts, scale=1.0):
     return parts
 
 
-def draw(parts, captions=CAPTIONS, **how):
-    noise = [torch.Generator().manual_seed(i) for i in range(len(captions))]
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
-    how = {"num_inference_steps": 2, "output_type": "uint8", **how}
-    return pipeline(captions, generator=noise, **how)
+draw = partial(tiny_parts.draw, captions=CAPTIONS)
 
 
 def training_loss(parts, batch, **how):
@@ -49,11 +47,6 @@ def loss_and_gradients(parts, batch, **how):
     model, loss = training_loss(parts, batch, **how)
     loss.backward()
     return loss.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return story_batch(build_parts(), CAPTIONS, random_frames(2, 4, 16))
 
 
 def test_blocks_are_found_by_name_and_unknown_ones_named():

@@ -123,8 +123,10 @@ FORMS = {  # what is saved, of a state dict, and what is said of it besides
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("names", ["theirs", "ours"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form, names", [
+    *((form, "theirs") for form in FORMS),
+    *((form, "ours") for form in ("Lightning", "bare", "with text_model", "LoRA", "without VAE")),
+])  # fmt: skip
 def test_a_form_is_loaded_tensor_for_tensor(form, names, states, other, tmp_path, capsys):
     save, said = FORMS[form]
     state = states[names]
@@ -147,8 +149,9 @@ def test_a_form_is_loaded_tensor_for_tensor(form, names, states, other, tmp_path
         assert re.fullmatch(rf"{re.escape(str(tmp_path / 'weights.pth'))}: {said}\n", out)
 
 
-@pytest.mark.parametrize("names", ["theirs", "ours"])
-@pytest.mark.parametrize("file", ["old pickle", "safetensors", "safetensors under another name"])
+@pytest.mark.parametrize("file, names", [
+    ("old pickle", "theirs"), ("safetensors", "ours"), ("safetensors under another name", "theirs"),
+])  # fmt: skip
 def test_a_kind_of_file_is_loaded(file, names, states, other, tmp_path):
     if file == "old pickle":
         path = tmp_path / "weights.pth"
@@ -265,6 +268,11 @@ REFUSED = {  # how the file is written, and what is said after its name
     "optimizer": (content(lambda s: ADAM), "holds an optimizer's state only; give the file with"),
     "optimizer, named": (content(lambda s: {"optimizer_state_dict": ADAM}), "holds an optimizer's"),
     "averages": (content(lambda s: prefixed("model_ema.", s)), "holds averages of weights only"),
+    "one gone": (content(lambda s: without("unet.conv_in.weight", s)), r"lacks 1 .*\.conv_in\.wei"),
+    "one too many": (content(lambda s: {**s, "head.bias": torch.ones(1)}), "has, unknown here, 1 "
+                     ".*head"),
+    "another shape": (content(lambda s: {**s, "unet.conv_in.weight": torch.ones(1)}),
+                      r"has in another shape 1 .*unet\.conv_in"),
     "twice": (content(lambda s: {**s, "module.unet.conv_in.weight": torch.ones(1)}),
               "holds unet.conv_in.weight twice, once as module.unet.conv_in.weight; leave one"),
     "Stable Diffusion": (content(lambda s: {"state_dict": {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, LCMScheduler
-from tiny_parts import EPSILON, SAMPLE, STORIES, build_parts, random_frames, story_batch
+from tiny_parts import EPSILON, SAMPLE, STORIES, build_parts
 
 from models.schedulers import sampling_scheduler
 from models.training.distillation import DistilledStoryModel
@@ -16,11 +16,6 @@ CAPTIONS = [STORIES[0], STORIES[2]]  # 2 stories of 4 frames
 VELOCITY = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction").config
 TIMES = torch.tensor([19, 39, 199, 499, 519, 799, 979, 999])
 NOBODY = torch.zeros(8, dtype=torch.bool)
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return story_batch(build_parts(), CAPTIONS, random_frames(2, 4, 16))
 
 
 def distilled(config=EPSILON, lora=False, **how):
@@ -48,8 +43,9 @@ def draws(batch, model):
     return latents, noise
 
 
-@pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("config", [EPSILON, SAMPLE, VELOCITY], ids=lambda c: c["prediction_type"])
+@pytest.mark.parametrize("config, lora", [
+    (EPSILON, False), (SAMPLE, True), (VELOCITY, False),
+], ids=["epsilon", "sample", "velocity"])  # fmt: skip
 def test_the_loss_is_the_papers(batch, config, lora):
     """Algorithm 1 of 2310.04378, with its DDIM solver (eq. 14), frame by frame in float64."""
     scale, kind, steps = 3.0, config["prediction_type"], 10 if lora else 50
@@ -150,19 +146,18 @@ def test_only_the_u_net_trains_also_under_autocast(batch, how):
     assert not any(part.training for part in model.conditioner.encoders)
 
 
-@pytest.mark.parametrize("how", [
-    {"frames_per_micro_batch": 3}, {"frames_per_micro_batch": 3, "gradient_checkpointing": True},
-])  # fmt: skip
-def test_less_memory_is_the_same_step(batch, how):
+def test_less_memory_is_the_same_step(batch):
     def gradients(**how):
         model = moved(distilled(guidance_scale=2.0, **how))
         model.noise_loss(batch, *draws(batch, model), TIMES.clamp(max=979), NOBODY).backward()
         return [p.grad for p in model.unet.parameters()]
 
+    how = {"frames_per_micro_batch": 3, "gradient_checkpointing": True}
     for one, other in zip(gradients(), gradients(**how), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-3)
 
 
+@pytest.mark.long
 def test_a_short_training_brings_one_step_nearer_to_where_many_of_the_teacher_end(batch):
     model = distilled(SAMPLE, teacher_steps=5)
     latents, noise = draws(batch, model)

@@ -6,7 +6,16 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_parts import EPSILON, IMAGE_SIZE, SAMPLE, STORIES, build_parts, random_frames, story_batch
+from tiny_parts import (
+    EPSILON,
+    IMAGE_SIZE,
+    SAMPLE,
+    STORIES,
+    build_parts,
+    quiet,
+    random_frames,
+    story_batch,
+)
 from torch import nn
 
 from benchmarks.reference import Reference
@@ -16,7 +25,6 @@ from models.conditioning import Context
 from models.fused_attention import fuse_attention, unfuse_attention
 from models.pipeline import StoryPipeline
 
-TASKS = ("visualization", "continuation")
 STEPS = 3
 
 
@@ -35,8 +43,7 @@ def parts_of(add_ons: dict | None = None, config=EPSILON):
 
 def draw(parts, task="visualization", stories=STORIES, **how):
     """Frames and the last latents of every frame."""
-    pipeline = how.pop("pipeline", None) or StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = how.pop("pipeline", None) or quiet(parts)
     ends = []
 
     def keep(pipeline, step, timestep, state):
@@ -58,8 +65,9 @@ def pictures(stories):
     return random_frames(len(stories), len(stories[0]), IMAGE_SIZE)
 
 
-@pytest.mark.parametrize("stories", [STORIES, STORIES[1:2]], ids=["three", "one"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task, stories", [
+    ("visualization", STORIES), ("continuation", STORIES[1:2]),
+], ids=["three", "one"])  # fmt: skip
 def test_stories_are_those_of_the_original_computation(task, stories):
     """Captions of unequal lengths, one cut."""
     parts = parts_of()
@@ -77,42 +85,29 @@ def test_stories_are_those_of_the_original_computation(task, stories):
     assert (frames.int() - expected.frames.int()).abs().max() <= 1
 
 
-def without(name, parts, patch):
-    """Turn one technique off."""
-    if name == "keys and values once":
-        patch.setattr(pipeline_module, "context_projected_once", lambda unet: nullcontext())
-    elif name == "no unseen tokens":
-        patch.setattr(Context, "without_unseen", lambda self: self)
-    elif name == "fused attention":
-        unfuse_attention(parts.conditioner)
-    elif name == "channels last":
-        patch.setattr(pipeline_module, "lay_out", lambda *_, **__: None)
-        for part in (parts.unet, parts.vae):
-            part.to(memory_format=torch.contiguous_format)
-    elif name == "null states once":
-        patch.setattr(StoryPipeline, "_null_states", lambda self, _: self.conditioner.null_states())
+def without_techniques(parts, patch):
+    """Keys, values and null states anew each time, all tokens, stock attention, usual layout."""
+    patch.setattr(pipeline_module, "context_projected_once", lambda unet: nullcontext())
+    patch.setattr(Context, "without_unseen", lambda self: self)
+    unfuse_attention(parts.conditioner)
+    patch.setattr(pipeline_module, "lay_out", lambda *_, **__: None)
+    for part in (parts.unet, parts.vae):
+        part.to(memory_format=torch.contiguous_format)
+    patch.setattr(StoryPipeline, "_null_states", lambda self, _: self.conditioner.null_states())
 
 
-TECHNIQUES = (
-    "keys and values once", "no unseen tokens", "fused attention", "channels last",
-    "null states once",
-)  # fmt: skip
-ADDED = {"history_weights": True, "history_window": 2}
-
-
-@pytest.mark.parametrize("off", [(name,) for name in TECHNIQUES] + [TECHNIQUES], ids=" ".join)
 @pytest.mark.parametrize("add_ons, guidance, task", [
-    (None, 3.0, "visualization"), (ADDED, 1.0, "continuation"),
+    (None, 3.0, "visualization"),
+    ({"history_weights": True, "history_window": 2}, 1.0, "continuation"),
 ])  # fmt: skip
-def test_each_technique_alone_and_all_of_them_are_exact(add_ons, guidance, task, off, monkeypatch):
+def test_techniques_are_exact(add_ons, guidance, task, monkeypatch):
     parts = parts_of(add_ons)
     for part in (parts.unet, parts.vae):
         part.to(memory_format=torch.channels_last)
-    pipeline = StoryPipeline.from_components(parts)
+    pipeline = quiet(parts)
     draw(parts, task, STORIES[:1], pipeline=pipeline)  # so that there are null states kept
     fast = draw(parts, task, guidance_scale=guidance, pipeline=pipeline)
-    for name in off:
-        without(name, parts, monkeypatch)
+    without_techniques(parts, monkeypatch)
     slow = draw(parts, task, guidance_scale=guidance)
     fuse_attention(parts.conditioner)
     torch.testing.assert_close(fast[1], slow[1], rtol=0, atol=1e-6)
@@ -136,7 +131,7 @@ def test_what_stays_the_same_is_computed_once():
             return inner(*args, **kwargs)
 
         module.forward = counted
-    pipeline = StoryPipeline.from_components(parts)
+    pipeline = quiet(parts)
 
     def calls_of(**how):
         calls.update(dict.fromkeys(calls, 0))

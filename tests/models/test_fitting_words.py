@@ -49,7 +49,8 @@ def test_the_words_are_those_with_the_least_loss_as_first_frames(model):
             total += model.noise_loss(batch, latents[n : n + 1], noise[n : n + 1], times, never)
         return float(total)
 
-    assert found == sorted(words, key=loss)[:3]
+    others = set(words[::6]) - set(found)
+    assert found == sorted(found, key=loss) and loss(found[-1]) < min(map(loss, others))
 
 
 @pytest.mark.parametrize("beside", [True, False])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_parts import BLIP_SIZE, EPSILON, IMAGE_SIZE, MEAN, STD, build_parts
+from tiny_parts import BLIP_SIZE, EPSILON, IMAGE_SIZE, MEAN, STD, build_parts, quiet
 from torchvision.transforms.v2 import functional as F
 
 from datasets.specs import SPECS
@@ -15,7 +15,6 @@ from datasets.story_file import read_story_file
 from datasets.story_hdf5 import SPLITS
 from datasets.story_prompts import read_prompts
 from datasets.story_writer import StoryWriter
-from models.pipeline import StoryPipeline
 
 CAPTIONS = ["Luna sits.", "Pip waves."]
 WAYS = {"num_inference_steps": 1, "guidance_scale": 1.0}
@@ -35,9 +34,7 @@ def what_blip_sees(parts, prompts) -> torch.Tensor:
     hook = parts.conditioner.vision_encoder.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["pixel_values"]), with_kwargs=True
     )
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
-    frames = pipeline.draw(prompts, seed=0, continuation=True, **WAYS).frames
+    frames = quiet(parts).draw(prompts, seed=0, continuation=True, **WAYS).frames
     hook.remove()
     assert frames.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE)  # the shown one is brought to this size
     (given,) = seen  # without guidance no black picture is asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny_parts
 import torch
 from tiny_parts import ContextRecorder, S, build_parts
 
@@ -12,11 +13,7 @@ CAPTIONS = ["Luna waves.", "She sleeps.", "Pip runs to her."]
 
 
 def draw(parts, **how):
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
-    noise = torch.Generator().manual_seed(0)
-    how = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "uint8", **how}
-    return pipeline(CAPTIONS, generator=noise, **how).frames.int()
+    return tiny_parts.draw(parts, CAPTIONS, **{"guidance_scale": 3.0, **how}).frames.int()
 
 
 def test_equal_scales_are_one_scale():
@@ -78,15 +75,12 @@ def test_a_negative_caption_takes_the_place_of_the_empty_one():
 @pytest.mark.parametrize("task", ["drawn", "given"])
 def test_it_works_for_several_stories(task):
     parts = build_parts()
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
     image = torch.zeros(2, 3, 16, 16, dtype=torch.uint8) if task == "given" else None
     how = {
         "num_inference_steps": 1, "history_guidance_scale": 2.0, "negative_prompt": "a frog",
-        "output_type": "uint8", "image": None if image is None else list(image),
+        "image": None if image is None else list(image),
     }  # fmt: skip
-    noise = lambda: [torch.Generator().manual_seed(i) for i in range(2)]  # noqa: E731
-    both = pipeline([CAPTIONS, CAPTIONS[::-1]], generator=noise(), **how).frames.int()
+    both = tiny_parts.draw(parts, [CAPTIONS, CAPTIONS[::-1]], **how).frames.int()
     how["image"] = None if image is None else image[1]
-    alone = pipeline(CAPTIONS[::-1], generator=noise()[1], **how).frames.int()
+    alone = tiny_parts.draw(parts, CAPTIONS[::-1], 1, **how).frames.int()
     assert (both[1] - alone[0]).abs().max() <= 1

@@ -55,8 +55,9 @@ def prepared(vae, story_file: Path, size: int = IMAGE_SIZE, vision=None) -> Late
     return cache
 
 
-@pytest.mark.parametrize("states", [False, True])
-@pytest.mark.parametrize("task, given", [("visualization", 0), ("continuation", 1)])
+@pytest.mark.parametrize("task, given, states", [
+    ("visualization", 0, False), ("visualization", 0, True), ("continuation", 1, True),
+])  # fmt: skip
 def test_a_training_step_with_the_cache_is_the_step_without(story_file, task, given, states):
     parts = build_parts(dropout=0.0)
     # As configured for frozen BLIP; what would drop pictures in training must not reach the cache.
@@ -83,12 +84,14 @@ def test_a_training_step_with_the_cache_is_the_step_without(story_file, task, gi
         loss.backward()
         return loss.item(), [table.weight.grad.clone() for table in tables]
 
-    for seed in range(3):
-        loss, gradients = step(batch, seed)
-        assert step(cached, seed)[0] == pytest.approx(loss, rel=tolerance)
-        for ours, gradient in zip(step(cached, seed)[1], gradients, strict=True):
-            assert (ours - gradient).norm() < 100 * tolerance * gradient.norm()
-    assert step(cached, 0)[0] != pytest.approx(step(cached, 1)[0], rel=1e-3)  # sampled anew
+    losses = []
+    for seed in range(2):
+        (loss, gradients), (ours, others) = step(batch, seed), step(cached, seed)
+        assert ours == pytest.approx(loss, rel=tolerance)
+        for one, gradient in zip(others, gradients, strict=True):
+            assert (one - gradient).norm() < 100 * tolerance * gradient.norm()
+        losses.append(ours)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)  # sampled anew
 
 
 def pair(values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -203,42 +206,28 @@ def changed_stories(vae, story_file):
     story_file.write_bytes(b"one more story")
 
 
-STALE = {
-    "weights": (changed_weights, IMAGE_SIZE, "was made with another autoencoder"),
-    "scale": (changed_config, IMAGE_SIZE, "was made with another autoencoder"),
-    "stories": (changed_stories, IMAGE_SIZE, "was made with another story file"),
-    "size": (lambda *_: None, 2 * IMAGE_SIZE, "was made with another image_size"),
+STALE = {  # what is changed, how the second cache is asked for, and what the sentence names
+    "weights": (changed_weights, {}, "autoencoder"),
+    "scale": (changed_config, {}, "autoencoder"),
+    "stories": (changed_stories, {}, "story file"),
+    "size": (lambda *_: None, {"image_size": 2 * IMAGE_SIZE}, "image_size"),
+    # Under other captions other stories of one file may be damaged, and the numbers shift.
+    "captions": (lambda *_: None, {"text_key": "dii"}, "kind of captions"),
+    "crop": (lambda *_: None, {"crop": "shorter_side"}, "crop"),
 }
 
 
-@pytest.mark.parametrize("change, size, message", STALE.values(), ids=STALE)
-def test_stale_caches_are_refused_and_left_alone(story_file, change, size, message):
+@pytest.mark.parametrize("change, how, what", STALE.values(), ids=STALE)
+def test_stale_caches_are_refused_and_left_alone(story_file, change, how, what):
     vae = autoencoder().eval()
     path = prepared(vae, story_file).path
     content = path.read_bytes()
     change(vae, story_file)
-    stale = LatentCache(vae, story_file, size)
+    stale = LatentCache(vae, story_file, **{"image_size": IMAGE_SIZE, **how})
     for use in (lambda: stale.prepare(("train",), None), lambda: stale.split("train")):
-        with pytest.raises(ValueError, match=f"stories.latents.h5 {message}; delete it"):
+        with pytest.raises(ValueError, match=f"latents.h5 was made with another {what}; delete it"):
             use()
     assert path.read_bytes() == content
-
-
-@pytest.mark.parametrize("how, what", [
-    ({"text_key": "dii"}, "kind of captions"), ({"crop": "shorter_side"}, "crop"),
-])  # fmt: skip
-def test_a_cache_of_other_captions_or_crops_is_refused(story_file, how, what):
-    """Under other captions other stories of one file may be damaged, and the numbers shift."""
-    vae = autoencoder().eval()
-    cache = prepared(vae, story_file)
-    other = LatentCache(vae, story_file, IMAGE_SIZE, **how)
-    with pytest.raises(ValueError, match=f"was made with another {what}; delete it"):
-        other.split("train")
-    with h5py.File(cache.path, "a") as file:
-        file.attrs.update(other._key)
-    other.split("train")
-    with pytest.raises(ValueError, match=f"was made with another {what}; delete it"):
-        cache.split("train")
 
 
 def test_what_is_no_cache_is_refused(story_file):

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_parts import EPSILON, STORIES, build_parts, random_frames, story_batch
+from tiny_parts import EPSILON, build_parts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.memory_plan import PeakMemory
@@ -17,11 +17,6 @@ from models.training.optimizer import build_optimizer
 from models.training.story_model import StoryModel
 
 FROZEN = {"freeze_clip": True, "freeze_blip": True, "freeze_resnet": True}
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return story_batch(build_parts(), [STORIES[0], STORIES[2]], random_frames(2, 4, 16))
 
 
 def one_step(batch, autocast=False, tracked=False, **how):
@@ -45,12 +40,11 @@ def whole(batch):
 
 
 @pytest.mark.parametrize("how", [
-    {"frames_per_micro_batch": 1}, {"frames_per_micro_batch": 3}, {"frames_per_micro_batch": 50},
-    {"gradient_checkpointing": True},
-    {"gradient_checkpointing": True, "frames_per_micro_batch": 2},
+    {"frames_per_micro_batch": 3}, {"frames_per_micro_batch": 50},
+    {"gradient_checkpointing": True}, {"gradient_checkpointing": True, "frames_per_micro_batch": 2},
 ], ids=str)  # fmt: skip
 def test_less_memory_gives_the_same_step(batch, whole, how):
-    """8 frames: in parts of 1, in uneven parts, all at once; with dropout in BLIP."""
+    """8 frames: in uneven parts, all at once; with dropout in BLIP."""
     loss, gradients, _ = one_step(batch, **how)
     torch.testing.assert_close(loss, whole[0], rtol=1e-5, atol=0)
     assert gradients.keys() == whole[1].keys()

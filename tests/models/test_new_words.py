@@ -27,8 +27,7 @@ def base(tmp_path_factory):
     return save_tiny_base(tmp_path_factory.mktemp("base"))
 
 
-@pytest.mark.parametrize("match", ["exact", "whole_word"])
-@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("match, beside", [("exact", True), ("whole_word", False)])
 def test_a_word_starts_as_its_class_word_and_is_found_whole_in_any_case(base, match, beside):
     parts = load_components(str(base), str(base / "blip"), 64, 16, ["zorp"], match)
     tokenizers = parts.clip_tokenizer, parts.blip_tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny_parts import STORIES, build_parts, random_frames, story_batch
+from tiny_parts import build_parts
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -17,11 +17,6 @@ from models.training.story_model import StoryModel
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(in eval mode|does not have many workers|no `val_dataloader`|ended before)"
 )
-
-
-@pytest.fixture(scope="module")
-def batch():
-    return story_batch(build_parts(), [STORIES[0], STORIES[2]], random_frames(2, 4, 16))
 
 
 class SaveAfter(pl.Callback):

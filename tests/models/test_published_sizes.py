@@ -210,13 +210,3 @@ def test_salesforces_file_at_full_depth(tmp_path):
     assert transform.size == 224 and not vision.training and not text.training
     buffers = [*vision.buffers(), *text.buffers()]
     assert buffers and all(buffer.device.type == "cpu" for buffer in buffers)
-
-
-def test_the_published_configurations_have_the_published_sizes():
-    with torch.device("meta"):
-        unet, vae = UNet2DConditionModel.from_config(UNET), AutoencoderKL.from_config(VAE)
-        clip = CLIPTextModel(CLIPTextConfig(**CLIP))
-    attention = [p for name, p in unet.named_parameters() if "attentions" in name]
-    assert round(million(unet), 1) == 859.5 and len(list(unet.parameters())) == 686
-    assert round(sum(p.numel() for p in attention) / 1e6, 1) == 267.2
-    assert round(million(vae), 1) == 83.7 and round(million(clip)) == 123

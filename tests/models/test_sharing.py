@@ -83,20 +83,27 @@ def make(kind) -> StoryPipeline:
     return StoryPipeline.from_components(parts, "ddim", {"task": "visualization"})
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """Kind -> its folder and what the pipeline drew before it was saved."""
-    home, found = tmp_path_factory.mktemp("pipelines"), {}
-    for kind in KINDS:
+class Saved(dict):
+    """Kind -> its folder and what the pipeline drew before it was saved, when it is asked for."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __missing__(self, kind: str) -> tuple[Path, torch.Tensor]:
         pipeline = make(kind)
         drawn = draw(pipeline)
         if kind == "fp16":
-            pipeline.to(torch.float16).save_pretrained(home / kind, variant="fp16")
+            pipeline.to(torch.float16).save_pretrained(self.home / kind, variant="fp16")
         else:
-            pipeline.save_pretrained(home / kind)
+            pipeline.save_pretrained(self.home / kind)
             assert torch.equal(draw(pipeline), drawn)  # saving changed nothing
-        found[kind] = home / kind, drawn
-    return found
+        self[kind] = self.home / kind, drawn
+        return self[kind]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return Saved(tmp_path_factory.mktemp("pipelines"))
 
 
 @pytest.mark.long

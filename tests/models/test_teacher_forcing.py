@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_parts import STORIES, ContextRecorder, S, build_parts, random_frames, story_batch
+from tiny_parts import STORIES, ContextRecorder, S, build_parts, draw, random_frames, story_batch
 
 import models.pipeline
-from models.pipeline import StoryPipeline
 from models.training.story_model import StoryModel
 
 CAPTIONS = [STORIES[0], STORIES[2]]
@@ -19,10 +18,6 @@ def parts():
     return build_parts()
 
 
-def generators(count=2):
-    return [torch.Generator().manual_seed(7 + i) for i in range(count)]
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("task", ["visualization", "continuation"])
 def test_frame_n_is_conditioned_alike_in_training_and_sampling(parts, task, monkeypatch):
@@ -31,12 +26,9 @@ def test_frame_n_is_conditioned_alike_in_training_and_sampling(parts, task, monk
     # Sampling, except that each frame it "draws" is the true one: teacher forcing.
     truth = iter(frames[:, given:].unbind(1))
     monkeypatch.setattr(models.pipeline, "decode_latents", lambda vae, latents: next(truth))
-    pipeline = StoryPipeline.from_components(parts)
     first = frames[:, 0] if given else None
     with ContextRecorder(parts.unet) as sampled:
-        drawn = pipeline(
-            CAPTIONS, first, num_inference_steps=1, generator=generators(), output_type="uint8"
-        ).frames
+        drawn = draw(parts, CAPTIONS, image=first, num_inference_steps=1).frames
     assert torch.equal(drawn, frames)
     assert len(sampled.calls) == K - given
 
@@ -97,15 +89,7 @@ def test_a_later_caption_never_changes_an_earlier_drawing(parts, changed):
             latents.append(state["latents"].clone())
             return {}
 
-        pipeline = StoryPipeline.from_components(parts)
-        pipeline.set_progress_bar_config(disable=True)
-        frames = pipeline(
-            [captions],
-            num_inference_steps=2,
-            generator=generators(1),
-            callback_on_step_end=keep,
-            output_type="uint8",
-        ).frames
+        frames = draw(parts, captions, 7, callback_on_step_end=keep).frames
         runs.append((frames, torch.stack(latents).unflatten(0, (K, 2))))
     (frames, latents), (other_frames, other_latents) = runs
     assert torch.equal(frames[:, :changed], other_frames[:, :changed])
@@ -115,21 +99,9 @@ def test_a_later_caption_never_changes_an_earlier_drawing(parts, changed):
 
 
 def contexts(parts, captions, **how):
-    pipeline = StoryPipeline.from_components(parts)
-    pipeline.set_progress_bar_config(disable=True)
     with ContextRecorder(parts.unet) as recorder:
-        pipeline(captions, num_inference_steps=1, generator=generators(), **how)
+        draw(parts, captions, 7, num_inference_steps=1, **how)
     return recorder.calls
-
-
-@pytest.mark.parametrize("task", ["visualization", "continuation"])
-def test_frame_n_sees_n_earlier_frames_and_frame_0_none(parts, task):
-    given = int(task == "continuation")
-    first = random_frames(2, 1, 16)[:, 0] if given else None
-    for target, (context, mask) in enumerate(contexts(parts, CAPTIONS, image=first)):
-        blocks = 1 + target + given
-        assert context.shape[1] == mask.shape[1] == S * blocks
-        assert mask[2:].unflatten(1, (blocks, S)).any(2).all()  # and it does see each of them
 
 
 @pytest.mark.parametrize("task", ["visualization", "continuation"])
@@ -142,11 +114,3 @@ def test_hidden_history_conditions_every_frame_as_a_first_one(parts, task):
         alone = [[story[target + given]] for story in CAPTIONS]
         ((expected, expected_mask),) = contexts(parts, alone)
         assert torch.equal(context, expected) and torch.equal(mask, expected_mask)
-
-
-def test_the_first_row_of_a_training_story_sees_no_history(parts):
-    batch = story_batch(parts, CAPTIONS, random_frames(2, K, 16))
-    with torch.no_grad():
-        mask = parts.conditioner(batch, torch.tensor([False] * K + [True] * K)).mask
-    assert not mask[0, S:].any() and not mask[K, S:].any()  # unconditional rows included
-    assert mask[:, :S].any(1).all()

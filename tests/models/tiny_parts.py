@@ -13,10 +13,6 @@ from transformers import (
     BlipConfig,
     BlipForImageTextRetrieval,
     BlipImageProcessor,
-    BlipTextConfig,
-    BlipTextModel,
-    BlipVisionConfig,
-    BlipVisionModel,
     CLIPTextConfig,
     CLIPTextModel,
 )
@@ -24,6 +20,8 @@ from transformers import (
 from models.blip import BlipConditioner
 from models.components import Components
 from models.frames import HistoryTransform
+from models.pipeline import StoryPipeline
+from models.pipeline_output import StoryPipelineOutput
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 # Captions of different lengths, so that every row is padded differently; one is cut.
@@ -228,39 +226,20 @@ def story_batch(parts: Components, captions, frames: Tensor, task: str = "visual
     }
 
 
-def full_size_parts() -> Components:
-    """Parts of the published size, for counting only: their numbers are nowhere."""
-    with torch.device("meta"):
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=49416, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                num_attention_heads=12, max_position_embeddings=85,
-            )
-        )  # fmt: skip
-        vision = BlipVisionModel(
-            BlipVisionConfig(
-                hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
-                num_attention_heads=16, image_size=224, patch_size=16,
-            )
-        )  # fmt: skip
-        multimodal = BlipTextModel(
-            BlipTextConfig(
-                vocab_size=30530, hidden_size=768, encoder_hidden_size=1024, is_decoder=True,
-                intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-            ),
-            add_pooling_layer=False,
-        )  # fmt: skip
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-        )
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
-    ids = torch.zeros(1, 85, dtype=torch.long)
-    transform = HistoryTransform(224, MEAN, STD)
-    conditioner = BlipConditioner(text, vision, multimodal, ids, ids, 1, transform)
-    return Components(conditioner, vae, unet, EPSILON, None, None, transform, 85, 512)
+def quiet(parts: Components, scheduler: str = "ddim") -> StoryPipeline:
+    """A pipeline of them without a progress bar."""
+    pipeline = StoryPipeline.from_components(parts, scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draw(parts: Components, captions, seed: int = 0, **how) -> StoryPipelineOutput:
+    """Stories of uint8 frames in two steps; noise is numbered from `seed` on."""
+    one = isinstance(captions[0], str)
+    seeds = range(seed, seed + (1 if one else len(captions)))
+    noise = [torch.Generator().manual_seed(number) for number in seeds]
+    how = {"num_inference_steps": 2, "output_type": "uint8", **how}
+    return quiet(parts)([captions] if one else captions, generator=noise, **how)
 
 
 class ContextRecorder:

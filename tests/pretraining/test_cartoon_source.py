@@ -14,7 +14,7 @@ from pretraining.captions import CaptionsOfExamples
 from pretraining.cartoon_source import cartoon_source, draw, held_out_scenes
 from pretraining.vocabulary import build_clip_tokenizer
 
-SIZES = {"train": 60, "val": 20, "test": 200}
+SIZES = {"train": 30, "val": 20, "test": 200}
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def test_examples_are_the_frames_of_the_training_stories(stories, source):
         for story in stories["train"]
         for scene, caption in zip(story.scenes, story.captions, strict=True)
     ]
-    assert len(source.examples) == len(told) == 300
-    assert len(source.frames) == len({scene for scene, _ in told}) < 300
+    assert len(source.examples) == len(told) == 150
+    assert len(source.frames) == len({scene for scene, _ in told}) < 150
     for example, (scene, caption) in list(zip(source.examples, told, strict=True))[::17]:
         assert example.caption == caption and example.full == scene.explicit_caption()
         frame = source.frames[example.frame].permute(1, 2, 0).numpy()

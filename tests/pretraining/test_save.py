@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
-from tiny_base import IMAGE_SIZE, MAX_LENGTH, WIDTH, tiny_parts
+from tiny_base import tiny_parts
 from transformers import (
     AutoImageProcessor,
     BertTokenizer,
@@ -17,7 +17,6 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from models.components import load_components
 from pretraining.align import IMAGE_SIZE as BLIP_SIZE
 from pretraining.align import history_transform
 from pretraining.save import save_base
@@ -75,16 +74,3 @@ def test_scheduler_tokenizers_and_pictures_load_too(base, parts):
     frames = torch.randint(0, 256, (2, 3, BLIP_SIZE, BLIP_SIZE), dtype=torch.uint8)
     prepared = processor(images=list(frames), return_tensors="pt")["pixel_values"]
     assert torch.allclose(prepared, expected(frames), atol=1e-5)
-
-
-def test_the_story_model_is_made_of_it(base):
-    loaded = load_components(str(base), str(base / "blip"), IMAGE_SIZE, MAX_LENGTH)
-    assert {p.dtype for p in loaded.conditioner.parameters()} == {torch.float32}
-    assert loaded.conditioner.type_embeddings.weight.shape == (2, WIDTH)
-    assert loaded.scheduler_config["prediction_type"] == "sample"
-    transform = loaded.history_transform
-    assert transform.size == BLIP_SIZE
-    assert torch.equal(transform.mean, history_transform().mean)
-    assert torch.equal(transform.std, history_transform().std)
-    caption, history = loaded.conditioner.null_states()
-    assert caption.shape == history.shape == (1, MAX_LENGTH, WIDTH)

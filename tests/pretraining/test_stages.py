@@ -149,6 +149,7 @@ def test_what_cannot_be_is_refused_at_once(stories):
             main(f"--stories {stories} {bad}".split())
 
 
+@pytest.mark.long
 def test_a_base_starts_from_another(base, work, stories, tmp_path, capsys):
     main(command(stories, tmp_path / "b", tmp_path / "w", f"--start {base}"))
     said = capsys.readouterr().out
@@ -157,6 +158,7 @@ def test_a_base_starts_from_another(base, work, stories, tmp_path, capsys):
         main(command(stories, tmp_path / "b", tmp_path / "c", f"--start {tmp_path}"))
 
 
+@pytest.mark.long
 def test_the_cartoon_world_goes_the_same_way(tmp_path, monkeypatch, capsys):
     source = cartoon_source({"train": 2}, image_size=64)
     settings = Settings(64, steps=5, batch_size=4)

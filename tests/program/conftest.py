@@ -13,6 +13,7 @@ from tiny_base import IMAGE_SIZE, save_tiny_base
 import sample
 import train
 from configuration import load_config
+from models.export import Export, export
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,12 @@ def drawn(shrunk, trained, tmp_path_factory):
     """Samples with the shared checkpoint and nothing else said, drawn once: copy them."""
     folder = tmp_path_factory.mktemp("drawn") / "samples"
     return sample.sample(shrunk("mode=sample", f"sample_output_dir={folder}"))
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory):
+    """The shared checkpoint as a folder."""
+    return export(Export(str(trained), str(tmp_path_factory.mktemp("exported") / "model")))
 
 
 @pytest.fixture

@@ -31,6 +31,11 @@ def picture(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
+def frames(folder: Path) -> np.ndarray:
+    """All frames of all stories, (N, H, W, 3)."""
+    return np.stack([picture(path) for path in sorted(folder.glob("*/0*.png"))])
+
+
 def state_of(folder: Path) -> dict:
     """Every frame's time of writing and content."""
     return {

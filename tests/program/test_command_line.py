@@ -20,12 +20,6 @@ from configuration.rules import RULES
 ROOT = Path(__file__).parents[2]
 
 
-def test_help_says_how_to_use_it(capsys):
-    main.main(["--help"])
-    shown = capsys.readouterr().out
-    assert "python main.py mode=sample" in shown and "config.yaml" in shown
-
-
 def test_help_lists_every_key_with_its_comment(capsys):
     main.main(["--help"])
     assert (ROOT / "config.yaml").read_text(encoding="utf-8") in capsys.readouterr().out

@@ -6,26 +6,20 @@ import json
 
 import pytest
 import torch
-from outcomes import picture, read, same
+from outcomes import frames, picture, read, same
 
 import train
-from configuration import ConfigError
 from models import StoryPipeline
 from models.export import Export, export
 from models.seeds import story_generator
 from models.training.tuning import has_lora
 
 
-@pytest.fixture(scope="module")
-def folder(trained, tmp_path_factory):
-    return export(Export(str(trained), str(tmp_path_factory.mktemp("out") / "model")))
-
-
 @pytest.mark.long
-def test_a_folder_draws_what_the_checkpoint_does(folder, sampled, own_story):
+def test_a_folder_draws_what_the_checkpoint_does(exported, sampled, own_story):
     samples, entries = sampled(own_story())
     (entry,) = entries.values()
-    pipeline = StoryPipeline.from_pretrained(folder)
+    pipeline = StoryPipeline.from_pretrained(exported)
     how = {key: entry["sampler"][key] for key in ("num_inference_steps", "guidance_scale", "eta")}
     frames = pipeline(
         entry["captions"], output_type="uint8", **how,
@@ -36,8 +30,8 @@ def test_a_folder_draws_what_the_checkpoint_does(folder, sampled, own_story):
         assert torch.equal(torch.from_numpy(drawn), frame.permute(1, 2, 0))
 
 
-def test_back_again_it_is_the_checkpoint_to_the_bit(folder, trained, shrunk, sampled, tmp_path):
-    back = export(Export(str(folder), str(tmp_path / "back.ckpt")))
+def test_back_again_it_is_the_checkpoint_to_the_bit(exported, trained, shrunk, sampled, tmp_path):
+    back = export(Export(str(exported), str(tmp_path / "back.ckpt")))
     ours, theirs = read(trained), read(back)
     assert same(ours["state_dict"], theirs["state_dict"])
     assert theirs["tokenization"] == ours["tokenization"]
@@ -69,7 +63,7 @@ def lora(shrunk, trained):
 
 
 @pytest.mark.long
-def test_a_lora_is_merged_or_lies_beside(lora, folder, tmp_path):
+def test_a_lora_is_merged_or_lies_beside(lora, exported, tmp_path):
     def draw(pipeline):
         noise = torch.Generator().manual_seed(0)
         how = {"num_inference_steps": 2, "output_type": "uint8", "generator": noise}
@@ -78,7 +72,7 @@ def test_a_lora_is_merged_or_lies_beside(lora, folder, tmp_path):
     merged = StoryPipeline.from_pretrained(export(Export(str(lora), str(tmp_path / "merged"))))
     out = export(Export(str(lora), str(tmp_path / "beside"), merge_lora=False))
     beside = StoryPipeline.from_pretrained(out)
-    base = draw(StoryPipeline.from_pretrained(folder))
+    base = draw(StoryPipeline.from_pretrained(exported))
     assert not has_lora(merged.unet) and torch.equal(draw(beside), base)
     beside.load_lora_weights(out)
     assert (draw(beside) - draw(merged)).abs().max() <= 1
@@ -88,13 +82,13 @@ def test_a_lora_is_merged_or_lies_beside(lora, folder, tmp_path):
     assert back["config"]["tune"] == "all" and not any("lora" in key for key in back["state_dict"])
 
 
-def test_what_cannot_be_exported_is_said(trained, folder, tmp_path):
+def test_what_cannot_be_exported_is_said(trained, exported, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.png").write_bytes(b"")
     for options, says in (
         (Export("gone.ckpt", "out"), "checkpoint: there is no gone.ckpt"),
         (Export(str(trained), str(tmp_path / "mine")), "mine is there already; give another name"),
-        (Export(str(folder / "README.md"), str(tmp_path / "x")), "README.md"),
+        (Export(str(exported / "README.md"), str(tmp_path / "x")), "README.md"),
         (Export(str(tmp_path / "mine"), str(tmp_path / "x.ckpt")), "model_index.json"),
         (Export(str(trained), str(tmp_path / "y"), samples="gone"), "samples: there is no folder"),
     ):
@@ -113,15 +107,7 @@ def test_loras_are_added_by_the_configuration(lora, trained, sampled, tmp_path):
     tuned, _ = sampled(f"test_model_file={lora}", to="tuned")
     off, _ = sampled(*words, "lora_scale=0", to="off")
 
-    def frames(folder):
-        paths = sorted(folder.glob("*/0*.png"))
-        return torch.stack([torch.from_numpy(picture(path)).int() for path in paths])
-
-    assert (frames(added) - frames(tuned)).abs().max() <= 1
-    assert not torch.equal(frames(added), frames(plain))
-    assert (frames(off) - frames(plain)).abs().max() <= 1
+    assert abs(frames(added) - frames(tuned)).max() <= 1
+    assert (frames(added) != frames(plain)).any()
+    assert abs(frames(off) - frames(plain)).max() <= 1
     assert next(iter(entries.values()))["sampler"]["lora_files"] == [str(file)]
-    torch.save({}, tmp_path / "no.safetensors")
-    for bad in (tmp_path / "no.safetensors", tmp_path / "gone.safetensors"):
-        with pytest.raises(ConfigError, match="lora_files: .* does not go onto this U-Net"):
-            sampled(words[0], f"lora_files=[{bad}]", to="bad")

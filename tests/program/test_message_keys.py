@@ -15,14 +15,9 @@ from models.checkpoints.export_upstream import main as export
 # What is wrong, in main.py's words, and what the message must name. FILE stands for a text file.
 PROBLEMS = [
     (["metrics=[frame_accuracy]"], "evaluation.classifier=FILE"),
-    (["metrics=[frame_accuracy]", "evaluation.classifier=gone"], "evaluation.classifier=gone"),
-    (["metrics=[cartoon]"], "evaluation.judge=FILE"),
-    (["metrics=[cartoon]", "evaluation.judge=gone"], "evaluation.judge=gone"),
     (["metrics=[cartoon]", "evaluation.judge=FILE"], "evaluation.judge=FILE"),
     (["metrics=[fid]", "evaluation.inception_weights=gone"], "evaluation.inception_weights=gone"),
     (["metrics=[fid]", "evaluation.inception_weights=FILE"], "evaluation.allow_other_weights=true"),
-    (["metrics=[fid]", "evaluation.inception_weights=FILE", "evaluation.allow_other_weights=true"],
-     "evaluation.inception_weights=FILE"),
     (["metrics=[lpips_adjacent]", "evaluation.lpips_weights=gone"], "evaluation.lpips_weights="),
     (["metrics=[clip]", "evaluation.clip_model=no-such"], "evaluation.clip_model=local-dir:FOLDER"),
     (["metrics=[clip]", "evaluation.cache=FILE"], "evaluation.cache=FILE"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from outcomes import picture, read, same
+from outcomes import frames, read, same
 from PIL import Image
 
 import new_characters
@@ -36,11 +36,16 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def learnt(shrunk, trained, pictures, fewer_stories):
-    """The checkpoint of two characters, and the words that made it."""
-    words = [f"base_model_file={trained}", "run_name=learnt", "max_steps=2", told(pictures),
-             "decoder_steps=2"]  # fmt: skip
-    return train.train(shrunk(*words)), words
+def words(trained, pictures):
+    """What teaches the two."""
+    return [f"base_model_file={trained}", "run_name=learnt", "max_steps=2", told(pictures),
+            "decoder_steps=2"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def learnt(shrunk, words, fewer_stories):
+    """Their checkpoint."""
+    return train.train(shrunk(*words))
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +62,11 @@ def told(pictures, *names):
     return f"new_characters=[{', '.join(one)}]"
 
 
-def frames(folder):
-    return np.stack([picture(path) for path in sorted(folder.glob("*/0*.png"))])
-
-
 @pytest.mark.long
 def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     learnt, trained, sampled, own_story, shrunk, tmp_path
 ):
-    checkpoint, _ = learnt
+    checkpoint = learnt
     content, base = read(checkpoint), read(trained)["state_dict"]
     assert content["tokenization"]["new_words"] == ["milo", "olga"]
     decoder = {name for name in content["state_dict"] if name.startswith("vae.decoder.tuned.")}
@@ -84,7 +85,7 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     export(Export(str(checkpoint), str(tmp_path / "model")))
     export(Export(str(tmp_path / "model"), str(tmp_path / "whole.ckpt")))
     whole, _ = sampled(f"test_model_file={tmp_path / 'whole.ckpt'}", alone[1], to="whole")
-    assert np.abs(frames(whole).astype(int) - frames(drawn)).max() <= 1
+    assert np.abs(frames(whole) - frames(drawn)).max() <= 1
     pipeline = StoryPipeline.from_pretrained(tmp_path / "model")
     ids = pipeline.clip_tokenizer(STORY).input_ids
     tables = [table for name, table in base.items() if name.endswith("token_embedding.weight")]
@@ -104,8 +105,7 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
 @pytest.mark.long
 def test_what_is_learnt_from(learnt):
     """New and old take turns, captions name who is there, and old stories stay beside them."""
-    checkpoint, _ = learnt
-    path = checkpoint.with_name("new_characters.h5")
+    path = learnt.with_name("new_characters.h5")
     stories = StoryFile(path, "train")
     assert len(stories) == 8 and len(StoryFile(path, "val")) == 2
     captions = stories.all_captions()
@@ -116,8 +116,8 @@ def test_what_is_learnt_from(learnt):
 
 
 @pytest.mark.long
-def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, shrunk):
-    checkpoint, words = learnt
+def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, words, shrunk):
+    checkpoint = learnt
     before = checkpoint.with_name("new_characters.h5").stat().st_mtime_ns
     again = train.train(shrunk(*words, "run_name=learnt_again"))
     assert same(read(again)["state_dict"], read(checkpoint)["state_dict"])
@@ -131,9 +131,9 @@ def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, shrunk):
         assert all(any(n in name for n in names) for name in content["state_dict"]), more
 
 
-def test_the_base_decides_what_is_not_told(learnt):
+def test_the_base_decides_what_is_not_told(words):
     """Its backbone, its data set's words; the preset how it is tuned; words have the last say."""
-    config = load_config([*learnt[1], "init_lr=5e-4"])
+    config = load_config([*words, "init_lr=5e-4"])
     assert config.tiny.image_size == 64 and config.tune == "lora" and config.init_lr == 5e-4
     assert config.prior_stories == "auto" and config.max_steps == 2
 

@@ -18,7 +18,6 @@ from datasets.cartoon.grammar import make_story, vocabulary
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import Scene
 from evaluation.samples import read_samples
-from models.export import Export, export
 from page import handlers, learning
 from page import model as models
 from page.model import load_model, newest_model
@@ -67,8 +66,8 @@ def test_frames_come_one_by_one_and_are_what_mode_sample_draws(told, sampled, ow
     assert alike(pictures, frames_of(folder)) and alike(pictures, story.pictures)
 
 
-def test_an_exported_folder_draws_the_same(told, trained, settings, tmp_path):
-    folder = load_model(export(Export(str(trained), str(tmp_path / "model"))), "cpu")
+def test_an_exported_folder_draws_the_same(told, exported, settings):
+    folder = load_model(exported, "cpu")
     assert (folder.defaults, folder.is_cartoon) == (settings.sampler, True)
     assert folder.known_words == vocabulary()
     assert alike(finished(draw(folder, Story([None] * 3), CAPTIONS, settings)), told[0].pictures)

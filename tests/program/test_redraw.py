@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_a_frame_is_drawn_again(sampled, rest):
         assert not different(once, contents(folder))
 
 
-def test_what_drawn_frames_look_at_takes_the_place_of_what_they_did(tmp_path):
+def test_what_drawn_frames_look_at_takes_the_place_of_what_they_did(tmp_path, monkeypatch):
     looked = [[0, 0, 0], [1, 0, 0], [0.5, 0.5, 0]]
     lines = [json.dumps({"story_id": name, "history_weights": looked}) + "\n" for name in "ab"]
     (tmp_path / "m").write_text("".join(lines))
@@ -66,6 +67,12 @@ def test_what_drawn_frames_look_at_takes_the_place_of_what_they_did(tmp_path):
     (tmp_path / "m").write_text('{"story_id": "b"}\n')  # drawn without history
     _note(tmp_path / "m", "b", {"2": {"seed": 3}}, {2: [0.25, 0.75, 0]})
     assert json.loads((tmp_path / "m").read_text()).keys() == {"story_id", "redrawn"}
+    before, write = (tmp_path / "m").read_bytes(), Path.write_bytes
+    half = lambda path, content: (write(path, content[:9]), {}["killed"])  # noqa: E731
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(KeyError, match="killed"):
+        _note(tmp_path / "m", "b", {"2": {"seed": 4}}, {})
+    assert (tmp_path / "m").read_bytes() == before
 
 
 @pytest.mark.long

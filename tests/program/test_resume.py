@@ -17,27 +17,6 @@ from configuration.going_on import find_start
 from models.training.story_model import StoryModel
 
 
-def test_training_resumes_where_it_stopped(trained, shrunk):
-    words = [f"train_model_file={trained}", "run_name=resumed", "max_epochs=2"]
-    resumed = read(train.train(shrunk(*words)))
-    assert behind(resumed) == (2, 4)
-    assert resumed["lr_schedulers"][0]["last_epoch"] == 4
-    moments = resumed["optimizer_states"][0]["state"][0]["step"]
-    assert moments == 4  # Adam's own count went on as well
-    assert not same(resumed["state_dict"], read(trained)["state_dict"])
-
-
-@pytest.mark.long
-def test_training_goes_on_to_a_number_of_steps(trained, shrunk):
-    """From the end of an epoch, and from within one."""
-    words = ["run_name=counted", "max_epochs=9"]
-    for model, steps in ((trained, 3), ("counted", 4), ("counted", 6)):
-        model = trained if model is trained else trained.parents[1] / "counted" / "last.ckpt"
-        resumed = train.train(shrunk(*words, f"train_model_file={model}", f"max_steps={steps}"))
-        assert read(resumed)["optimizer_states"][0]["state"][0]["step"] == steps
-        assert read(resumed)["global_step"] == steps
-
-
 @pytest.mark.parametrize(
     "words, says",
     [
@@ -258,10 +237,3 @@ def test_an_average_goes_on_from_both_models(averaged, shrunk):
     # One more step: the average moved half of the way to where the model now is.
     expected = (before["state_dict"][name] + after["current_model_state"][name]) / 2
     torch.testing.assert_close(after["state_dict"][name], expected)
-
-
-@pytest.mark.long
-def test_the_best_epoch_is_kept(averaged):
-    best = read(averaged.parent / "best.ckpt")
-    (state,) = (s for k, s in best["callbacks"].items() if "'val_loss'" in k)
-    assert state["best_model_score"] <= state["current_score"]

@@ -83,15 +83,6 @@ def test_a_folder_takes_stories_of_one_setting(sampled):
     assert state_of(folder) == before
 
 
-@pytest.mark.long
-def test_another_seed_draws_other_pictures_of_the_same_stories(sampled):
-    folder, entries = sampled("num_stories=1")
-    other_folder, other = sampled("num_stories=1", "seed=1", to="other")
-    (name,) = entries
-    assert entries[name]["captions"] == other[name]["captions"]
-    assert (picture(folder / name / "0000.png") != picture(other_folder / name / "0000.png")).any()
-
-
 def test_without_history_only_the_first_frame_stays_as_it_was(sampled):
     folder, entries = sampled("num_stories=1")
     hidden_folder, hidden = sampled("num_stories=1", "use_history=false", to="hidden")
@@ -176,14 +167,6 @@ def test_a_sampler_that_cannot_is_refused_before_anything_is_loaded(sampled, hom
     with pytest.raises(ValueError, match="scheduler: 'pndm' cannot draw with a model that predic"):
         sampled("scheduler=pndm", to="never")
     assert not (home / "never").exists()
-
-
-def noted(order, add):
-    def adding(*arguments):
-        order.append("drawn")
-        return add(*arguments)
-
-    return adding
 
 
 def test_what_was_drawn_is_measured(sampled, tmp_path):

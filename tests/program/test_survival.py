@@ -26,7 +26,6 @@ import train
 from common.files import remove_leftovers, replacing, writing
 from configuration import ConfigError
 from datasets.shared_memory import workers_that_fit
-from main import in_one_line
 from models.checkpoints import writer
 from models.checkpoints.file_kinds import check_sums
 from models.checkpoints.run_folder import last_good
@@ -454,15 +453,6 @@ def test_a_sampler_is_stopped_by_a_signal_and_goes_on(sampled, trained, monkeypa
     for path in folder.glob("*/*.png"):
         assert (again / path.relative_to(folder)).read_bytes() == path.read_bytes()
     assert not (again / ".test-00001.4711").exists()
-
-
-def test_of_a_workers_traceback_only_the_sentence_is_left():
-    def fail(name: str) -> str:
-        lines = ["Caught Odd in DataLoader worker process 0.", "Original Traceback (most recent"]
-        return "\n".join([*lines, '  File "x.py", line 3', f"{name}: story 3: one sentence", ""])
-
-    for name in ("ValueError", "PIL.UnidentifiedImageError", "datasets.damage.Damaged_1"):
-        assert in_one_line(ValueError(fail(name))) == "story 3: one sentence"
 
 
 def test_a_worker_that_dies_is_one_line(shrinking, monkeypatch):

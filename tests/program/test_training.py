@@ -52,11 +52,6 @@ def test_one_seed_gives_one_result_and_a_new_run_takes_the_place_of_the_old(trai
     assert same(read(again.with_name("previous.ckpt"))["state_dict"], before)
 
 
-def test_a_batch_may_be_larger_than_the_data(shrunk):
-    checkpoint = train.train(shrunk("run_name=large", "batch_size=50"))
-    assert read(checkpoint)["global_step"] == 1
-
-
 def test_warm_up_counts_epochs_in_optimiser_steps(shrunk, trained, monkeypatch):
     asked = []
     monkeypatch.setattr(train, "build_model", lambda *arguments: asked.append(arguments[2]))
@@ -144,10 +139,6 @@ def test_precision_accumulation_and_eight_bits_train(shrunk):
         assert value.isfinite().all()
     longer = read(train.train(shrunk("run_name=everything", *words, "max_epochs=2")))
     assert longer["global_step"] == 2  # taken up, with moments of 8 bits
-    words[1] = "optimizer=adamw"
-    file = f"train_model_file={path}"
-    with pytest.raises(ValueError, match="with optimizer=adamw8bit, but the configuration has ada"):
-        train.train(shrunk("run_name=other", *words, file, "max_epochs=3"))
 
 
 def test_sizes_of_the_token_tables_are_checked(shrunk):

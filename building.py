@@ -20,10 +20,10 @@ from datasets.cartoon.strangers import make_up
 from datasets.cartoon.worlds import WORLDS
 from datasets.new_characters import AUTO
 from datasets.specs import SPECS, StorySpec
-from datasets.story_file import read_story_file
 from datasets.story_frames import StoryFrames
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
+from datasets.written_stories import read_written_stories
 from models.caption_tokenizer import LEGACY
 from models.causal_story.add_ons import add_causal_story, in_use
 from models.checkpoints.checkpoint import (
@@ -190,7 +190,7 @@ def own_stories(config: DictConfig) -> list[StoryPrompt]:
     """Those of the story file, or of a benchmark's folder, that `story` names."""
     continuation = config.task == "continuation"
     if not Path(config.story).is_dir():
-        stories = read_story_file(config.story, continuation)
+        stories = read_written_stories(config.story, continuation)
     elif continuation:
         raise ValueError(f"{config.story} has no first frames; set task=visualization")
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evaluation.command_line import option
-from evaluation.paper_table import PUBLISHED
+from evaluation.published import PUBLISHED
 
 __all__ = ["Options", "Training"]
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.files import replacing
-from evaluation.columns import SUFFIXES, columns_table
 from evaluation.command_line import check
+from evaluation.comparison_table import SUFFIXES, comparison_table
 from evaluation.metrics.bootstrap import interval, paired_p, story_weights
 from evaluation.metrics.choice import choose, load_networks
 from evaluation.metrics.material import Material
 from evaluation.metrics.table import Metric
 from evaluation.options import Options
-from evaluation.paper_table import paper_table
+from evaluation.published import published_table
 from evaluation.report import protocol, table
 from evaluation.samples import MANIFEST, Samples, open_samples
 
@@ -73,7 +73,7 @@ def evaluate(options: Options) -> dict:
         counts, readings = _measure(metrics, systems, materials, options, result)
     print(table(result))
     if options.papers:
-        lines, differences = paper_table(options.papers, result)
+        lines, differences = published_table(options.papers, result)
         warnings += differences
         print(f"\n{lines}")
     for warning in warnings:
@@ -85,7 +85,10 @@ def evaluate(options: Options) -> dict:
             temporary.write_text(text + "\n", encoding="utf-8")
         print(out / "metrics.json")
     if options.format:
-        text, path = columns_table(result, options.format), out / f"table{SUFFIXES[options.format]}"
+        text, path = (
+            comparison_table(result, options.format),
+            out / f"table{SUFFIXES[options.format]}",
+        )
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"\n{text}{path}")

@@ -18,7 +18,7 @@ from configuration import load_config
 from configuration.composition import parse_words
 from configuration.rules import RULES
 from data_script.folder_hdf5 import read_stories
-from datasets.story_file import read_story_file
+from datasets.written_stories import read_written_stories
 from evaluation.samples import read_samples
 
 settings.register_profile(
@@ -109,7 +109,7 @@ def test_a_story_file_comes_back_as_it_was(home, told, name, kind):
     path = home / f"mine.{kind}"
     dumped = yaml.safe_dump(story, allow_unicode=True) if kind == "yaml" else json.dumps(story)
     path.write_text(dumped, encoding="utf-8")
-    (read,) = read_story_file(path, False)
+    (read,) = read_written_stories(path, False)
     assert (read.captions, read.story_id) == ([on_one_line(text) for text in told], name)
 
 
@@ -120,7 +120,7 @@ def test_a_caption_written_plainly_is_whole_or_refused(home, told, flow):
     text = f"captions: [{told}]\n" if flow else f"captions:\n- {told}\n"
     path.write_text(text, encoding="utf-8")
     try:
-        (read,) = read_story_file(path, False)
+        (read,) = read_written_stories(path, False)
     except ValueError as error:
         refused(error)
         return
@@ -135,7 +135,7 @@ def test_any_story_file(home, content, kind):
     dumped = yaml.safe_dump(content) if kind == "yaml" else json.dumps(content)
     path.write_text(dumped, encoding="utf-8")
     try:
-        read_story_file(path, False)
+        read_written_stories(path, False)
     except ValueError as error:
         refused(error)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from common.picture_files import read_picture
 from data_script.raw_pictures import load_picture, load_strip
-from datasets.story_file import read_story_file
+from datasets.written_stories import read_written_stories
 from evaluation.samples import read_picture as read_frame
 
 SIDE, GREY, WHITE, RED = 8, [130] * 3, [255] * 3, [255, 0, 0]
@@ -78,7 +78,7 @@ def test_all_rooms_see_what_the_owner_sees(tmp_path, name):
     assert np.abs(pixels.astype(int) - colour).max() <= 1
     story = tmp_path / "mine.yaml"
     story.write_text(yaml.safe_dump({"captions": ["A.", "B."], "first_frame": name}))
-    first = read_story_file(story, True)[0].first_frame
+    first = read_written_stories(story, True)[0].first_frame
     for other in (first, load_picture(path), load_strip(path), read_frame(path)):
         np.testing.assert_array_equal(other, pixels)
 

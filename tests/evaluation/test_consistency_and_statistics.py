@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sample_folders import label, write_manifest, write_samples
 
-from evaluation.columns import columns_table
+from evaluation.comparison_table import comparison_table
 from evaluation.metrics import clip_scores, consistency
 from evaluation.metrics.bootstrap import paired_p
 from evaluation.metrics.material import Material
@@ -162,10 +162,10 @@ def test_seeds_are_one_result_and_systems_are_columns(tmp_path, brightness, caps
     assert r"\textbf{" + f"{np.mean(means):.3f}" in text and r"worse\_50\%" in text
     assert text.count(r"\textbf") == 2 and text.startswith(r"\begin{tabular}{lrrr}")
     assert "3 seeds" in capsys.readouterr().out
-    rows = list(csv.DictReader(columns_table(found, "csv").splitlines()))
+    rows = list(csv.DictReader(comparison_table(found, "csv").splitlines()))
     assert [row["samples"] for row in rows] == ["ours", "as_good", "worse_50%"]
     assert float(rows[0]["value"]) == entry["value"] and float(rows[2]["p"]) == worse["p"]
-    lines = columns_table(found, "markdown").splitlines()
+    lines = comparison_table(found, "markdown").splitlines()
     assert lines[0] == "| | ours | as_good | worse_50% |" and lines[2].count("**") == 4
 
 

@@ -16,8 +16,8 @@ from evaluation.metrics.material import Material, shuffled_rows
 from evaluation.metrics.table import own_story_metrics
 from evaluation.networks.judge import Judge
 from evaluation.options import Options
-from evaluation.paper_table import TF_2015, paper_table
 from evaluation.pictures.plots import plot_by_frame
+from evaluation.published import TF_2015, published_table
 from evaluation.run import evaluate
 from evaluation.samples import open_samples, read_samples
 
@@ -232,16 +232,16 @@ def test_all_is_what_the_samples_and_files_allow(tmp_path):
     assert chosen() == []
 
 
-def test_paper_table_says_protocols_and_warns_where_they_differ():
+def test_published_table_says_protocols_and_warns_where_they_differ():
     entry = {"value": 20.0, "n": 500, "protocol": "mine", "weights": {"sha256": "0" * 64}}
-    text, warnings = paper_table("pororo-visualization", {"metrics": {"fid@64": entry}})
+    text, warnings = published_table("pororo-visualization", {"metrics": {"fid@64": entry}})
     assert "16.59" in text and "arXiv 2211.10950" in text and "yours, fid@64" in text
     assert any("500 frames, the published over 11040" in one for one in warnings)
     assert any("did not use the TensorFlow-2015 weights" in one for one in warnings)
     entry |= {"n": 11040, "weights": {"sha256": TF_2015}}
-    _, warnings = paper_table("pororo-visualization", {"metrics": {"fid@64": entry}})
+    _, warnings = published_table("pororo-visualization", {"metrics": {"fid@64": entry}})
     assert len(warnings) == 3 and "ContextualStory: trained on train and val" in warnings[1]
-    text, warnings = paper_table("pororo-continuation", {"metrics": {"fid@64": entry}})
+    text, warnings = published_table("pororo-continuation", {"metrics": {"fid@64": entry}})
     lines = {line[:18].strip(): line for line in text.splitlines()}
     for name, said in (
         ("ContextualStory", "trained on train and val, frames filtered"), ("ACM-VSG", "; ?"),
@@ -250,7 +250,7 @@ def test_paper_table_says_protocols_and_warns_where_they_differ():
         assert lines[name].endswith(said)
     assert "VLCStoryGAN, whose authors have corrected" in text
     assert any("one real frame of each shot at r" in warning for warning in warnings)
-    _, warnings = paper_table("vist-sis", {"metrics": {"fid": entry}})
+    _, warnings = published_table("vist-sis", {"metrics": {"fid": entry}})
     assert any("fid@64 was not measured" in one for one in warnings)
     assert any("at native size, the published values at 64x64" in one for one in warnings)
 

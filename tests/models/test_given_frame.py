@@ -11,10 +11,10 @@ from torchvision.transforms.v2 import functional as F
 
 from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset, collate
-from datasets.story_file import read_story_file
 from datasets.story_hdf5 import SPLITS
 from datasets.story_prompts import read_prompts
 from datasets.story_writer import StoryWriter
+from datasets.written_stories import read_written_stories
 
 CAPTIONS = ["Luna sits.", "Pip waves."]
 WAYS = {"num_inference_steps": 1, "guidance_scale": 1.0}
@@ -69,7 +69,7 @@ def test_an_own_picture_of_any_size_is_resized_once(tmp_path, parts):
     (tmp_path / "mine.yaml").write_text(
         "captions: [Luna sits., Pip waves.]\nfirst_frame: first.png"
     )
-    prompts = read_story_file(tmp_path / "mine.yaml", continuation=True)
+    prompts = read_written_stories(tmp_path / "mine.yaml", continuation=True)
     given = what_blip_sees(parts, prompts)
     picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].double() / 255
     once = F.resize(picture, [BLIP_SIZE, BLIP_SIZE], antialias=True)

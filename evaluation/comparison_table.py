@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evaluation.report import cell
 
-__all__ = ["SUFFIXES", "columns_table"]
+__all__ = ["SUFFIXES", "comparison_table"]
 
 SUFFIXES = {"latex": ".tex", "markdown": ".md", "csv": ".csv"}
 LATEX = {
@@ -21,7 +21,7 @@ LATEX = {
 }  # fmt: skip
 
 
-def columns_table(result: dict, form: str) -> str:
+def comparison_table(result: dict, form: str) -> str:
     """Text of `form`, one of SUFFIXES; csv has exact numbers and intervals."""
     columns = [(_name(result["samples"]), result["metrics"])]
     columns += [(_name(one["samples"]), one["metrics"]) for one in result.get("compare", ())]

@@ -6,7 +6,7 @@ its paper before citing it. Splits: PororoSV 2,208 and FlintstonesSV 2,309 test 
 
 from __future__ import annotations
 
-__all__ = ["PUBLISHED", "paper_table"]
+__all__ = ["PUBLISHED", "published_table"]
 
 AR_LDM = "Pan et al., arXiv 2211.10950"
 TF_2015 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of FID's weights
@@ -51,7 +51,7 @@ PUBLISHED = {
 }
 
 
-def paper_table(column: str, result: dict) -> tuple[str, list[str]]:
+def published_table(column: str, result: dict) -> tuple[str, list[str]]:
     """Lines with the published numbers and the user's, and warnings where protocols differ."""
     frames, systems = PUBLISHED[column]
     protocol = "FID; AR-LDM's code: fid@64" if "AR-LDM" in systems else "FID"

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from datasets.story_file import read_story_file
 from datasets.story_prompts import StoryPrompt
+from datasets.written_stories import read_written_stories
 
 CAPTIONS = ["Pip is in the meadow.", "He waves.", "He falls asleep."]
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -26,7 +26,7 @@ def read(tmp_path):
             content = json.dumps(content, indent="\t") if as_json else yaml.safe_dump(content)
         text = content if isinstance(content, bytes) else content.encode()
         (tmp_path / name).write_bytes(text)
-        return read_story_file(tmp_path / name, continuation)
+        return read_written_stories(tmp_path / name, continuation)
 
     return read_written
 

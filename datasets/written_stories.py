@@ -24,7 +24,7 @@ from datasets.story_prompts import StoryPrompt
 _KEYS = {"captions", "first_frame", "story_id"}
 
 
-def read_story_file(path: str | Path, continuation: bool) -> list[StoryPrompt]:
+def read_written_stories(path: str | Path, continuation: bool) -> list[StoryPrompt]:
     """The stories of a file, with their first frames in continuation.
 
     Raises:

@@ -85,10 +85,8 @@ def evaluate(options: Options) -> dict:
             temporary.write_text(text + "\n", encoding="utf-8")
         print(out / "metrics.json")
     if options.format:
-        text, path = (
-            comparison_table(result, options.format),
-            out / f"table{SUFFIXES[options.format]}",
-        )
+        text = comparison_table(result, options.format)
+        path = out / f"table{SUFFIXES[options.format]}"
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"\n{text}{path}")

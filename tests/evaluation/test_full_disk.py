@@ -61,7 +61,8 @@ def tensors(_: Path, out: Path) -> None:
 
 def page(_: Path, out: Path) -> None:
     settings = Settings("mine", 0, sampler_settings(load_config([])))
-    save(SimpleNamespace(digest="0"), Story([NOISE, NOISE]), ["One.", "Two."], settings, out)
+    model = SimpleNamespace(digest="0", characters_read=lambda captions: None)
+    save(model, Story([NOISE, NOISE]), ["One.", "Two."], settings, out)
 
 
 def files_as(kind: str):

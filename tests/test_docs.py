@@ -76,3 +76,7 @@ def test_switches_in_the_table_of_differences_exist():
     for code in named:
         known = (ROOT / code).is_file() if code.startswith("presets/") else False
         assert known or code.partition(":")[0] in known_keys(), code
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 180

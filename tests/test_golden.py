@@ -50,8 +50,11 @@ def test_the_reference_of_the_speed_table_is_the_original(task: str) -> None:
     agree(compare_reference(FOLDER, task), 7)
 
 
-def test_three_optimizer_steps_are_the_originals() -> None:
-    agree(compare_training(FOLDER, "upstream_scheduler"), 18)
+@pytest.mark.parametrize(
+    "kind", ["upstream_scheduler", pytest.param("frozen_all_const_lr", marks=pytest.mark.long)]
+)
+def test_three_optimizer_steps_are_the_originals(kind: str) -> None:
+    agree(compare_training(FOLDER, kind), 18)
 
 
 def test_learning_rates_once_warm_are_the_originals() -> None:

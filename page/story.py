@@ -306,9 +306,13 @@ def save(
     }
     with _new_folder(out, settings.name) as (folder, new):
         samples = SamplesFolder(new / "samples", of_all, asked={settings.name: asked})
-        told = {"history_weights": story.history_weights()}
-        told["captions_read"] = model.characters_read(captions)
-        samples.add(settings.name, captions, np.stack(story.pictures), **told)
+        samples.add(
+            settings.name,
+            captions,
+            np.stack(story.pictures),
+            history_weights=story.history_weights(),
+            captions_read=model.characters_read(captions),
+        )
         written = write_story_files(StoryFiles(str(samples.path), str(new)))
         names = {".gif": "gif", ".png": "strip.png", ".pdf": "pdf"}
         files = [

@@ -162,6 +162,8 @@ class _Drawer:
                 Image.fromarray(drawn[k]).save(temporary, "PNG")
         note = {"seed": self.seed, "candidate": choose or 0, "sampler": self.sampler}
         looked = {k: weights[k] for k in changed if k not in keep} if weights else {}
+        if choose:  # not kept with the candidate: rather nothing than the frame's before
+            looked[frame] = [0.0] * len(there)
         _note(folder / MANIFEST, story.story_id, dict.fromkeys(map(str, changed), note), looked)
 
 

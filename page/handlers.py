@@ -74,53 +74,62 @@ class _Page(Widgets):
         self._wire()
 
     def _wire(self) -> None:
-        outputs = [
-            self.story, *self.cards, *self.images, *self.captions, *self.looked, *self.references,
-            self.status, self.gallery, self.take_away, self.files, self.number, self.settings[0],
+        # A field loses what is typed while an event is at work that may change it: each event
+        # names only what it changes, drawing no field at all. The status is changed last.
+        drawn = [
+            self.story, *self.images, *self.looked, self.gallery, self.take_away, self.status,
         ]  # fmt: skip
+        cards = [*self.cards, *self.captions, *self.references, *drawn]
         told, how = [self.story, *self.captions], self.settings
-        draws = [self.draw.click(self._draw, [*told, *how], outputs, **IN_LINE)]
+        draws = [self.draw.click(self._draw, [*told, *how], drawn, **IN_LINE)]
         for k, (left, right, gone, again) in enumerate(self.tools):
             for button, work in (
                 (left, functools.partial(self._move, k, k - 1)),
                 (right, functools.partial(self._move, k, k + 1)),
                 (gone, functools.partial(self._remove, k)),
             ):
-                button.click(work, told, outputs, **AT_ONCE)
+                button.click(work, told, cards, **AT_ONCE)
             work, inputs = functools.partial(self._redraw, k), [self.count, self.rest, *told, *how]
-            draws.append(again.click(work, inputs, outputs, **IN_LINE))
+            draws.append(again.click(work, inputs, drawn, **IN_LINE))
         choice = self.gallery.select(_number, None, self.chosen, **AT_ONCE)
         inputs = [self.chosen, self.rest, *told, *how]
-        draws.append(choice.then(self._choose, inputs, outputs, **IN_LINE))
+        draws.append(choice.then(self._choose, inputs, drawn, **IN_LINE))
         self.stop.click(lambda: STOPPED, None, self.status, cancels=draws, **AT_ONCE)
-        self.add.click(self._add, told, outputs, **AT_ONCE)
-        self.tell.click(self._tell, told, outputs, **AT_ONCE)
+        self.add.click(self._add, told, cards, **AT_ONCE)
+        self.tell.click(self._tell, told, cards, **AT_ONCE)
+        shelf, seen = [self.number, self.given, self.story], [self.number, self.settings[0], *cards]
         for button, on in ((self.browse, 0), (self.next, 1)):
-            work = functools.partial(self._browse, on)
-            button.click(work, [self.number, self.given, self.story], outputs, **AT_ONCE)
-        self.upload.upload(self._give, [self.story, self.upload], outputs, **AT_ONCE)
-        self.take_away.click(self._take_away, self.story, outputs, **AT_ONCE)
+            button.click(functools.partial(self._browse, on), shelf, seen, **AT_ONCE)
+        self.upload.upload(self._give, [self.story, self.upload], drawn, **AT_ONCE)
+        self.take_away.click(self._take_away, self.story, drawn, **AT_ONCE)
         told_of = [self.word, self.class_word, self.pronoun, self.pictures]
         learns = self.learn.click(self._learn, told_of, [self.learning, self.title], **AT_ONCE)
         self.leave.click(lambda: "Stopped.", None, self.learning, cancels=[learns], **AT_ONCE)
-        self.keep.click(self._save, [*told, *how], outputs, **AT_ONCE)
+        self.keep.click(self._save, [*told, *how], [self.status, self.files], **AT_ONCE)
         changes = [caption.change for caption in self.captions]
         gr.on(changes, self._notice, told, self.notices, trigger_mode="always_last", **AT_ONCE)
 
     def _show(self, story: Story, captions: Sequence[str], status: str) -> dict:
         """Every card anew."""
-        shown = {self.story: story, self.status: status}
+        shown = self._pictures(story, status)
         for k in range(MOST_FRAMES):
             there = k < len(story.pictures)
             shown[self.cards[k]] = gr.update(visible=there)
             shown[self.captions[k]] = captions[k] if there and k < len(captions) else ""
-            if there:
-                shown[self.images[k]] = _pictured(story, k)
             own = story.references[k] if k < len(story.references) else None
             shown[self.references[k]] = gr.update(value=own, visible=own is not None)
-        shown[self.gallery] = gr.update(visible=story.offered is not None)
-        shown[self.take_away] = gr.update(visible=story.first is not None)
-        return {**shown, **self._looks(story)}
+        return shown
+
+    def _pictures(self, story: Story, status: str) -> dict:
+        """What is drawn, and which earlier frames each frame looked at."""
+        return {
+            self.story: story,
+            self.status: status,
+            **{self.images[k]: _pictured(story, k) for k in range(len(story.pictures))},
+            self.gallery: gr.update(visible=story.offered is not None),
+            self.take_away: gr.update(visible=story.first is not None),
+            **self._looks(story),
+        }
 
     def _looks(self, story: Story) -> dict:
         """Which earlier frames each frame looked at."""
@@ -248,7 +257,7 @@ class _Page(Widgets):
         captions, settings = self._read(story, values)
         drawing = draw(self.model, story, captions, settings)
         story.clear(len(captions))
-        yield self._show(story, values[:MOST_FRAMES], "Drawing …")
+        yield self._pictures(story, "Drawing …")
         yield from self._watch(drawing, story, range(len(captions)), settings)
         pictures, looked = drawing.result
         story.pictures, story.drawn = list(pictures), settings  # a given one at our size

@@ -102,7 +102,10 @@ def test_a_story_is_told_drawn_mended_and_saved(visit):
         }"""
     )
     page.click("#draw")
+    page.fill("#caption-2 textarea", "Typed meanwhile.")
     says(page, "Drawn.")
+    assert page.input_value("#caption-2 textarea") == "Typed meanwhile."
+    tell(page)
     drawn = shown(page)
     assert not set(blank) & set(drawn) and len(set(drawn)) == 3
     came = page.evaluate("window.came")
@@ -172,6 +175,7 @@ def test_a_story_of_the_data_set_is_drawn_beside_its_own_pictures(visit):
     page = visit()
     page.click("#data-set button")
     page.fill("#number input", "3")
+    page.keyboard.press("Tab")
     page.click("#browse")
     says(page, "Story 3 of 3")
     own = [page.get_attribute(f"#reference-{n} img", "src") for n in range(1, 6)]

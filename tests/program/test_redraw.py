@@ -102,7 +102,13 @@ def test_candidates_change_nothing_until_one_is_chosen(sampled):
     }  # fmt: skip
     shown = [picture(folder / f"{name}/candidates/0001-{n}.png") for n in (1, 2, 3)]
     assert not np.array_equal(shown[0], shown[1])
+    manifest = folder / "manifest.jsonl"
+    told = [json.loads(line) | {"history_weights": np.eye(5, k=-1).tolist()}
+            for line in manifest.read_text().splitlines()]  # fmt: skip
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in told))
     _, after = sampled(*words, "redraw.choose=2", "redraw.rest=false")
+    looked = np.array(after[name]["history_weights"])
+    assert not looked[1].any() and np.array_equal(looked[2:], np.eye(5, k=-1)[2:])
     assert np.array_equal(picture(folder / f"{name}/0001.png"), shown[1])
     changed = different(before, contents(folder)) - offered
     assert changed == {f"{name}/0001.png"}

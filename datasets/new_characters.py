@@ -1,8 +1,8 @@
 """Stories made of a new character's few pictures.
 
-Who is new and who is old take turns in them, so that the word has to be learnt; now and then a
-picture comes twice, the second time with a pronoun where one is given, so that the model also
-learns to recognise the character in earlier frames.
+Who is new and who is old take turns in them, so that the word has to be learnt; mostly a picture
+stays for some frames, with a pronoun where one is given, so that the model also learns to look for
+the character in earlier frames. A story has one picture of each: clothes stay the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ __all__ = ["AUTO", "Frame", "NewCharacter", "finds", "resized", "tell_stories"]
 
 AUTO = "auto"  # class word: the known words that a character's pictures fit best
 OLD = 0.25  # how often an old frame comes next
-AGAIN = 0.5  # how often the same picture comes once more, so that earlier frames are looked at
-PRONOUN = 0.7  # how often the character is called by its pronoun then
+AGAIN = 0.75  # how often the same picture comes once more, so that earlier frames are looked at
+PRONOUN = 0.9  # how often the character is called by its pronoun then
+# How often the pronoun is all that is said: place and action tell one of a few pictures from the
+# others, and would be learnt by heart instead of looking.
+BARE = 0.5
 Frame = tuple[np.ndarray, str]  # a picture, or its bytes as a story file keeps them; its caption
 
 
@@ -59,19 +62,22 @@ def tell_stories(
     """
     views = {one.word: [resized(picture, size) for picture in one.pictures] for one in characters}
     for number in range(count):
-        random, story = Random(f"{seed}/{number}"), []
+        random, story, last = Random(f"{seed}/{number}"), [], None
+        chosen: dict[str, int] = {}  # its picture of each
         while len(story) < frames:
-            if old and random.random() < OLD:
+            again = last is not None and random.random() < AGAIN
+            if not again and old and random.random() < OLD:
                 story.append(random.choice(old))
+                last = None
                 continue
-            character = random.choice(characters)
-            shown = random.randrange(len(character.pictures))
-            picture, caption = views[character.word][shown], character.captions[shown]
-            story.append((picture, caption))
-            if len(story) < frames and random.random() < AGAIN:
-                if character.pronoun and random.random() < PRONOUN:
-                    caption = character.called(caption, character.pronoun)
-                story.append((picture, caption))
+            character = last if again else random.choice(characters)
+            shown = chosen.setdefault(character.word, random.randrange(len(character.pictures)))
+            caption, pronoun = character.captions[shown], character.pronoun
+            if character is last and pronoun and random.random() < PRONOUN:
+                bare = random.random() < BARE
+                caption = f"{pronoun}.".capitalize() if bare else character.called(caption, pronoun)
+            story.append((views[character.word][shown], caption))
+            last = character
         yield story
 
 

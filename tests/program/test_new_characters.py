@@ -13,6 +13,7 @@ from configuration import load_config
 from datasets.cartoon.grammar import vocabulary
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import CHARACTERS, NEWCOMERS, Scene, all_scenes
+from datasets.new_characters import NewCharacter, tell_stories
 from datasets.story_hdf5 import StoryFile
 from models.export import Export, export
 from models.pipeline import StoryPipeline
@@ -100,6 +101,28 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     words = [f"base_model_file={tmp_path / 'whole.ckpt'}", "run_name=more", "max_steps=1", gus,
              "decoder_steps=0"]  # fmt: skip
     assert read(train.train(shrunk(*words)))["tokenization"]["new_words"][1:] == ["olga", "gus"]
+
+
+def test_a_story_of_new_characters_keeps_their_clothes_and_leaves_who_he_is_to_earlier_frames():
+    red, blue, grey, black = (Image.new("RGB", (8, 8), c) for c in ("red", "blue", "grey", "black"))
+    milo = NewCharacter("milo", [red, blue], ["Milo waves.", "Then Milo jumps."], "he")
+    olga = NewCharacter("olga", [grey], ["Olga sleeps."])
+    old = (np.asarray(black), "Pip comes.")
+    shades = {picture.tobytes(): picture for picture in (red, blue, grey, black)}
+    said = {caption: [] for caption in (*milo.captions, "He waves.", "Then he jumps.", "He.")}
+    for story in tell_stories([milo, olga], [old], 300, 5, 8, 0):
+        seen = [shades[picture.tobytes()] for picture, _ in story]
+        captions = [caption for _, caption in story]
+        assert len(story) == 5 and not {id(red), id(blue)} <= set(map(id, seen))
+        for k, (picture, caption) in enumerate(zip(seen, captions, strict=True)):
+            if picture in (grey, black):
+                assert caption == ("Olga sleeps." if picture is grey else old[1])
+                continue
+            said[caption].append(picture)
+            if "he" in caption.lower().split() or caption == "He.":
+                assert k and seen[k - 1] is picture  # so that it can be seen who is meant
+    assert all(said.values()) and {*map(id, said["He."])} == {id(red), id(blue)}
+    assert all(picture is red for picture in said["Milo waves."] + said["He waves."])
 
 
 @pytest.mark.long

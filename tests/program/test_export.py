@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from outcomes import frames, picture, read, same
+from safetensors.torch import load_file, save_file
 
 import train
 from models import StoryPipeline
@@ -114,3 +115,7 @@ def test_loras_are_added_by_the_configuration(lora, trained, sampled, tmp_path):
     assert (frames(added) != frames(plain)).any()
     assert abs(frames(off) - frames(plain)).max() <= 1
     assert next(iter(entries.values()))["sampler"]["lora_files"] == [str(file)]
+    sampled(*words, to="added")  # all is there
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(ValueError, match="holds stories drawn with loras"):
+        sampled(*words, to="added")

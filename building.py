@@ -196,6 +196,12 @@ def own_stories(config: DictConfig) -> list[StoryPrompt]:
     else:
         stories = read_benchmark_prompts(config.story, **config.vistorybench)
     stories = list(in_parts(stories, config.frames_per_part))
+    ids = [story.story_id for story in stories]
+    if twice := next((one for one in ids if ids.count(one) > 1), None):
+        raise ConfigError(
+            f"frames_per_part={config.frames_per_part} makes a story {twice!r} of {config.story}, "
+            f"which has another one of that story_id; give that one another"
+        )
     if continuation and any(story.first_frame is None for story in stories):
         raise ConfigError(
             f"frames_per_part={config.frames_per_part} cuts stories of {config.story}, whose later "

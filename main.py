@@ -42,6 +42,7 @@ HYDRA = {
         "output_subdir": None,
     },
 }
+SWEEP = {"-m", "--multirun"}
 
 
 def run(words: Sequence[str]) -> None:
@@ -76,6 +77,7 @@ def run_with_hydra(words: Sequence[str]) -> None:
     """Hydra's own switches: sweeps, completion, what the configuration comes to."""
     program, files = sys.argv[0], [word for word in words if word.startswith("config=")]
     words = [word.lstrip("+") for word in words if not word.startswith("config=")]
+    words.sort(key=lambda word: word not in SWEEP)  # Hydra's parser wants no words on both sides
     try:
         base = OmegaConf.merge(read_file(), *lay_over(file_words(files)))
         swept = _swept(words)
@@ -102,7 +104,7 @@ def run_with_hydra(words: Sequence[str]) -> None:
 
 def _swept(words: Sequence[str]) -> set[str]:
     """The keys that have several values; ConfigError for words that are none of ours or Hydra's."""
-    if "-m" not in words and "--multirun" not in words:
+    if not SWEEP & set(words):
         return set()
     told = [word for word in words if "=" in word and not word.startswith("-")]
     return {o.get_key_element() for o in parse_words(told, sweep=True) if o.is_sweep_override()}

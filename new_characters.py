@@ -25,6 +25,7 @@ from building import (
     known_words,
     open_stories,
     sampler_arguments,
+    sampler_settings,
     story_spec,
 )
 from common.files import file_hash
@@ -76,7 +77,7 @@ def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder
     made_of = {
         "characters": [[one.word, one.captions, one.pronoun] for one in characters],
         "pictures": [[sha256(p.tobytes()).hexdigest() for p in one.pictures] for one in characters],
-        "prior": [prior, file_hash(config.base_model_file)],
+        "prior": [prior, file_hash(config.base_model_file), *_prior_is_of(config, prior)],
         "size": [size, STORIES, DRAWN],
         "seed": config.seed,
     }
@@ -161,6 +162,14 @@ def _prior(config: DictConfig) -> str:
         return config.prior_stories
     data = config[config.dataset].hdf5_file
     return "data" if data is None or Path(data).is_file() else "drawn"
+
+
+def _prior_is_of(config: DictConfig, prior: str) -> list:
+    """What decides the old stories, beside the base and the seed."""
+    if prior == "data":
+        return [file_hash(open_stories(config, "train").path), story_spec(config).crop]
+    classes = [one.class_word for one in config.new_characters]
+    return [classes, sampler_settings(config)] if prior == "drawn" else []
 
 
 def _of_data(config: DictConfig) -> Iterator[list[Frame]]:

@@ -14,15 +14,18 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from building import (
     build_pipeline,
     check_scheduler,
     check_weights_file,
     drawing_precision,
+    own_stories,
     pipeline_arguments,
     sampler_settings,
 )
+from common.documents import parse_json
 from common.files import file_hash, replacing
 from configuration import ConfigError, checkpoint_to_draw_with
 from evaluation.samples import MANIFEST, SampledStory, read_picture, read_samples
@@ -31,6 +34,7 @@ from models.frames import refuse_black
 __all__ = ["redraw"]
 
 GAP = 8  # pixels between candidates side by side
+DRAWN = "drawn"  # of a candidate's PNG: the text that says how, for the manifest
 
 
 def redraw(config: DictConfig, device: torch.device) -> list[str]:
@@ -38,7 +42,7 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
 
     Raises:
         ConfigError: there is no such story, frame or candidate, or the samples are of another
-            model.
+            model or of other captions.
     """
     wanted, folder = config.redraw, Path(config.sample_output_dir)
     try:
@@ -49,8 +53,14 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
     if not stories:
         known = ", ".join(story.story_id for story in samples.stories[:5])
         raise ConfigError(f"redraw.story: {folder} has no {wanted.story}; it has {known}")
+    told = {one.story_id: one.captions for one in own_stories(config)} if config.story else {}
     for story in stories:
         _check(story, wanted, folder)
+        if told.get(story.story_id, story.captions) != story.captions:
+            raise ConfigError(
+                f"story: {config.story} has other captions of {story.story_id} than {folder} was "
+                f"drawn with; draw it anew, without redraw.frame, or leave story out"
+            )
     checkpoint = checkpoint_to_draw_with(config)
     check_weights_file("test_model_file", checkpoint)
     if (said := stories[0].checkpoint) != (own := file_hash(checkpoint)):
@@ -126,17 +136,20 @@ class _Drawer:
         return frames, weights
 
     def offer(self, story: SampledStory, folder: Path) -> tuple[Path, list[np.ndarray]]:
-        """Write candidates for the frame, and one picture that shows them side by side; its path,
-        and they."""
+        """Write candidates for the frame, in place of all there were, and one picture that shows
+        them side by side; its path, and they."""
         frame, there = self.wanted.frame, _read(story)
         keep = {k: there[k] for k in range(len(there)) if k != frame}
         pictures = []
         for number in range(1, self.wanted.candidates + 1):
             drawn, _ = self.draw(story, keep, f"/{frame}/{number}")
             pictures.append(drawn[frame])
-            path = _candidate(folder, story.story_id, frame, number)
+            path, about = _candidate(folder, story.story_id, frame, number), PngInfo()
+            about.add_text(DRAWN, json.dumps(self.note(number)))
             with replacing(path) as temporary:
-                Image.fromarray(pictures[-1]).save(temporary, "PNG")
+                Image.fromarray(pictures[-1]).save(temporary, "PNG", pnginfo=about)
+        while (old := _candidate(folder, story.story_id, frame, number := number + 1)).is_file():
+            old.unlink()
         path = path.with_name(f"{frame:04}.png")
         with replacing(path) as temporary:
             _side_by_side([there[frame], *pictures]).save(temporary, "PNG")
@@ -160,11 +173,20 @@ class _Drawer:
         for k in changed:
             with replacing(story.frames[k]) as temporary:
                 Image.fromarray(drawn[k]).save(temporary, "PNG")
-        note = {"seed": self.seed, "candidate": choose or 0, "sampler": self.sampler}
+        notes = dict.fromkeys(changed, self.note(choose or 0))
+        if choose:
+            with Image.open(path) as picture:
+                if DRAWN in picture.info:  # older ones do not say
+                    notes[frame] = parse_json(picture.info[DRAWN])
         looked = {k: weights[k] for k in changed if k not in keep} if weights else {}
         if choose:  # not kept with the candidate: rather nothing than the frame's before
             looked[frame] = [0.0] * len(there)
-        _note(folder / MANIFEST, story.story_id, dict.fromkeys(map(str, changed), note), looked)
+        notes = {str(k): note for k, note in notes.items()}
+        _note(folder / MANIFEST, story.story_id, notes, looked)
+
+    def note(self, candidate: int) -> dict:
+        """How a frame is drawn now; candidate: its number, 0 for none."""
+        return {"seed": self.seed, "candidate": candidate, "sampler": self.sampler}
 
 
 def _read(story: SampledStory) -> list[np.ndarray]:

@@ -116,6 +116,10 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
         "checkpoint": file_hash(checkpoint),
         "sampler": sampler_settings(config),
     }
+    if config.lora_files:
+        settings["loras"] = [
+            file_hash(path) if Path(path).is_file() else None for path in config.lora_files
+        ]
     try:
         folder = SamplesFolder(
             config.sample_output_dir, settings, wanted.label_vocabulary, wanted.asked

@@ -186,7 +186,10 @@ def build_data(
         if config.freeze_blip or config.tune != "all":
             vision = (parts.conditioner.vision_encoder, parts.history_transform)
         crop = None if spec == SPECS[config.dataset] else spec.crop
-        how = {"crop": crop, "draws": config.latent_draws, "seed": config.seed}
+        apart = f"{config.dataset}.independent_crops"
+        keys = ("latent_draws", "seed", "dataset", apart) if config.latent_draws else ()
+        views = {key: OmegaConf.select(config, key) for key in keys}
+        how = {"crop": crop, "views": {key: v for key, v in views.items() if v is not None}}
         latents = LatentCache(parts.vae, path, parts.image_size, vision, spec.text_key, **how)
     return StoryDataModule(
         batch_size=config.batch_size,

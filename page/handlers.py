@@ -292,7 +292,7 @@ class _Page(Widgets):
                 elif event.step == 1:
                     which = f"Candidate {len(found) + 1} of {count} for frame {frame + 1} …"
                     yield {self.status: which}
-        story.offered, story.tries[frame] = (frame, found), found[-1][0] + 1
+        story.offered, story.tries[frame] = (frame, found, settings), found[-1][0] + 1
         yield {self.story: story, self.status: "Click a candidate to take it, or go on without."}
 
     @_told
@@ -300,9 +300,9 @@ class _Page(Widgets):
         captions, settings = self._read(story, values)
         if story.offered is None:
             return
-        (frame, found), story.offered = story.offered, None
+        (frame, found, drawn_with), story.offered = story.offered, None
         number, story.pictures[frame] = found[chosen]
-        story.note(settings, [frame], number)
+        story.note(drawn_with, [frame], number)
         story.saw([frame], None)
         yield {
             **self._looks(story),

@@ -66,7 +66,8 @@ class Story:
     tries: dict[int, int] = field(default_factory=dict)  # frame -> how often it was drawn anew
     redrawn: dict[str, dict] = field(default_factory=dict)  # frame -> how, as manifests say it
     looked: dict[int, list[float]] = field(default_factory=dict)  # frame -> at each earlier one
-    offered: tuple[int, list[tuple[int, Picture]]] | None = None  # frame, its candidates by number
+    # frame, its candidates by number, and what they were drawn with
+    offered: tuple[int, list[tuple[int, Picture]], Settings] | None = None
     busy: bool = False
 
     def check(self, captions: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ class KernelAgainst:
     def __call__(self, drawn: np.ndarray, sizes: Sequence[int], weights: np.ndarray) -> np.ndarray:
         """(n,) distances; story s is `sizes[s]` rows of `drawn`, counted `weights[:, s]` times.
 
-        A picture drawn twice by the bootstrap is not paired with itself.
+        A picture drawn twice by the bootstrap is not paired with itself; NaN where only one is.
         """
         story = np.repeat(np.arange(len(sizes)), sizes)  # of every row
         within = np.zeros((len(sizes), len(sizes)))  # kernel sums of story with story
@@ -54,6 +54,7 @@ class KernelAgainst:
         weights = weights.astype(float)
         count = weights @ sizes
         pairs = count**2 - weights**2 @ sizes
+        pairs[pairs == 0] = np.nan
         among = (weights @ within * weights).sum(1) - weights**2 @ own
         return among / pairs + self.real_mean - 2 * (weights @ across) / (count * len(self.real))
 

@@ -9,6 +9,7 @@
         seed                    whole number
         checkpoint              sha256:… of the weights
         sampler                 {name: value}, what they were drawn with
+        loras                   sha256 of each of its lora_files, null of what is no file
         labels                  K of {cast: [names], place: name or [names], clothes: {name:
                                 colour}, action: name, …}, each key as far as it is known; or null
         history_weights         (K, K), how much frame n looked at each earlier one; where wanted

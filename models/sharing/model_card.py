@@ -113,11 +113,10 @@ def _measured(folder: Path, samples: Path) -> str:
         text += f"\nOf {measured['stories']} stories, {measured['frames']} frames:\n\n"
         text += "| metric | value | 95 % interval | protocol |\n|---|---|---|---|\n"
         for metric, found in measured["metrics"].items():
-            low, high = found["interval"]
-            text += (
-                f"| {metric} | {found['value']:.4g} | {low:.4g} to {high:.4g} | "
-                f"{found['protocol']} |\n"
-            )
+            # Of stories in which nothing was to be counted there is no value.
+            value = "–" if found["value"] is None else f"{found['value']:.4g}"
+            around = " to ".join(f"{end:.4g}" for end in found["interval"] or ()) or "–"
+            text += f"| {metric} | {value} | {around} | {found['protocol']} |\n"
     if (samples / "storyboard.png").is_file():
         shutil.copyfile(samples / "storyboard.png", folder / "storyboard.png")
         text += "\n![stories it drew](storyboard.png)\n"

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from operator import length_hint
@@ -49,7 +49,8 @@ class LatentCache:
             states (P, D_vit) are kept as well, in float16.
         text_key: which captions are read; it decides which stories are whole, and so are numbered.
         crop: how pictures get the frames' proportions, where it is not the data set's own way.
-        draws: of pictures that are seen in many ways, so many are kept; which, `seed` decides.
+        views: of pictures that are seen in many ways, the keys of the configuration that decide in
+            which ones (`latent_draws`, `seed` …); empty: each is seen in one.
     """
 
     def __init__(
@@ -60,8 +61,7 @@ class LatentCache:
         vision: tuple[nn.Module, HistoryTransform] | None = None,
         text_key: str = "text",
         crop: str | None = None,
-        draws: int | None = None,
-        seed: int = 0,
+        views: Mapping[str, str | int] | None = None,
     ) -> None:
         self.vae = vae.eval()
         self.vision_encoder = vision[0].eval() if vision else None
@@ -71,7 +71,7 @@ class LatentCache:
         self.image_size = height if height == width else f"{height}x{width}"
         self.text_key = text_key
         self.crop = crop
-        self.draws = {} if draws is None else {"latent_draws": draws, "seed": seed}
+        self.views = dict(views or {})
         self.path = self.story_file.with_suffix(".latents.h5")
 
     @cached_property
@@ -86,7 +86,7 @@ class LatentCache:
             key["kind of captions"] = self.text_key
         if self.crop:
             key["crop"] = self.crop
-        key |= self.draws
+        key |= self.views
         if self.vision_encoder is not None:
             how = self.history_transform
             key["picture encoder"] = _module_hash(self.vision_encoder)
@@ -187,7 +187,9 @@ class LatentCache:
             with h5py.File(self.path) as file:
                 wanted = dict.fromkeys(("kind of captions", "crop", "latent_draws"))
                 wanted = {**wanted, **self._key}
-                stale = {name: file.attrs.get(name) for name in wanted}
+                found = {name: value.item() if isinstance(value, np.generic) else value
+                         for name, value in file.attrs.items()}  # fmt: skip
+                stale = {name: found.get(name) for name in wanted}
                 stale = {name: was for name, was in stale.items() if was != wanted[name]}
                 missing = [split for split in splits if split not in file]
         except OSError as error:
@@ -195,11 +197,19 @@ class LatentCache:
         else:
             if not stale and not missing:
                 return
-            problem = _difference(wanted, stale) if stale else f"lacks {missing[0]!r};"
+            problem = self._difference(wanted, stale) if stale else f"lacks {missing[0]!r};"
         raise ValueError(
             f"{self.path} {problem} delete it, and training makes it anew, or train without it, "
             f"cache_latents=false"
         )
+
+    def _difference(self, wanted: dict, stale: dict) -> str:
+        """The first of what a cache depends on that is another; as `key=value` if it can be set."""
+        name, was = next(iter(stale.items()))
+        if name != "latent_draws" and (was is None or name not in self.views):
+            return f"was made with another {name};"
+        before, now = (f"{name}={as_word(value)}" for value in (was, wanted[name]))
+        return f"was made with {before}, the configuration has {now}; set {before}, or"
 
     def split(self, split: str) -> Latents:
         """What `prepare` encoded of a split."""
@@ -240,15 +250,6 @@ class Latents:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_handle": None}
-
-
-def _difference(wanted: dict, stale: dict) -> str:
-    """The first of what a cache depends on that is another; as `key=value` where it can be set."""
-    name, was = next(iter(stale.items()))
-    if name not in ("latent_draws", "seed"):
-        return f"was made with another {name};"
-    before, now = (f"{name}={as_word(value)}" for value in (was, wanted[name]))
-    return f"was made with {before}, the configuration has {now}; set {before}, or"
 
 
 def _name(target: Tensor, history: Tensor) -> bytes:

@@ -98,6 +98,16 @@ def test_a_story_counted_twice_is_as_if_it_were_there_twice(kind):
         assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_draw_of_one_picture_alone_has_no_kernel_distance():
+    """It has no pair of pictures; infinite values would be no number in an interval."""
+    real, drawn = features(3, 16, 12), features(3, 16, 13)
+    weights = story_weights(3, 500)
+    alone = (weights.max(1) == 3) & (weights.sum(1) == 3)
+    found = KernelAgainst(real)(drawn, [1] * 3, weights)
+    assert alone.any() and np.array_equal(np.isnan(found), alone) and not np.isinf(found).any()
+    assert np.isfinite(interval(found)).all()
+
+
 def test_intervals():
     weights = story_weights(30, 500, seed=1)
     assert (weights[0] == 1).all() and (weights.sum(1) == 30).all()

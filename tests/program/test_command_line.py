@@ -40,7 +40,7 @@ def test_a_sweep_makes_runs_with_folders_of_their_own(monkeypatch):
     runs = []
     monkeypatch.setattr(main, "run", lambda words: runs.append((list(sys.argv[1:]), words)))
     monkeypatch.setattr(sys, "argv", ["main.py"])
-    main.main(["config=presets/arldm.yaml", "--multirun", "seed=3,4", "run_name=swept"])
+    main.main(["config=presets/arldm.yaml", "run_name=swept", "--multirun", "seed=3,4"])
     assert [argv for argv, _ in runs] == [
         words for _, words in runs
     ]  # for other devices' processes

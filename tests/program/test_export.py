@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from outcomes import frames, picture, read, same
+from safetensors.torch import load_file, save_file
 
 import train
 from models import StoryPipeline
@@ -44,13 +45,16 @@ def test_back_again_it_is_the_checkpoint_to_the_bit(exported, trained, shrunk, s
 def test_the_card_says_what_it_is(trained, sampled, tmp_path):
     samples, _ = sampled()
     metric = {"value": 0.5, "interval": [0.25, 0.75], "protocol": "as told"}
-    measured = {"stories": 2, "frames": 10, "metrics": {"some/accuracy": metric}}
+    none = {"value": None, "interval": None, "protocol": "of nothing"}
+    metrics = {"some/accuracy": metric, "other": none}
+    measured = {"stories": 2, "frames": 10, "metrics": metrics}
     (samples / "metrics.json").write_text(json.dumps(measured))
     out = export(Export(str(trained), str(tmp_path / "handed-on"), samples=str(samples)))
     card = (out / "README.md").read_text(encoding="utf-8")
     for words in (
         'StoryPipeline.from_pretrained("handed-on")', "| `task` | visualization |",
-        "(storyboard.png)", "| some/accuracy | 0.5 | 0.25 to 0.75 | as told |", "## Licence",
+        "(storyboard.png)", "| some/accuracy | 0.5 | 0.25 to 0.75 | as told |",
+        "| other | – | – | of nothing |", "## Licence",
     ):  # fmt: skip
         assert words in card
     assert (out / "storyboard.png").read_bytes() == (samples / "storyboard.png").read_bytes()
@@ -111,3 +115,7 @@ def test_loras_are_added_by_the_configuration(lora, trained, sampled, tmp_path):
     assert (frames(added) != frames(plain)).any()
     assert abs(frames(off) - frames(plain)).max() <= 1
     assert next(iter(entries.values()))["sampler"]["lora_files"] == [str(file)]
+    sampled(*words, to="added")  # all is there
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(ValueError, match="holds stories drawn with loras"):
+        sampled(*words, to="added")

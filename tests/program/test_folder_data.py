@@ -71,11 +71,18 @@ def test_random_parts_of_pictures_are_cached_and_shown_in_turn(shrunk, tmp_path,
                            "2, or delete it"),
         ("latent_draws=null", "has latent_draws=null; set latent_draws=2, or delete it"),
         ("seed=5", "made with seed=0, the configuration has seed=5; set seed=0, or delete it"),
+        ("folder.independent_crops=true", "made with folder.independent_crops=false, the configurat"
+                           "ion has folder.independent_crops=true; set folder.independent_crops="
+                           "false, or delete it"),
     ):  # fmt: skip
         how = ("cache_latents=true", "latent_draws=2", "freeze_blip=true", other)
         stale = train.build_data(shrunk(*words, *how), parts, path).latents
         with pytest.raises(ValueError, match=says):
             stale.check(["train"])
+    strips = "dataset=pororo", f"pororo.hdf5_file={path}"
+    stale = train.build_data(shrunk(*strips, *how[:3]), parts, path).latents
+    with pytest.raises(ValueError, match="was made with dataset=folder, the configuration has"):
+        stale.check(["train"])
     with pytest.raises(ValueError, match="latent_draws is 2, but cache_latents is false"):
         shrunk(*words, "latent_draws=2")
 

@@ -154,6 +154,24 @@ def test_it_is_the_same_again_goes_on_and_can_be_told_how(learnt, words, shrunk)
         assert all(any(n in name for n in names) for name in content["state_dict"]), more
 
 
+def test_stories_are_made_anew_where_the_old_ones_beside_them_are_others(
+    shrunk, words, fewer_stories, tmp_path
+):
+    def written(*more):
+        config = shrunk(*words, "tune=words", *more)
+        characters = new_characters.read_characters(config)
+        path = new_characters.write_stories(config, characters, tmp_path)
+        return path.read_bytes()
+
+    data, drawn = "prior_stories=data", "prior_stories=drawn"
+    of_data = written(data)
+    assert written(data) == of_data
+    assert written(data, "cartoon.stories.train=5") != of_data
+    of_base = written(drawn)
+    assert written(drawn) == of_base
+    assert written(drawn, "num_inference_steps=1") != of_base
+
+
 def test_the_base_decides_what_is_not_told(words):
     """Its backbone, its data set's words; the preset how it is tuned; words have the last say."""
     config = load_config([*words, "init_lr=5e-4"])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -20,6 +21,7 @@ from datasets.cartoon.world import Scene
 from evaluation.samples import read_samples
 from page import handlers, learning
 from page import model as models
+from page.handlers import _Page
 from page.model import load_model, newest_model
 from page.story import Settings, Story, candidates, draw, draw_rest, redraw, save
 
@@ -356,6 +358,19 @@ def test_what_frames_looked_at_is_told_until_they_change():
     assert story.history_weights() == [[0, 0, 0], [1, 0, 0], [0, 0, 0]]
     story.move(0, 1)
     assert not story.looked and story.history_weights() is None
+
+
+def test_a_chosen_candidate_is_noted_as_it_was_drawn(settings):
+    """Though other settings are typed by the time it is chosen."""
+    black = np.zeros((8, 8, 3), np.uint8)
+    story = Story([black] * 3, offered=(1, [(1, black), (2, black)], settings))
+    later = Settings("my_story", 9, settings.sampler)
+    page = SimpleNamespace(
+        _read=lambda *_: (CAPTIONS, later), _looks=lambda _: {}, story=0, images=range(1, 4),
+        gallery=4, status=5,
+    )  # fmt: skip
+    list(_Page._choose(page, 1, False, story))
+    assert story.redrawn == {"1": {"seed": 0, "candidate": 2, "sampler": settings.sampler}}
 
 
 def test_frames_move_with_their_pictures():

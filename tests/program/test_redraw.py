@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from outcomes import picture
+from outcomes import CAPTIONS, picture
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -116,6 +116,29 @@ def test_candidates_change_nothing_until_one_is_chosen(sampled):
     sampled(*words, "redraw.choose=1")
     assert np.array_equal(picture(folder / f"{name}/0001.png"), shown[0])
     assert drawn(different(before, contents(folder)), name) == {1, 2, 3, 4}
+
+
+def test_a_chosen_candidate_is_noted_as_it_was_drawn(sampled):
+    """Not as the command that chooses it would draw; older candidates cannot be chosen any more."""
+    folder, entries = sampled()
+    name = next(iter(entries))
+    words = [f"redraw.story={name}", "redraw.frame=3"]
+    sampled(*words, "redraw.candidates=3")
+    sampled(*words, "redraw.candidates=2", "seed=7", "num_inference_steps=1")
+    with pytest.raises(ConfigError, match="redraw.choose=3: there is no"):
+        sampled(*words, "redraw.choose=3")
+    _, after = sampled(*words, "redraw.choose=2")
+    chosen, rest = (after[name]["redrawn"][k] for k in "34")
+    assert (chosen["seed"], chosen["candidate"]) == (7, 2)
+    assert chosen["sampler"]["num_inference_steps"] == 1
+    assert rest["seed"] == 0 and rest["sampler"] == entries[name]["sampler"]
+
+
+def test_a_story_file_that_says_something_else_by_now_is_not_passed_over(sampled, own_story):
+    sampled(own_story())
+    told = own_story(captions=["He jumps.", *CAPTIONS[1:]])
+    with pytest.raises(ConfigError, match="has other captions of mine than .* was drawn with"):
+        sampled(told, "redraw.frame=1", "seed=3")
 
 
 @pytest.fixture

@@ -203,3 +203,13 @@ def test_what_cannot_be_measured_is_said_before_drawing(
     with pytest.raises((OSError, ValueError), match=missing):
         sampled(*words, to="never")
     assert not (tmp_path / "never").exists()
+
+
+def test_a_part_of_a_story_does_not_take_the_place_of_another_story(shrunk, trained, tmp_path):
+    path, of_two = tmp_path / "told.json", ["He waves.", "He jumps."]
+    told = [{"story_id": "a", "captions": 2 * of_two}, {"story_id": "a-part1", "captions": of_two}]
+    path.write_text(json.dumps(told), encoding="utf-8")
+    words = "mode=sample", f"story={path}", f"sample_output_dir={tmp_path / 'out'}"
+    with pytest.raises(ValueError, match="frames_per_part=2 makes a story 'a-part1' of .*another"):
+        sample.sample(shrunk(*words, "frames_per_part=2"))
+    assert not (tmp_path / "out").exists()

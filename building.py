@@ -5,6 +5,7 @@ What only these parts can find wrong with a configuration is said here, before l
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -196,10 +197,10 @@ def own_stories(config: DictConfig) -> list[StoryPrompt]:
     else:
         stories = read_benchmark_prompts(config.story, **config.vistorybench)
     stories = list(in_parts(stories, config.frames_per_part))
-    ids = [story.story_id for story in stories]
-    if twice := next((one for one in ids if ids.count(one) > 1), None):
+    counts = Counter(story.story_id for story in stories)
+    if twice := [story_id for story_id, count in counts.items() if count > 1]:
         raise ConfigError(
-            f"frames_per_part={config.frames_per_part} makes a story {twice!r} of {config.story}, "
+            f"frames_per_part={config.frames_per_part} makes a story {twice[0]!r} of {config.story}, "
             f"which has another one of that story_id; give that one another"
         )
     if continuation and any(story.first_frame is None for story in stories):

@@ -200,8 +200,8 @@ def own_stories(config: DictConfig) -> list[StoryPrompt]:
     counts = Counter(story.story_id for story in stories)
     if twice := [story_id for story_id, count in counts.items() if count > 1]:
         raise ConfigError(
-            f"frames_per_part={config.frames_per_part} makes a story {twice[0]!r} of {config.story}, "
-            f"which has another one of that story_id; give that one another"
+            f"frames_per_part={config.frames_per_part} makes a story {twice[0]!r} of "
+            f"{config.story}, which has another one of that story_id; give that one another"
         )
     if continuation and any(story.first_frame is None for story in stories):
         raise ConfigError(

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.files import replacing
+from common.files import file_hash, replacing
 from evaluation.command_line import check
 from evaluation.comparison_table import SUFFIXES, comparison_table
 from evaluation.metrics.bootstrap import interval, paired_p, story_weights
@@ -66,6 +66,8 @@ def evaluate(options: Options) -> dict:
         "warnings": warnings,
         "libraries": {name: version(name) for name in LIBRARIES},
     }
+    if (manifest := samples.folder / MANIFEST).is_file():
+        result["manifest"] = file_hash(manifest)  # another one once frames are drawn again
     if seeds := len(systems[0].runs) - 1:
         result["seeds"] = seeds + 1
     counts, readings = {}, None

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from common.files import file_hash
+
 __all__ = ["write_model_card"]
 
 _SETTINGS = (
@@ -110,6 +112,12 @@ def _measured(folder: Path, samples: Path) -> str:
     metrics = samples / "metrics.json"
     if metrics.is_file():
         measured = json.loads(metrics.read_text(encoding="utf-8"))
+        manifest, then = samples / "manifest.jsonl", measured.get("manifest")
+        if then and manifest.is_file() and then != file_hash(manifest):
+            raise ValueError(
+                f"{metrics} is of what {samples} held before frames were drawn again or added; "
+                f"measure anew: python -m evaluation samples={samples}"
+            )
         text += f"\nOf {measured['stories']} stories, {measured['frames']} frames:\n\n"
         text += "| metric | value | 95 % interval | protocol |\n|---|---|---|---|\n"
         for metric, found in measured["metrics"].items():

@@ -58,6 +58,10 @@ def test_the_card_says_what_it_is(trained, sampled, tmp_path):
     ):  # fmt: skip
         assert words in card
     assert (out / "storyboard.png").read_bytes() == (samples / "storyboard.png").read_bytes()
+    (samples / "metrics.json").write_text(json.dumps({**measured, "manifest": "another"}))
+    with pytest.raises(ValueError, match="before frames were drawn again or added; measure anew"):
+        export(Export(str(trained), str(tmp_path / "stale"), samples=str(samples)))
+    assert not (tmp_path / "stale").exists()
 
 
 @pytest.fixture(scope="module")

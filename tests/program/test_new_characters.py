@@ -40,7 +40,7 @@ def pictures(tmp_path_factory):
 def words(trained, pictures):
     """What teaches the two."""
     return [f"base_model_file={trained}", "run_name=learnt", "max_steps=2", told(pictures),
-            "decoder_steps=2"]  # fmt: skip
+            "decoder_steps=2", "batch_size=8"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def learnt(shrunk, words, fewer_stories):
 @pytest.fixture(scope="session")
 def fewer_stories():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(new_characters, "STORIES", 4)
+        patch.setattr(new_characters, "STORIES", 8)
         patch.setattr(new_characters, "DRAWN", 2)
         yield
 
@@ -130,10 +130,10 @@ def test_what_is_learnt_from(learnt):
     """New and old take turns, captions name who is there, and old stories stay beside them."""
     path = learnt.with_name("new_characters.h5")
     stories = StoryFile(path, "train")
-    assert len(stories) == 8 and len(StoryFile(path, "val")) == 2
+    assert len(stories) == 16 and len(StoryFile(path, "val")) == 2
     captions = stories.all_captions()
     assert {"Milo waves in the house.", "Milo.", "Olga jumps.", "Olga."} <= set(captions)
-    assert any(name.title() in caption for caption in captions[20:] for name in CHARACTERS)
+    assert any(name.title() in caption for caption in captions[40:] for name in CHARACTERS)
     size = {stories.picture(i, k).shape for i in range(4) for k in range(5)}
     assert (64, 64, 3) in size and {shape[0] == shape[1] for shape in size} == {True}
 

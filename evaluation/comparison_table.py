@@ -23,13 +23,19 @@ LATEX = {
 
 def comparison_table(result: dict, form: str) -> str:
     """Text of `form`, one of SUFFIXES; csv has exact numbers and intervals."""
-    columns = [(_name(result["samples"]), result["metrics"])]
-    columns += [(_name(one["samples"]), one["metrics"]) for one in result.get("compare", ())]
+    found = [result, *result.get("compare", ())]
+    names = _names([one["samples"] for one in found])
+    columns = [(name, one["metrics"]) for name, one in zip(names, found, strict=True)]
     return {"latex": _latex, "markdown": _markdown, "csv": _csv}[form](columns)
 
 
-def _name(folder: str) -> str:
-    return Path(folder).name or folder
+def _names(folders: list[str]) -> list[str]:
+    """As much of each path's end as tells them apart."""
+    parts = [Path(folder).parts or (folder,) for folder in folders]
+    most = max(map(len, parts))
+    ends = ([one[-n:] for one in parts] for n in range(1, most + 1))
+    told = next((some for some in ends if len({*some}) == len({*parts})), parts)
+    return [Path(*some).as_posix() for some in told]
 
 
 def _markdown(columns: list[tuple[str, dict]]) -> str:

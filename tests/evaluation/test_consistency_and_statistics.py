@@ -167,6 +167,9 @@ def test_seeds_are_one_result_and_systems_are_columns(tmp_path, brightness, caps
     assert float(rows[0]["value"]) == entry["value"] and float(rows[2]["p"]) == worse["p"]
     lines = comparison_table(found, "markdown").splitlines()
     assert lines[0] == "| | ours | as_good | worse_50% |" and lines[2].count("**") == 4
+    found["samples"], found["compare"][0]["samples"] = "runs/a/samples", "runs/b/samples"
+    heads = comparison_table(found, "markdown").splitlines()[0].split(" | ")
+    assert heads[1:3] == ["a/samples", "b/samples"]
 
 
 def test_stories_of_several_lengths_are_judged_together(tmp_path, brightness):

@@ -164,8 +164,8 @@ class Widgets:
     def _character(self) -> None:
         with gr.Accordion("A new character", open=False, elem_id="character"):
             gr.Markdown(
-                "From three to five pictures of it, best alone and in several poses. Takes minutes;"
-                " stories can be drawn meanwhile. The page then draws with the new model."
+                "From three to five pictures of it in several poses; ten teach it better. Takes"
+                " minutes; stories can be drawn meanwhile. The page then draws with the new model."
             )
             with gr.Row():
                 self.word = gr.Textbox(label="Name", info="a new word: milo", elem_id="word")

@@ -236,21 +236,13 @@ class _Page(Widgets):
             reason = str(error).replace(f"{Path(path).parent}{os.sep}", "")
             raise ValueError(f"{reason[0].upper()}{reason[1:]}.") from error
         story.give(picture)
-        return self._first(story, "Say in frame 1 what the picture shows, then draw.")
+        return self._pictures(story, "Say in frame 1 what the picture shows, then draw.")
 
     @_told
     def _take_away(self, story: Story) -> dict:
         _refuse_busy(story)
         story.give(None)
-        return self._first(story, "The first frame will be drawn.")
-
-    def _first(self, story: Story, status: str) -> dict:
-        return {
-            self.story: story,
-            self.images[0]: _pictured(story, 0),
-            self.take_away: gr.update(visible=story.first is not None),
-            self.status: status,
-        }
+        return self._pictures(story, "The first frame will be drawn.")
 
     @_told
     def _draw(self, story: Story, *values) -> Iterator[dict]:
@@ -263,7 +255,7 @@ class _Page(Widgets):
         story.pictures, story.drawn = list(pictures), settings  # a given one at our size
         story.saw(range(len(captions)), looked)
         said = "Drawn. ↻ below a frame draws it again, Save keeps the story."
-        yield {**self._first(story, said), **self._looks(story)}
+        yield self._pictures(story, said)
 
     @_told
     def _redraw(self, frame: int, count: int, rest: bool, story: Story, *values) -> Iterator[dict]:

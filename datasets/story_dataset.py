@@ -45,9 +45,9 @@ class StoryDataset(Dataset):
     history_transform: (N, 3, H, W) uint8 -> (N, 3, h, w) float, what the picture encoder expects.
     clip_tokenizer, blip_tokenizer: callables like Hugging Face tokenizers; captions are cut at
         max_length = S.
-    cached: draw * len(self) + index -> `latents_mean` and `latents_std` of all K frames, each
-        (K, c, h, w), and maybe `picture_states` (K, P, D_vit); items carry them in place of target
-        and history pictures. Only right where `StoryFrames.refuse_random_views` is content.
+    cached: draw * len(self) + index -> `latents_mean` and maybe `latents_std` of all K frames,
+        each (K, c, h, w), and maybe `picture_states` (K, P, D_vit); items carry them in place of
+        target and history pictures. Only right where `StoryFrames.refuse_random_views` is content.
     window: frames of a longer story that an item shows, all of them if None: in training any that
         follow each other, drawn by (seed, epoch, story), else the first ones.
     cache_frames, independent_crops, draws: as `StoryFrames` takes them; tokens are kept in any case

@@ -220,14 +220,16 @@ class LatentCache:
 class Latents:
     """Number of a story, or of its draw -> what is kept of its K pictures, for `StoryDataset`.
 
-    `latents_mean`, `latents_std`: (K, c, h, w), scaled as for the U-Net; with `states` also
-    `picture_states`: (K, P, D_vit). Every process opens its own handle at the first read (fork and
-    spawn safe).
+    `latents_mean`, `latents_std`: (K, c, h, w), scaled as for the U-Net, the second only of an
+    autoencoder that has a posterior; with `states` also `picture_states`: (K, P, D_vit). Every
+    process opens its own handle at the first read (fork and spawn safe).
     """
 
     def __init__(self, path: Path, split: str, states: bool) -> None:
         self.path = path
-        self._keys = ("mean", "std", STATES) if states else ("mean", "std")
+        self._columns = {"latents_mean": "mean", "latents_std": "std"}
+        if states:
+            self._columns[STATES] = STATES
         self._handle: tuple[int, h5py.File] | None = None
         with h5py.File(path) as file:
             self._rows = file[split][:]  # (N, K)
@@ -239,14 +241,11 @@ class Latents:
         if self._handle is None or self._handle[0] != os.getpid():
             self._handle = (os.getpid(), h5py.File(self.path))
         file, rows = self._handle[1], self._rows[index]
-        found = {
-            key: torch.from_numpy(np.stack([file[key][row] for row in rows]))
-            for key in self._keys
-            if key in file
+        return {
+            key: torch.from_numpy(np.stack([file[column][row] for row in rows]))
+            for key, column in self._columns.items()
+            if column in file
         }
-        mean = found.pop("mean")
-        std = found.pop("std", torch.zeros_like(mean))  # of an autoencoder without a posterior
-        return {"latents_mean": mean, "latents_std": std, **found}
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_handle": None}

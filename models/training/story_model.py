@@ -178,8 +178,11 @@ class StoryModel(pl.LightningModule):
     def latents(self, batch: StoryBatch, generator: torch.Generator | None = None) -> Tensor:
         """Scaled latents (B * V, c, h, w) of a batch's targets, from cache if it carries them."""
         if "latents_mean" in batch:
-            mean, std = (batch[k].flatten(0, 1) for k in ("latents_mean", "latents_std"))
-            return mean + std * randn_tensor(mean.shape, generator, mean.device)
+            mean = batch["latents_mean"].flatten(0, 1)
+            if "latents_std" not in batch:  # no posterior: nothing is drawn, as without a cache
+                return mean
+            noise = randn_tensor(mean.shape, generator, mean.device)
+            return mean + batch["latents_std"].flatten(0, 1) * noise
         frames = batch["target_images"].flatten(0, 1)
         at_once = self.frames_per_micro_batch or (1 if self.gradient_checkpointing else None)
         return encode_frames(self.vae, frames, generator, at_once)

@@ -21,11 +21,11 @@ CLIP = {
 }
 
 
-def write_clip(folder: Path) -> nn.Module:
+def write_clip(folder: Path, seed: int = 0) -> nn.Module:
     """A folder that open_clip loads; the model that it holds."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = open_clip.CLIP(**CLIP)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     preparation = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
     config = {"model_cfg": CLIP, "preprocess_cfg": preparation}
     (folder / "open_clip_config.json").write_text(json.dumps(config))

@@ -12,6 +12,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
+from open_clip.pretrained import download_pretrained_from_hf
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
@@ -110,6 +111,8 @@ def _tokenise(tokenizer, caption: str) -> Tensor:
 
 
 def _hash(model: str, weights: str | None) -> str:
+    if model.startswith("hf-hub:"):  # just downloaded, or found
+        return file_hash(download_pretrained_from_hf(model.removeprefix("hf-hub:")))
     if weights is None:
         folder = Path(model.partition(":")[2])
         files = [*folder.glob("open_clip_*.safetensors"), *folder.glob("open_clip_*.bin")]

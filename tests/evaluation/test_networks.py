@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import open_clip
 import pytest
@@ -14,6 +16,7 @@ from tiny_networks import write_clip
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import squeezenet1_1
 
+from common.files import file_hash
 from evaluation.networks.clip import clip_network
 from evaluation.networks.lpips import lpips_network
 from evaluation.options import Options
@@ -38,6 +41,20 @@ def test_clip_from_a_local_folder_gives_the_models_own_cosines(tmp_path):
     found = (pictures([path]) * captions(["a red fox"])).sum()
     assert found == pytest.approx(expected.item(), abs=1e-5)
     assert len(sha256) == 64 and sha256 in pictures.key and pictures.key != captions.key
+
+
+def test_a_clip_of_the_hub_is_kept_apart_by_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    cached, found = tmp_path / "models--a--b", []
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    for seed in (0, 1):
+        shutil.rmtree(cached / "snapshots", ignore_errors=True)
+        write_clip(cached / "snapshots" / ("0" * 40), seed)
+        found.append(clip_network(Options("s", clip_model="hf-hub:a/b", device="cpu")))
+        assert found[-1].sha256 == file_hash(*cached.rglob("*.safetensors"))
+    assert found[0].encoders["picture"].key != found[1].encoders["picture"].key
 
 
 def test_clip_without_weights_names_file_and_key(tmp_path, monkeypatch):

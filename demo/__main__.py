@@ -37,7 +37,7 @@ WAYS = {
     "continuation": ["task=continuation"],
     "no_history": ["use_history=false"],
 }
-STEPS = 520  # of five stories each
+STEPS = 440  # of five stories each
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from unittest.mock import patch
 
@@ -58,7 +58,8 @@ def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -
         if device.type != "cuda":
             return peak_of(sizes, side, how)
         held = torch.cuda.memory_allocated(device)
-        return gpu_peak(step_of(parts, how, 5, device), device)[0] - held
+        with step_of(parts, how, 5, device) as step:
+            return gpu_peak(step, device)[0] - held
 
     theirs = peak(None)
     for name, how in ways.items():
@@ -67,9 +68,9 @@ def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -
         for turn in range(rounds):
             for one in list(pair)[:: 1 if turn % 2 == 0 else -1]:
                 # Made anew each time: two models with their moments are more than 24 GB hold.
-                step = step_of(parts, pair[one], frames, device)
-                step()  # before it there are neither moments nor gradients
-                times[one].append(seconds_of(step, device))
+                with step_of(parts, pair[one], frames, device) as step:
+                    step()  # before it there are neither moments nor gradients
+                    times[one].append(seconds_of(step, device))
                 del step
                 gc.collect()  # a model's parts know each other
         yield (
@@ -79,9 +80,10 @@ def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -
         )
 
 
+@contextmanager
 def step_of(
     parts: Components, how: dict | None, frames: int, device: torch.device
-) -> Callable[[], Tensor]:
+) -> Iterator[Callable[[], Tensor]]:
     """One step of training, of weights of its own."""
     parts = deepcopy(parts)
     how = dict(how or {}, reference=how is None)
@@ -106,21 +108,23 @@ def step_of(
             optimizer.step()
             return loss.detach()
 
-        return step
+        yield step
+        return
     for network in (parts.unet, parts.vae):
         network.to(memory_format=torch.channels_last)
     model = StoryModel(parts, **how).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer("adamw", trained, 1e-5, 1e-4, fused=True)
-    if model.optimizer_in_backward:
-        step_in_backward(optimizer)
+    hooks = step_in_backward(optimizer) if model.optimizer_in_backward else []
     clipped = OmegaConf.create({"gradient_clip_val": None})
 
     def step() -> Tensor:
         cast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         return training_step(model, batch, optimizer, clipped, cast)
 
-    return step
+    yield step
+    for hook in hooks:
+        hook.remove()  # through them the weights would hold themselves
 
 
 def peak_of(sizes: Sizes, side: int, how: dict | None) -> int:
@@ -133,13 +137,13 @@ def peak_of(sizes: Sizes, side: int, how: dict | None) -> int:
         with no_init_weights():
             parts = random_parts(sizes, 85)
         parts.image_size = side * 2 ** (len(sizes.vae) - 1)
-        step = step_of(parts, how, 5, torch.device("cpu"))
-        del parts
-        step()
-        memory = PeakMemory()
-        memory.track_external(*_held(step))
-        with memory:
+        with step_of(parts, how, 5, torch.device("cpu")) as step:
+            del parts
             step()
+            memory = PeakMemory()
+            memory.track_external(*_held(step))
+            with memory:
+                step()
     return memory.bytes
 
 

@@ -19,7 +19,7 @@ from benchmarks.memory_plan import PeakMemory
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.reference import Reference
 from benchmarks.training_step import training_step
-from benchmarks.turns import gpu_peak, ratio, seconds_of
+from benchmarks.turns import gpu_peak, in_turns, ratio, seconds_of
 from models.components import Components
 from models.frames import downscale
 from models.story_batch import StoryBatch
@@ -63,16 +63,15 @@ def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -
 
     theirs = peak(None)
     for name, how in ways.items():
-        pair = {name: how, REFERENCE: None}
+        pair = {REFERENCE: None, name: how}
         times: dict[str, list[float]] = {one: [] for one in pair}
-        for turn in range(rounds):
-            for one in list(pair)[:: 1 if turn % 2 == 0 else -1]:
-                # Made anew each time: two models with their moments are more than 24 GB hold.
-                with step_of(parts, pair[one], frames, device) as step:
-                    step()  # before it there are neither moments nor gradients
-                    times[one].append(seconds_of(step, device))
-                del step
-                gc.collect()  # a model's parts know each other
+        for one in in_turns(pair, rounds):
+            # Made anew each time: two models with their moments are more than 24 GB hold.
+            with step_of(parts, pair[one], frames, device) as step:
+                step()  # before it there are neither moments nor gradients
+                times[one].append(seconds_of(step, device))
+            del step
+            gc.collect()  # a model's parts know each other
         yield (
             f"| training, {side}×{side} latents, {name} (time of {frames} frames; memory of 5) | "
             f"time {ratio(times[name], times[REFERENCE])}, memory "

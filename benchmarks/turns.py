@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 
 from common.terminal import tqdm
 
-__all__ = ["gpu_peak", "ratio", "seconds_of", "take_turns"]
+__all__ = ["gpu_peak", "in_turns", "ratio", "seconds_of", "take_turns"]
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
@@ -42,14 +42,19 @@ def gpu_peak(
 def take_turns(
     works: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of each work in each round; in every other one the order is turned round."""
+    """Seconds of each work in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()  # allocations and caches
-    for turn in tqdm(range(rounds), "rounds", leave=False):
-        for name in list(works)[:: 1 if turn % 2 else -1]:
-            seconds[name].append(seconds_of(works[name], device))
+    for name in in_turns(works, rounds):
+        seconds[name].append(seconds_of(works[name], device))
     return seconds
+
+
+def in_turns(names: Iterable[str], rounds: int) -> Iterator[str]:
+    """All names in every round; in every other one the order is turned round."""
+    for turn in tqdm(range(rounds), "rounds", leave=False):
+        yield from list(names)[:: 1 if turn % 2 else -1]
 
 
 def ratio(ours: list[float], theirs: list[float]) -> str:

@@ -2,6 +2,8 @@
 
     python -m benchmarks.causal_story                   all runs, then the tables
     python -m benchmarks.causal_story --tables          the tables of the runs that are there
+    python -m benchmarks.causal_story --out outputs/wide cartoon.world=wide tiny.diffusion_model=…
+                                                        of the wide world, with its base
 
 AR-LDM and each add-on train alike: same base, stories, steps and seeds. A run's result is one JSON
 file in the folder --out; a run that is there is not done again. What tuning a part brings is asked
@@ -89,22 +91,26 @@ class Ablation:
             f"sample_output_dir={folder}",
         ])  # fmt: skip
         draw_stories(config)
+        judge = self.runs.judge(world=config.cartoon.world)
         options = Options(
-            str(folder), judge=str(self.runs.judge()), pictures=False,
+            str(folder), judge=str(judge), pictures=False,
             cache=str(self.runs.out / "features.sqlite"),
         )  # fmt: skip
         metrics = evaluate(options)["metrics"]
-        values = {metric: metrics[f"cartoon/{metric}"]["value"] for metric in METRICS}
+        there = [metric for metric in METRICS if f"cartoon/{metric}" in metrics]
+        values = {metric: metrics[f"cartoon/{metric}"]["value"] for metric in there}
         return {**values, "hits": history_hits(read_samples(folder).stories)}
 
     def print_tables(self, seeds: int) -> None:
         """Mean and, after ±, standard deviation over the seeds that are there."""
         found = {name: results for name in VARIANTS if (results := self.runs.of(name, seeds))}
-        print_table(["seeds", "trained", "MB", *METRICS], (
+        measured = {metric for results in found.values() for metric in results[0]["test"]}
+        shown = [metric for metric in METRICS if metric in measured]  # the rest: another world's
+        print_table(["seeds", "trained", "MB", *shown], (
             [
                 name, len(results), f"{results[0]['trained_parameters']:,}",
                 f"{results[0]['checkpoint_mb']:.1f}",
-                *(mean_spread([r["test"][metric] for r in results]) for metric in METRICS),
+                *(mean_spread([r["test"][metric] for r in results]) for metric in shown),
             ]
             for name, results in found.items()
         ))  # fmt: skip

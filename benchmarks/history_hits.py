@@ -21,18 +21,22 @@ __all__ = ["history_hits", "needed_frames"]
 def needed_frames(story: SampledStory, n: int) -> set[int]:
     """Earlier frames that show, each on its own, all that caption n leaves open.
 
-    Open is whoever is drawn but not named, and the place if it is not named. Empty if nothing is
-    open, or if no single frame shows all of it.
+    Open is whoever is drawn but not named, and the place if it is not named; in the wide world so
+    is the weather, and an object with its carrier. Empty if nothing is open, or if no single frame
+    shows all of it.
     """
     labels, label = story.labels, story.labels[n]
     unnamed = {name for name in label["cast"] if name.title() not in story.captions[n]}
-    if label["place_named"] and not unnamed:
+    kept = [kind for kind in ("place", "weather") if not label.get(f"{kind}_named", True)]
+    if label.get("carrier") and not label["object_named"]:
+        kept += ["object", "colour", "carrier"]
+    if not unnamed and not kept:
         return set()
     return {
         u
         for u in range(n)
         if unnamed <= set(labels[u]["cast"])
-        and (label["place_named"] or labels[u]["place"] == label["place"])
+        and all(labels[u][kind] == label[kind] for kind in kept)
     }
 
 

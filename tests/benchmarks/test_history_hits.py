@@ -31,6 +31,18 @@ def test_needed_frames_show_all_that_is_left_open():
     assert [needed_frames(story(), n) for n in range(5)] == [set(), {0}, {0}, {2}, {2, 3}]
 
 
+def test_in_the_wide_world_weather_and_objects_are_left_open_too():
+    told = story()
+    for label, weather, named, carrier in zip(
+        told.labels, ("rain", "rain", "snow", "snow", "snow"), (True, False, True, False, False),
+        (None, "luna", "luna", "pip", "pip"), strict=True,
+    ):  # fmt: skip
+        label |= {"weather": weather, "weather_named": named, "object_named": False}
+        label |= {"object": "ball", "colour": "red", "carrier": carrier}
+    told.labels[1]["object_named"] = told.labels[3]["object_named"] = True
+    assert [needed_frames(told, n) for n in range(5)] == [set(), {0}, set(), {2}, {3}]
+
+
 def test_hits_count_where_something_could_be_missed():
     """Frame 1 sees one frame only and does not count."""
     found = history_hits([story(0, 0, 2, 3)])

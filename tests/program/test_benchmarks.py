@@ -1,0 +1,53 @@
+"""Benchmarks that train, draw and judge, at their smallest: every step, and a table at the end."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from benchmarks import causal_story, sampler_quality
+from datasets.cartoon.world import LABEL_VOCABULARY
+from evaluation.networks.judge import Judge, JudgeNetwork
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def judge_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
+    Judge(JudgeNetwork(LABEL_VOCABULARY), LABEL_VOCABULARY).save(path)
+    return path
+
+
+def table(printed: str, first_head: str) -> list[list[str]]:
+    """The cells of what was printed from the row on that begins with this head."""
+    lines = printed[printed.index(f"| | {first_head}") :].splitlines()
+    rows = (line.strip("|").split("|") for line in lines if line.startswith("| "))
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_an_add_on_is_trained_drawn_and_judged(
+    shrinking, judge_file, tmp_path, monkeypatch, capsys
+):
+    kept = "+ spatial + history weights"
+    monkeypatch.setattr(causal_story, "VARIANTS", {kept: causal_story.VARIANTS[kept]})
+    (tmp_path / "judge.safetensors").write_bytes(judge_file.read_bytes())
+    sizes = ["--out", str(tmp_path), "--steps", "2", "--stories", "2", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", ["causal_story", *sizes, *shrinking])
+    causal_story.main()
+    heads, cells, *hits = table(capsys.readouterr().out, "seeds")
+    assert "place_accuracy" in heads and "weather_accuracy" not in heads
+    assert cells[0] == kept and len(cells) == len(heads) and hits
+    assert (tmp_path / "spatial-history-weights-seed0.json").is_file()
+
+
+def test_a_sampler_is_measured(shrinking, trained, judge_file, tmp_path, monkeypatch, capsys):
+    only = ["--only", "sde-dpm++, 4", "--stories", "2", "--seeds", "1", "--out", str(tmp_path)]
+    words = [str(trained), str(judge_file), *only, *shrinking]
+    monkeypatch.setattr(sys, "argv", ["sampler_quality", *words])
+    sampler_quality.main()
+    measured = [name for name, *_ in table(capsys.readouterr().out, "seeds")]
+    assert measured[1:3] == ["sde-dpm++, 4", "sde-dpm++, 4, first frame 10"]
+    assert (tmp_path / "quality.png").is_file()
+    assert "NaN" not in (tmp_path / "results.jsonl").read_text()

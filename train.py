@@ -30,6 +30,7 @@ from building import (
     HALF,
     build_parts,
     check_weights_file,
+    drawing_precision,
     open_stories,
     own_stories,
     sampler_arguments,
@@ -108,16 +109,17 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
         stories = open_stories(config, "train")
     pl.seed_everything(config.seed, workers=True)
     parts = build_parts(config)
-    batches = len(stories) / config.batch_size / trainer.world_size
-    model = build_model(config, parts, batches / config.accumulate_grad_batches)
-    if characters and config.decoder_steps and not start:
+    if characters and config.decoder_steps and not start:  # before weights have fewer bits
         size = sides(parts.image_size)
         pictures = learnt_pictures(characters, stories, max(size))
         new, old = (to_target(rows, size) for rows in pictures)
         parts.vae.to(trainer.strategy.root_device)
         tune_decoder(parts.vae, new, old, config.decoder_steps, config.seed)
+    batches = len(stories) / config.batch_size / trainer.world_size
+    model = build_model(config, parts, batches / config.accumulate_grad_batches)
     if not start:
-        _find_starts(model, config, characters)
+        with drawing_precision(config.precision, parts.unet.device):
+            _find_starts(model, config, characters)
     done = resume(model, config) if start else None
     if done and (limit := next((k for k, n in done.items() if 0 < config[k] <= n), None)):
         if asked.train_model_file and Path(asked.train_model_file) == start:
@@ -238,6 +240,7 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         freeze_resnet=config.freeze_resnet,
         tune=config.tune,
         frozen_dtype=HALF[config.precision] if config.half_frozen_weights else torch.float32,
+        float8_frozen_weights=config.float8_frozen_weights,
         trained_dtype=torch.bfloat16 if config.half_trained_weights else torch.float32,
         stochastic_depth=config.stochastic_depth,
         gradient_checkpointing=config.gradient_checkpointing,

@@ -194,6 +194,21 @@ def _check_combinations(config: DictConfig) -> None:
             f"half_frozen_weights is true, but nothing is computed in half precision with "
             f"precision={config.precision}; set half_frozen_weights=false or precision=bf16-mixed"
         )
+    if training and config.float8_frozen_weights:
+        if config.tune == "all":
+            raise ConfigError(
+                "float8_frozen_weights is true, but with tune=all they would be saved rounded; set "
+                "tune=lora, whose checkpoints hold what trains, or float8_frozen_weights=false"
+            )
+        for key, needed, why in (
+            ("half_frozen_weights", True, "says the same of the rest"),
+            ("ema_decay", None, "has no average, which 8 bits would not move"),
+        ):
+            if config[key] != needed:
+                raise ConfigError(
+                    f"float8_frozen_weights is true, but {key} is {as_word(config[key])}; set "
+                    f"{key}={as_word(needed)}, which {why}, or float8_frozen_weights=false"
+                )
     if training and config.half_trained_weights:
         for key, needed, why in (
             ("precision", "bf16-mixed", "computes with such weights"),

@@ -173,6 +173,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "gradient_checkpointing": BOOL,
     "frames_per_micro_batch": number(1, whole=True, none=True),
     "half_frozen_weights": BOOL,
+    "float8_frozen_weights": BOOL,
     "half_trained_weights": BOOL,
     "ema_decay": number(0, 1, none=True),
     "ckpt_dir": TEXT,

@@ -272,6 +272,19 @@ TOGETHER = {
                                 "use bf16-mixed or 32"),
     "halves nobody computes in": (["half_frozen_weights=true"], "half_frozen_weights is true",
                                   "set half_frozen_weights=false or precision=bf16-mixed"),
+    "eighths of what is saved": (
+        ["float8_frozen_weights=true", "precision=bf16-mixed", "half_frozen_weights=true"],
+        "with tune=all they would be saved rounded", "or float8_frozen_weights=false",
+    ),
+    "eighths without halves": (
+        ["float8_frozen_weights=true", "tune=lora", "base_model_file=config.yaml"],
+        "half_frozen_weights is false", "or float8_frozen_weights=false",
+    ),
+    "an average in eighths": (
+        ["float8_frozen_weights=true", "tune=lora", "base_model_file=config.yaml",
+         "half_frozen_weights=true", "precision=bf16-mixed", "ema_decay=0.9"],
+        "ema_decay is 0.9", "or float8_frozen_weights=false",
+    ),
     "a clipped step within the backward pass": (["optimizer_in_backward=true"],
         "gradient_clip_val is 1.0, which needs the norm of all gradients",
         "set gradient_clip_val=null, or optimizer_in_backward=false"),

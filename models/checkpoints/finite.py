@@ -20,4 +20,5 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())  # they pass NaN on
+    numbers = tensor.float() if tensor.itemsize == 1 else tensor  # no extremes in 8 bits
+    return bool(torch.stack(torch.aminmax(numbers)).isfinite().all())  # they pass NaN on

@@ -1,4 +1,4 @@
-"""Weights in half precision: frozen ones, which autocast would cast anyway, and ones that train.
+"""Weights in fewer bits: frozen ones, which autocast casts at every use, and ones that train.
 
 A step of a weight that trains is mostly smaller than half of bfloat16's distance to the next
 number, and would be lost. Rounded at random, up or down by what is left over, it is right on
@@ -14,11 +14,16 @@ __all__ = ["cast_weights", "rounded_at_random"]
 
 
 def cast_weights(module: nn.Module, dtype: torch.dtype, trained: bool) -> None:
-    """Cast matrices and kernels that train, or those that do not; BLIP reads its type off one."""
+    """Cast matrices and kernels that train, or those that do not; to 16 bits their biases too.
+
+    Not BLIP's first, off which it reads the type of pictures, nor a tuned decoder, which is saved.
+    """
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d) and not name.endswith("patch_embedding"):
+        if name.endswith("patch_embedding") or ".tuned." in name:
+            continue
+        if isinstance(layer, nn.Linear | nn.Conv2d):
             for parameter in layer.parameters(recurse=False):
-                if parameter.requires_grad == trained:
+                if parameter.requires_grad == trained and parameter.ndim > (dtype.itemsize == 1):
                     parameter.data = parameter.data.to(dtype)
 
 

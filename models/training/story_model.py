@@ -48,6 +48,8 @@ class StoryModel(pl.LightningModule):
         tune: `all`, or what alone trains (`tuning.TUNE`); checkpoints then hold only that.
         frozen_dtype: what frozen convolutions and linear layers are kept in. Under autocast to the
             same type nothing changes but the memory: it would cast them there at every use.
+        float8_frozen_weights: keep those of the U-Net and the encoders in 8 bits, of which 3 are
+            the fraction's (e4m3), as programs for LoRA do; autocast casts them at every use.
         trained_dtype: the same of those that train. Each step is rounded to it at random, which
             needs optimizer_in_backward.
         stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
@@ -71,6 +73,7 @@ class StoryModel(pl.LightningModule):
         freeze_resnet: bool = False,
         tune: str = "all",
         frozen_dtype: torch.dtype = torch.float32,
+        float8_frozen_weights: bool = False,
         trained_dtype: torch.dtype = torch.float32,
         stochastic_depth: float = 0.0,
         gradient_checkpointing: bool = False,
@@ -101,6 +104,9 @@ class StoryModel(pl.LightningModule):
             self.frozen_encoders = list(self.conditioner.encoders)
         if frozen_dtype != torch.float32:
             cast_weights(self, frozen_dtype, trained=False)
+        if float8_frozen_weights:
+            for module in (self.unet, self.conditioner):
+                cast_weights(module, torch.float8_e4m3fn, trained=False)
         if trained_dtype != torch.float32:
             cast_weights(self, trained_dtype, trained=True)
         if stochastic_depth:

@@ -19,10 +19,12 @@ from models.training.story_model import StoryModel
 FROZEN = {"freeze_clip": True, "freeze_blip": True, "freeze_resnet": True}
 
 
-def one_step(batch, autocast=False, tracked=False, **how):
+def one_step(batch, autocast=False, tracked=False, change=None, **how):
     """Loss and gradients of a step, from one seed, and the most bytes it took beside weights."""
     model = StoryModel(build_parts(EPSILON), classifier_free_rate=0.3, **how)
     model.train()
+    if change:
+        change(model)
     model.log = lambda *args, **kwargs: None
     torch.manual_seed(3)
     memory = PeakMemory()
@@ -79,6 +81,27 @@ def test_frozen_halves_are_what_autocast_makes_of_them(batch):
     model = StoryModel(build_parts(), frozen_dtype=torch.bfloat16, **FROZEN)
     kinds = {(p.requires_grad, p.dtype) for p in model.parameters() if p.ndim > 1}
     assert (False, torch.bfloat16) in kinds and (True, torch.bfloat16) not in kinds
+
+
+def test_eight_bits_round_and_do_nothing_else(batch):
+    """Against the same weights rounded there and back; the autoencoder's stay in 16 bits."""
+
+    def rounded(model):
+        for part in (model.unet, model.conditioner):
+            for parameter in part.parameters():
+                if parameter.dtype == torch.bfloat16 and parameter.ndim > 1:
+                    parameter.data = parameter.data.to(torch.float8_e4m3fn).bfloat16()
+
+    how = {"autocast": True, "tune": "attention", "frozen_dtype": torch.bfloat16}
+    expected = one_step(batch, change=rounded, **how)
+    found = one_step(batch, float8_frozen_weights=True, gradient_checkpointing=True, **how)
+    assert torch.equal(found[0], expected[0]) and found[0] != one_step(batch, **how)[0]
+    assert all(torch.equal(found[1][name], gradient) for name, gradient in expected[1].items())
+    del how["autocast"]
+    model = StoryModel(build_parts(), float8_frozen_weights=True, **how)
+    for part, kind in ((model.unet, torch.float8_e4m3fn), (model.vae, torch.bfloat16)):
+        assert {p.dtype for p in part.parameters() if p.ndim == 4} == {kind}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
 
 def test_encoding_in_parts_draws_the_same_latents():

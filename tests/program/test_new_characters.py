@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from outcomes import frames, read, same
 from PIL import Image
 
@@ -61,6 +62,21 @@ def told(pictures, *names):
     kinds = {"milo": "class_word: bear, pronoun: he", "olga": "class_word: cat"}
     one = (f"{{word: {n}, pictures: {pictures / n}, {kinds[n]}}}" for n in names or kinds)
     return f"new_characters=[{', '.join(one)}]"
+
+
+@pytest.mark.long
+def test_what_stays_may_have_fewer_bits(shrunk, trained, pictures, fewer_stories):
+    """Words are looked for and the decoder tuned, before and beside them."""
+    one = f"{{word: milo, pictures: {pictures / 'milo'}, class_word: auto}}"
+    bits = ["precision=bf16-mixed", "half_frozen_weights=true", "float8_frozen_weights=true"]
+    state = read(train.train(shrunk(
+        f"new_characters=[{one}]", f"base_model_file={trained}", "run_name=bits", "max_steps=1",
+        "decoder_steps=2", "batch_size=8", *bits,
+    )))["state_dict"]  # fmt: skip
+    base, tuned = read(trained)["state_dict"], "vae.decoder.tuned.conv_in.weight"
+    assert not same({"": state[tuned]}, {"": base[tuned.replace(".tuned", "")]})
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    assert any(name.endswith(".new_rows") for name in state)
 
 
 @pytest.mark.long

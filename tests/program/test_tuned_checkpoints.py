@@ -77,6 +77,22 @@ def test_a_tuned_run_resumes(tuned, shrunk, trained):
 
 
 @pytest.mark.long
+def test_beside_frozen_weights_of_eight_bits(tuned, shrunk, trained, sampled):
+    """Cached, previewed, taken up; what is saved trains in 32 bits and draws on the whole base."""
+    words = (*LORA, "precision=bf16-mixed", "half_frozen_weights=true", "cache_latents=true",
+             "float8_frozen_weights=true", "gradient_checkpointing=true", "sample_every_n_epochs=1",
+             "lora_layers=all", "optimizer=adamw8bit", "run_name=eighths")  # fmt: skip
+    checkpoint = train.train(shrunk(*words, f"base_model_file={trained}"))
+    longer = read(train.train(shrunk(*words, f"base_model_file={trained}", "max_epochs=2")))
+    assert longer["global_step"] == 4
+    state = longer["state_dict"]
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    assert all(".lora_" in name for name in state)
+    folder, _ = sampled(f"test_model_file={checkpoint}")
+    assert frames(folder).std() > 0
+
+
+@pytest.mark.long
 def test_averages_hold_what_was_tuned_too(shrunk, trained):
     words = [*LORA, f"base_model_file={trained}", "run_name=tuned_average", "ema_decay=0.5"]
     checkpoint = train.train(shrunk(*words))

@@ -64,6 +64,12 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
     characters = [read_character(one) for one in OmegaConf.to_container(config.new_characters)]
     if characters:
         _check_words(config)
+        if _prior(config) == "drawn" and config.dataset != "cartoon" and not _old_names(config):
+            raise ConfigError(
+                f"new_characters: old stories are to be drawn first, but no old name is known: "
+                f"class_word is {AUTO} and {config.dataset}.new_tokens is empty; give a "
+                f"class_word, or set prior_stories=none"
+            )
     for one in characters:
         if (count := len(one.pictures)) < 3:
             say(f"new_characters: pictures of {one.word!r}: {count}; three to five teach more")
@@ -186,7 +192,8 @@ def _drawn(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[l
     class words and the words of the data set in place of the new ones."""
     base = OmegaConf.merge(config, {"new_characters": [], "tune": "all", "task": "visualization"})
     if config.dataset == "cartoon":
-        told = tell_cartoon_stories({"train": DRAWN}, WORLD_SEED + 1)["train"]
+        sizes, world = {"train": DRAWN}, config.cartoon.world
+        told = tell_cartoon_stories(sizes, WORLD_SEED + 1, world=world)["train"]
         captions = [list(story.captions) for story in told]
     else:
         captions = list(_of_old_words(config, characters))
@@ -204,9 +211,13 @@ def _drawn(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[l
             yield list(zip(pictures, told, strict=True))
 
 
-def _of_old_words(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[list[str]]:
+def _old_names(config: DictConfig) -> list[str]:
     old = [one.class_word for one in config.new_characters if one.class_word != AUTO]
-    old = [*dict.fromkeys(old), *config[config.dataset].new_tokens]
+    return [*dict.fromkeys(old), *config[config.dataset].new_tokens]
+
+
+def _of_old_words(config: DictConfig, characters: Sequence[NewCharacter]) -> Iterator[list[str]]:
+    old = _old_names(config)
     for n in range(DRAWN):
         random = Random(f"{config.seed}/old/{n}")
         character = random.choice(characters)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from common.picture_files import SUFFIXES, opened, upright
-from data_script.folder_hdf5 import caption_rows, find_picture
+from data_script.folder_hdf5 import caption_rows, find_picture, read_utf8
 from datasets.new_characters import NewCharacter, finds
 
 __all__ = ["picture_files", "read_character"]
@@ -65,7 +65,7 @@ def _captions(folder: Path) -> dict[str, tuple[str, str]]:
                 said[path.name] = (" ".join(str(row.get("caption") or "").split()), where)
     for path in picture_files(folder):
         if (beside := path.with_suffix(".txt")).is_file():
-            said[path.name] = (" ".join(beside.read_text("utf-8-sig").split()), str(beside))
+            said[path.name] = (" ".join(read_utf8(beside).split()), str(beside))
     for caption, where in said.values():
         if strange := next((c for c in "|\0" if c in caption), None):
             raise ValueError(f"{where}: remove {strange!r} from the caption {caption!r}")

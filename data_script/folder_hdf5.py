@@ -133,12 +133,17 @@ def find_picture(folder: Path, name: str, where: str) -> Path:
     raise FileNotFoundError(f"{where}: picture {folder / name} does not exist: correct the name")
 
 
-def caption_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """One (place in the file, {story, image, caption, split}) a frame."""
+def read_utf8(path: Path) -> str:
+    """The text of a file, without the mark that some editors put before it."""
     try:
-        text = path.read_text("utf-8-sig")
+        return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
+
+
+def caption_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """One (place in the file, {story, image, caption, split}) a frame."""
+    text = read_utf8(path)
     yield from _csv_rows(path, text) if path.suffix.lower() == ".csv" else _json_rows(path, text)
 
 

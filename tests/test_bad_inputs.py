@@ -736,6 +736,10 @@ NEW_CHARACTERS = {
         "milo/1.txt: the caption 'A dog, Camilo.' of 1.png does not "
         "say 'milo'; name the character in every caption",
     ),
+    "a caption of Windows": (
+        content("milo/1.txt", "Milo, très beau.".encode("cp1252")),
+        "milo/1.txt is not UTF-8",
+    ),
     "a captions file of others": (
         content("milo/captions.csv", HEAD + "a,x.png,Milo.\n"),
         "picture .*milo/x.png does not exist: correct the name",

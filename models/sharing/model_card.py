@@ -111,7 +111,10 @@ def _measured(folder: Path, samples: Path) -> str:
     text = "\n## Results\n"
     metrics = samples / "metrics.json"
     if metrics.is_file():
-        measured = json.loads(metrics.read_text(encoding="utf-8"))
+        try:
+            measured = json.loads(metrics.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{metrics} is not whole ({error}); measure anew") from error
         manifest, then = samples / "manifest.jsonl", measured.get("manifest")
         if then and manifest.is_file() and then != file_hash(manifest):
             raise ValueError(

@@ -61,6 +61,9 @@ def test_the_card_says_what_it_is(trained, sampled, tmp_path):
     (samples / "metrics.json").write_text(json.dumps({**measured, "manifest": "another"}))
     with pytest.raises(ValueError, match="before frames were drawn again or added; measure anew"):
         export(Export(str(trained), str(tmp_path / "stale"), samples=str(samples)))
+    (samples / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match="metrics.json is not whole .*; measure anew"):
+        export(Export(str(trained), str(tmp_path / "stale"), samples=str(samples)))
     assert not (tmp_path / "stale").exists()
 
 

@@ -114,6 +114,22 @@ def test_what_fits_leaves_room_on_the_card(layer):
     assert counted + 2 < gigabytes * 1e9 / 2**30  # the GPU's own, fragments, workspaces
 
 
+@pytest.mark.parametrize("how", [
+    ["ema_decay=0.9999", "cache_latents=true", "latent_draws=4"],
+    ["precision=bf16-mixed", "optimizer_in_backward=true", "gradient_clip_val=null",
+     "half_trained_weights=true"],
+], ids=["averaged", "small"])  # fmt: skip
+@pytest.mark.parametrize("layer", ["new-characters-sd15", "new-characters-tiny", "distill-sd15",
+                                   "distill-tiny"])  # fmt: skip
+def test_what_learns_on_a_base_is_not_trained_as_the_base_was(layer, how, tmp_path):
+    """By a file such as an edited config.yaml; its average would hardly move in these few steps."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("\n".join(word.replace("=", ": ") for word in how), encoding="utf-8")
+    config = load(f"config={file}", f"config={layer}")
+    assert config.ema_decay is None and not config.half_trained_weights
+    assert config.gradient_clip_val == 1.0 and not config.optimizer_in_backward
+
+
 def test_config_yaml_says_which_defaults_are_the_cartoon_worlds():
     header = (ROOT / "config.yaml").read_text(encoding="utf-8").split("\nmode:")[0]
     listed = header[header.index("in every preset:") :].replace("#", " ")

@@ -24,7 +24,6 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from building import (
     HALF,
@@ -58,6 +57,7 @@ from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_s
 from models.components import Components
 from models.frames import sides
 from models.main_process import is_main_process, say
+from models.training.averaging import running_average
 from models.training.callbacks import KeepConfiguration, TimedCheckpoint
 from models.training.distillation import DistilledStoryModel
 from models.training.fitting_words import fitting_words, start_words
@@ -343,7 +343,7 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
         callbacks.append(Previews(folder / "previews", *every, *how, shown))
     if config.ema_decay is not None:
         # Not the library's EMAWeightAveraging, whose sums make frozen weights drift.
-        average = get_ema_multi_avg_fn(config.ema_decay)
+        average = running_average(config.ema_decay)
         callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     # Without versions: last.ckpt is the last one, also when a run of this name was there before.
     how = {"dirpath": folder, "enable_version_counter": False}

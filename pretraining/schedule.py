@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from common.files import replacing
 from common.terminal import tqdm
+from models.training.averaging import running_average
 from pretraining.muon import Muon
 
 __all__ = ["Plan", "fit"]
 
 _WARMUP_STEPS = 50
+_EMA_DECAY = 0.998
 _DECAY_FROM = 0.4  # share of the run after which the learning rate falls linearly to 0
 _SAVE_SECONDS = 120  # how often the state is written
 _SHOW_STEPS = 10  # how often the loss is read, which a GPU has to be waited for
@@ -33,13 +35,6 @@ class Plan:
     batch_size: int = 1
     seconds: float | None = None
     state: Path | None = None
-
-
-@torch.no_grad()
-def _warm_average(means: list[Tensor], values: list[Tensor], count: Tensor) -> None:
-    """EMA whose decay grows to 0.998, so that the random start is soon forgotten."""
-    decay = min(0.998, (1 + count.item()) / (10 + count.item()))
-    torch._foreach_lerp_(means, values, 1 - decay)
 
 
 def _optimizers(model: nn.Module, lr: float, matrix_lr: float | None) -> list:
@@ -74,7 +69,7 @@ def fit(
     optimizers = _optimizers(model, lr, matrix_lr)
     rates = [group["lr"] for o in optimizers for group in o.param_groups]
     parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=_warm_average)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=running_average(_EMA_DECAY))
     parts = {"model": model, "average": average}
     parts |= {str(n): optimizer for n, optimizer in enumerate(optimizers)}
     step, before, smooth = 0, 0.0, None

@@ -174,8 +174,11 @@ def _prior_is_of(config: DictConfig, prior: str) -> list:
     """What decides the old stories, beside the base and the seed."""
     if prior == "data":
         return [file_hash(open_stories(config, "train").path), story_spec(config).crop]
+    if prior == "none":
+        return []
     classes = [one.class_word for one in config.new_characters]
-    return [classes, sampler_settings(config)] if prior == "drawn" else []
+    wide = config.dataset == "cartoon" and config.cartoon.world != "small"
+    return [classes, sampler_settings(config), *([config.cartoon.world] if wide else [])]
 
 
 def _of_data(config: DictConfig) -> Iterator[list[Frame]]:

@@ -187,6 +187,11 @@ def test_stories_are_made_anew_where_the_old_ones_beside_them_are_others(
     of_base = written(drawn)
     assert written(drawn) == of_base
     assert written(drawn, "num_inference_steps=1") != of_base
+    written(drawn)
+    assert written(drawn, "cartoon.world=wide") != of_base
+    told = StoryFile(tmp_path / "new_characters.h5", "train", "text").all_captions()
+    weather = " in the rain", " in the snow", " in the fog", " in clear weather"
+    assert any(words in f" {caption.lower()}" for caption in told for words in weather)
 
 
 def test_old_stories_need_an_old_name(shrunk, trained, pictures):

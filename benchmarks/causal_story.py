@@ -97,8 +97,8 @@ class Ablation:
             cache=str(self.runs.out / "features.sqlite"),
         )  # fmt: skip
         metrics = evaluate(options)["metrics"]
-        there = [metric for metric in METRICS if f"cartoon/{metric}" in metrics]
-        values = {metric: metrics[f"cartoon/{metric}"]["value"] for metric in there}
+        found = {metric: metrics.get(f"cartoon/{metric}") for metric in METRICS}
+        values = {metric: entry["value"] for metric, entry in found.items() if entry}
         return {**values, "hits": history_hits(read_samples(folder).stories)}
 
     def print_tables(self, seeds: int) -> None:

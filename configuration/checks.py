@@ -108,6 +108,16 @@ def _check_characters(config: DictConfig) -> None:
             )
 
 
+def _need(config: DictConfig, switch: str, *needs: tuple[str, object, str]) -> None:
+    """Refuse a switch that is on where another key is not as needed: (key, value, why)."""
+    for key, needed, why in needs:
+        if config[key] != needed:
+            raise ConfigError(
+                f"{switch} is true, but {key} is {as_word(config[key])}; set {key}="
+                f"{as_word(needed)}, which {why}, or {switch}=false"
+            )
+
+
 def _check_combinations(config: DictConfig) -> None:
     if config.init_lr == 0:
         raise ConfigError("init_lr is 0; training needs a rate above 0")
@@ -200,27 +210,19 @@ def _check_combinations(config: DictConfig) -> None:
                 "float8_frozen_weights is true, but with tune=all they would be saved rounded; set "
                 "tune=lora, whose checkpoints hold what trains, or float8_frozen_weights=false"
             )
-        for key, needed, why in (
+        _need(
+            config, "float8_frozen_weights",
             ("half_frozen_weights", True, "says the same of the rest"),
             ("ema_decay", None, "has no average, which 8 bits would not move"),
-        ):
-            if config[key] != needed:
-                raise ConfigError(
-                    f"float8_frozen_weights is true, but {key} is {as_word(config[key])}; set "
-                    f"{key}={as_word(needed)}, which {why}, or float8_frozen_weights=false"
-                )
+        )  # fmt: skip
     if training and config.half_trained_weights:
-        for key, needed, why in (
+        _need(
+            config, "half_trained_weights",
             ("precision", "bf16-mixed", "computes with such weights"),
             ("optimizer_in_backward", True, "moves them one at a time, in 32 bits"),
             ("ema_decay", None, "has no average, which bfloat16 would not move"),
             ("tune", "all", "trains more than a few weights"),
-        ):
-            if config[key] != needed:
-                raise ConfigError(
-                    f"half_trained_weights is true, but {key} is {as_word(config[key])}; set {key}="
-                    f"{as_word(needed)}, which {why}, or half_trained_weights=false"
-                )
+        )  # fmt: skip
     if training and config.optimizer_in_backward:
         for key, used, why in (
             ("gradient_clip_val", config.gradient_clip_val, "the norm of all gradients"),

@@ -21,6 +21,7 @@ def weights_hash(state: Mapping[str, Tensor], *texts: str, signed_zeros: bool = 
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1)
         if not signed_zeros and values.is_floating_point():
-            values = (values.float() + 0.0).to(values.dtype)  # no sums in 8 bits
+            numbers = values.float() if values.itemsize == 1 else values  # no sums in 8 bits
+            values = (numbers + 0.0).to(values.dtype)
         digest.update(values.view(torch.uint8).numpy())  # NumPy knows no bfloat16
     return digest.hexdigest()

@@ -48,10 +48,10 @@ class StoryModel(pl.LightningModule):
         tune: `all`, or what alone trains (`tuning.TUNE`); checkpoints then hold only that.
         frozen_dtype: what frozen convolutions and linear layers are kept in. Under autocast to the
             same type nothing changes but the memory: it would cast them there at every use.
-        float8_frozen_weights: keep those of the U-Net and the encoders in 8 bits, of which 3 are
-            the fraction's (e4m3), as programs for LoRA do; autocast casts them at every use.
         trained_dtype: the same of those that train. Each step is rounded to it at random, which
             needs optimizer_in_backward.
+        float8_frozen_weights: keep frozen weights of the U-Net and the encoders in 8 bits, of which
+            3 are the fraction's (e4m3), as programs for LoRA do; autocast casts them at every use.
         stochastic_depth: rate of BLIP's last picture layer, as `add_stochastic_depth` takes it.
         gradient_checkpointing: compute the encoders' and the U-Net's activations twice.
         frames_per_micro_batch: frames that the VAE and the U-Net hold activations of at once; None:

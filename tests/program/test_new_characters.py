@@ -18,7 +18,6 @@ from datasets.new_characters import NewCharacter, tell_stories
 from datasets.story_hdf5 import StoryFile
 from models.export import Export, export
 from models.pipeline import StoryPipeline
-from new_characters import read_characters
 from page.model import load_model
 
 STORY = ["Milo waves in the house.", "He sleeps.", "MILO and Olga jump."]
@@ -197,10 +196,13 @@ def test_stories_are_made_anew_where_the_old_ones_beside_them_are_others(
 def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     entry = f"word: milo, pictures: {pictures / 'milo'}"
     asked = [f"base_model_file={trained}", "dataset=folder", "prior_stories=drawn"]
+    auto, bear = (
+        shrunk(*asked, f"new_characters=[{{{entry}, class_word: {name}}}]")
+        for name in ("auto", "bear")
+    )
     with pytest.raises(ConfigError, match="no old name is known.*set prior_stories=none"):
-        read_characters(shrunk(*asked, f"new_characters=[{{{entry}, class_word: auto}}]"))
-    named = shrunk(*asked, f"new_characters=[{{{entry}, class_word: bear}}]")
-    assert [one.word for one in read_characters(named)] == ["milo"]
+        new_characters.read_characters(auto)
+    assert [one.word for one in new_characters.read_characters(bear)] == ["milo"]
 
 
 def test_the_base_decides_what_is_not_told(words):

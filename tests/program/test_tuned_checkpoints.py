@@ -77,7 +77,7 @@ def test_a_tuned_run_resumes(tuned, shrunk, trained):
 
 
 @pytest.mark.long
-def test_beside_frozen_weights_of_eight_bits(tuned, shrunk, trained, sampled):
+def test_beside_frozen_weights_of_eight_bits(shrunk, trained, sampled):
     """Cached, previewed, taken up; what is saved trains in 32 bits and draws on the whole base."""
     words = (*LORA, "precision=bf16-mixed", "half_frozen_weights=true", "cache_latents=true",
              "float8_frozen_weights=true", "gradient_checkpointing=true", "sample_every_n_epochs=1",

@@ -30,6 +30,7 @@ def address(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
+    sync_api.expect.set_options(timeout=LONG)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -62,7 +63,7 @@ def visit(address, browser):
 
 
 def says(page, text):
-    sync_api.expect(page.locator("#status")).to_contain_text(text, timeout=LONG)
+    sync_api.expect(page.locator("#status")).to_contain_text(text)
 
 
 def tell(page, captions=CAPTIONS):
@@ -123,8 +124,8 @@ def test_a_story_is_told_drawn_mended_and_saved(visit):
     assert page.input_value("#caption-2 textarea") == CAPTIONS[2]
     page.click("#save")
     says(page, "Saved in")
-    names = page.locator("#files").inner_text()
-    assert all(end in names for end in ("gif", "png", "pdf", "yaml", "zip"))
+    for end in ("gif", "png", "pdf", "yaml", "zip"):
+        sync_api.expect(page.locator("#files")).to_contain_text(end)
     outside = [
         url for url in page.asked if not re.match(r"https?://127\.0\.0\.1[:/]|data:|blob:", url)
     ]
@@ -144,7 +145,7 @@ def test_one_of_several_candidates_is_taken(visit):
     says(page, "Click a candidate")
     assert shown(page) == before
     offered = page.locator("#candidates img")
-    assert offered.count() == 3
+    sync_api.expect(offered).to_have_count(3)
     second = page.request.get(offered.nth(1).get_attribute("src")).body()
     offered.nth(1).click()
     says(page, "Frame 2 is candidate 2 now")
@@ -183,7 +184,7 @@ def test_a_story_of_the_data_set_is_drawn_beside_its_own_pictures(visit):
     assert len(set(own)) > 1 and page.input_value("#caption-5 textarea")
     page.click("#draw")
     says(page, "Drawn.")
-    assert page.locator(".reference img:visible").count() == 5
+    sync_api.expect(page.locator(".reference img:visible")).to_have_count(5)
     page.click("#next")
     says(page, "Story 4: there are stories 1 to 3")
 

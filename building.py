@@ -144,7 +144,7 @@ def choose_tokenization(config: DictConfig) -> dict:
     if not path:
         return chosen
     theirs = read_tokenization(path)
-    own = {one.word for one in config.new_characters}
+    own = {one.word for one in config.new_characters} if goes_on else set()
     chosen["new_words"] = [word for word in theirs.pop("new_words", ()) if word not in own]
     if theirs["new_tokens_match"] == LEGACY:
         chosen["new_tokens_match"] = LEGACY

@@ -85,7 +85,7 @@ def test_what_stays_may_have_fewer_bits(shrunk, trained, pictures, fewer_stories
 
 @pytest.mark.long
 def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
-    learnt, trained, sampled, own_story, shrunk, tmp_path
+    learnt, trained, sampled, own_story, shrunk, pictures, tmp_path
 ):
     checkpoint = learnt
     content, base = read(checkpoint), read(trained)["state_dict"]
@@ -121,6 +121,8 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     words = [f"base_model_file={tmp_path / 'whole.ckpt'}", "run_name=more", "max_steps=1", gus,
              "decoder_steps=0"]  # fmt: skip
     assert read(train.train(shrunk(*words)))["tokenization"]["new_words"][1:] == ["olga", "gus"]
+    with pytest.raises(ConfigError, match="knows the word 'milo' already"):
+        new_characters.read_characters(shrunk(words[0], told(pictures, "milo")))
 
 
 def test_a_story_of_new_characters_keeps_their_clothes_and_leaves_who_he_is_to_earlier_frames():

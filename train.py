@@ -58,7 +58,7 @@ from models.components import Components
 from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.averaging import running_average
-from models.training.callbacks import KeepConfiguration, TimedCheckpoint
+from models.training.callbacks import KeepConfiguration, KeptCheckpoint, TimedCheckpoint
 from models.training.distillation import DistilledStoryModel
 from models.training.fitting_words import fitting_words, start_words
 from models.training.latent_cache import LatentCache
@@ -351,7 +351,7 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
         callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
     if n := config.keep_every_n_epochs:
         each = {"every_n_epochs": n, "save_top_k": -1, "auto_insert_metric_name": False}
-        callbacks.append(ModelCheckpoint(filename="epoch-{epoch:04d}", **each, **how))
+        callbacks.append(KeptCheckpoint(filename="epoch-{epoch:04d}", **each, **how))
     callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))
     if config.save_every_minutes is not None:  # and within epochs
         often = timedelta(minutes=config.save_every_minutes)

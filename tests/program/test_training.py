@@ -104,11 +104,13 @@ def test_previews_of_own_stories_take_nothing_from_training(shrunk, trained, tmp
 
 
 @pytest.mark.long
-def test_every_so_many_epochs_are_kept(shrunk):
-    words = ["run_name=kept", "max_epochs=4", "keep_every_n_epochs=2", "save_best=true"]
+@pytest.mark.parametrize("every, epochs", [(1, (0, 1)), (2, (1, 3))])
+def test_every_so_many_epochs_are_kept(shrunk, every, epochs):
+    words = [f"run_name=kept{every}", f"max_epochs={2 * every}", "save_best=true"]
+    words += [f"keep_every_n_epochs={every}"]
     folder = train.train(shrunk(*words)).parent
     kept = {path.name: read(path)["epoch"] for path in folder.glob("epoch-*.ckpt")}
-    assert kept == {"epoch-0001.ckpt": 1, "epoch-0003.ckpt": 3}
+    assert kept == {f"epoch-{epoch:04}.ckpt": epoch for epoch in epochs}
 
 
 @pytest.mark.long

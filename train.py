@@ -35,6 +35,7 @@ from building import (
     sampler_arguments,
     story_spec,
 )
+from common.documents import as_word
 from common.files import held, remove_leftovers
 from configuration import (
     ConfigError,
@@ -107,6 +108,7 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
         stories = StoryFile(path, "train", SPECS[config.dataset].text_key)
     else:
         stories = open_stories(config, "train")
+    _check_validation(config, stories.path)
     pl.seed_everything(config.seed, workers=True)
     parts = build_parts(config)
     if characters and config.decoder_steps and not start:  # before weights have fewer bits
@@ -148,6 +150,23 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     if trainer.is_global_zero:
         print(_summary(trainer, folder, len(stories)))
     return folder / LAST
+
+
+def _check_validation(config: DictConfig, path: Path) -> None:
+    """ConfigError for what only validation gives, where there are no stories for it."""
+    if len(StoryFile(path, "val", SPECS[config.dataset].text_key)):
+        return
+    for key, asked, off in (
+        ("save_best", config.save_best, "save_best=false"),
+        ("sample_every_n_epochs", config.sample_every_n_epochs,
+         "sample_every_n_steps=100 with a story=FILE"),
+        ("sample_every_n_steps", config.sample_every_n_steps and not config.story, "story=FILE"),
+    ):  # fmt: skip
+        if asked:
+            raise ConfigError(
+                f"{key} is {as_word(config[key])}, but {path} has no validation stories; build it "
+                f"with some, or give {off}"
+            )
 
 
 def _find_starts(model: StoryModel, config: DictConfig, characters: Sequence[NewCharacter]) -> None:

@@ -14,6 +14,7 @@ import building
 import main
 import sample
 import train
+from configuration import ConfigError
 from datasets.damage import leave_out
 from datasets.story_writer import StoryWriter
 
@@ -112,6 +113,15 @@ def test_files_that_cannot_be_used(
     words = [*folder_file(sizes, pictures), f"mode={mode}", f"test_model_file={trained}"]
     with pytest.raises(ValueError, match=says):
         (train.train if mode == "train" else sample.sample)(shrunk(*words))
+
+
+@pytest.mark.parametrize("asked", ["save_best=true", "sample_every_n_epochs=1",
+                                   "sample_every_n_steps=2"])  # fmt: skip
+def test_what_validation_gives_needs_stories_for_it(shrunk, folder_file, monkeypatch, asked):
+    monkeypatch.setattr(train, "build_parts", lambda *_: pytest.fail("said too late"))
+    says = asked.replace("=", " is ") + ", but .* has no validation stories; build it with some, or"
+    with pytest.raises(ConfigError, match=says):
+        train.train(shrunk(*folder_file({"train": 2}), asked))
 
 
 def test_one_picture_cannot_be_continued(shrunk, folder_file):

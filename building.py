@@ -75,6 +75,8 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     if split == "train" and len(StoryFile(path, "val", text_key)):
         validate_story_file(path, ("val",), (text_key,))
     stories = StoryFile(path, split, text_key)
+    if config.task == "continuation" and stories.pictures_per_story == 1:
+        raise ValueError(f"{path} has one picture a story: continuation needs two or more")
     return stories
 
 

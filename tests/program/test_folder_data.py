@@ -103,6 +103,8 @@ def test_stories_longer_than_the_time_table_train_and_are_drawn_whole(
     [
         ("train", {"test": 1}, 2, "split 'train' holds no story; build it with some"),
         ("sample", {"train": 1}, 2, "split 'test' holds no story; build it with some"),
+        ("train", {"train": 2}, 1, "one picture a story: continuation needs two or more"),
+        ("sample", {"test": 2}, 1, "one picture a story: continuation needs two or more"),
     ],
 )
 def test_files_that_cannot_be_used(
@@ -111,6 +113,7 @@ def test_files_that_cannot_be_used(
     for program, build in ((train, "build_parts"), (sample, "build_pipeline")):
         monkeypatch.setattr(program, build, lambda *_: pytest.fail("said too late"))
     words = [*folder_file(sizes, pictures), f"mode={mode}", f"test_model_file={trained}"]
+    words.append("task=continuation")
     with pytest.raises(ValueError, match=says):
         (train.train if mode == "train" else sample.sample)(shrunk(*words))
 
@@ -122,12 +125,6 @@ def test_what_validation_gives_needs_stories_for_it(shrunk, folder_file, monkeyp
     says = asked.replace("=", " is ") + ", but .* has no validation stories; build it with some, or"
     with pytest.raises(ConfigError, match=says):
         train.train(shrunk(*folder_file({"train": 2}), asked))
-
-
-def test_one_picture_cannot_be_continued(shrunk, folder_file):
-    words = folder_file({"train": 2}, pictures=1)
-    with pytest.raises(ValueError, match="one picture a story: continuation needs two or more"):
-        train.train(shrunk(*words, "task=continuation"))
 
 
 def cut(words, split, row):

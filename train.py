@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
 import pytorch_lightning as pl
@@ -45,6 +44,7 @@ from configuration import (
     write_config,
 )
 from configuration.going_on import changed_since, find_start
+from data_script.story_builder import setting
 from datasets.data_module import StoryDataModule
 from datasets.new_characters import AUTO, NewCharacter, resized
 from datasets.shared_memory import workers_that_fit
@@ -192,7 +192,7 @@ def _summary(trainer: pl.Trainer, folder: Path, stories: int) -> str:
     best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
     if best is not None and best.best_model_path:
         lines.append(f"{best.best_model_path}: the best, val_loss {best.best_model_score:.4g}")
-    draw = f"python main.py mode=sample test_model_file={quote(str(folder / LAST))}"
+    draw = f"python main.py mode=sample {setting('test_model_file', folder / LAST)}"
     return "\n".join([*lines, f"{folder / LAST}: the last; draw with it: {draw}"])
 
 

@@ -75,6 +75,8 @@ def open_stories(config: DictConfig, split: str) -> StoryFile:
     if split == "train" and len(StoryFile(path, "val", text_key)):
         validate_story_file(path, ("val",), (text_key,))
     stories = StoryFile(path, split, text_key)
+    if config.task == "continuation" and stories.pictures_per_story == 1:
+        raise ValueError(f"{path} has one picture a story: continuation needs two or more")
     return stories
 
 
@@ -144,7 +146,7 @@ def choose_tokenization(config: DictConfig) -> dict:
     if not path:
         return chosen
     theirs = read_tokenization(path)
-    own = {one.word for one in config.new_characters}
+    own = {one.word for one in config.new_characters} if goes_on else set()
     chosen["new_words"] = [word for word in theirs.pop("new_words", ()) if word not in own]
     if theirs["new_tokens_match"] == LEGACY:
         chosen["new_tokens_match"] = LEGACY

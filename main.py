@@ -89,8 +89,10 @@ def run_with_hydra(words: Sequence[str]) -> None:
         told = [*files, *HydraConfig.get().overrides.task]
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # each in folders of its own
             chosen = ",".join(word for word in told if word.partition("=")[0] in swept)
+            chosen = re.sub("['\"]", "", chosen)
             for key in {"run_name", "sample_output_dir"} - swept:
-                told.append(f"{key}='{config[key]}/{chosen}'")
+                folder = f"{config[key]}/{chosen}".replace("'", "\\'")
+                told.append(f"{key}='{folder}'")
         sys.argv = [program, *told]  # what processes for other devices are started with
         run(told)
 

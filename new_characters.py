@@ -117,11 +117,12 @@ def learnt_pictures(
     characters: Sequence[NewCharacter], stories: StoryFile, size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """New pictures, and those of the old stories, each (N, 3, size, size) uint8."""
-    new = [resized(picture, size) for one in characters for picture in one.pictures]
+    new = [picture for one in characters for picture in one.pictures]
     rows, frames = range(STORIES, len(stories)), range(stories.pictures_per_story)
-    old = [stories.picture(n, k) for n in rows for k in frames]
-    both = (np.array(one, np.uint8).reshape(-1, size, size, 3) for one in (new, old))
-    new, old = (torch.from_numpy(one).permute(0, 3, 1, 2) for one in both)
+    old = [Image.fromarray(stories.picture(n, k)) for n in rows for k in frames]
+    squares = ([resized(picture, size) for picture in some] for some in (new, old))
+    both = (np.array(some, np.uint8).reshape(-1, size, size, 3) for some in squares)
+    new, old = (torch.from_numpy(some).permute(0, 3, 1, 2) for some in both)
     return new, old
 
 

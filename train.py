@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
 import pytorch_lightning as pl
@@ -35,6 +34,7 @@ from building import (
     sampler_arguments,
     story_spec,
 )
+from common.documents import as_word
 from common.files import held, remove_leftovers
 from configuration import (
     ConfigError,
@@ -44,6 +44,7 @@ from configuration import (
     write_config,
 )
 from configuration.going_on import changed_since, find_start
+from data_script.story_builder import setting
 from datasets.data_module import StoryDataModule
 from datasets.new_characters import AUTO, NewCharacter, resized
 from datasets.shared_memory import workers_that_fit
@@ -58,7 +59,7 @@ from models.components import Components
 from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.averaging import running_average
-from models.training.callbacks import KeepConfiguration, TimedCheckpoint
+from models.training.callbacks import KeepConfiguration, KeptCheckpoint, TimedCheckpoint
 from models.training.distillation import DistilledStoryModel
 from models.training.fitting_words import fitting_words, start_words
 from models.training.latent_cache import LatentCache
@@ -107,6 +108,7 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
         stories = StoryFile(path, "train", SPECS[config.dataset].text_key)
     else:
         stories = open_stories(config, "train")
+    _check_validation(config, stories.path)
     pl.seed_everything(config.seed, workers=True)
     parts = build_parts(config)
     if characters and config.decoder_steps and not start:  # before weights have fewer bits
@@ -150,6 +152,23 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     return folder / LAST
 
 
+def _check_validation(config: DictConfig, path: Path) -> None:
+    """ConfigError for what only validation gives, where there are no stories for it."""
+    if len(StoryFile(path, "val", SPECS[config.dataset].text_key)):
+        return
+    for key, asked, off in (
+        ("save_best", config.save_best, "save_best=false"),
+        ("sample_every_n_epochs", config.sample_every_n_epochs,
+         "sample_every_n_steps=100 with a story=FILE"),
+        ("sample_every_n_steps", config.sample_every_n_steps and not config.story, "story=FILE"),
+    ):  # fmt: skip
+        if asked:
+            raise ConfigError(
+                f"{key} is {as_word(config[key])}, but {path} has no validation stories; build it "
+                f"with some, or give {off}"
+            )
+
+
 def _find_starts(model: StoryModel, config: DictConfig, characters: Sequence[NewCharacter]) -> None:
     """Start the words of characters that no class word was given for."""
     size, starts = sides(model.parts.image_size), {}
@@ -173,7 +192,7 @@ def _summary(trainer: pl.Trainer, folder: Path, stories: int) -> str:
     best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
     if best is not None and best.best_model_path:
         lines.append(f"{best.best_model_path}: the best, val_loss {best.best_model_score:.4g}")
-    draw = f"python main.py mode=sample test_model_file={quote(str(folder / LAST))}"
+    draw = f"python main.py mode=sample {setting('test_model_file', folder / LAST)}"
     return "\n".join([*lines, f"{folder / LAST}: the last; draw with it: {draw}"])
 
 
@@ -351,7 +370,7 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
         callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
     if n := config.keep_every_n_epochs:
         each = {"every_n_epochs": n, "save_top_k": -1, "auto_insert_metric_name": False}
-        callbacks.append(ModelCheckpoint(filename="epoch-{epoch:04d}", **each, **how))
+        callbacks.append(KeptCheckpoint(filename="epoch-{epoch:04d}", **each, **how))
     callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))
     if config.save_every_minutes is not None:  # and within epochs
         often = timedelta(minutes=config.save_every_minutes)

@@ -71,7 +71,8 @@ def _check_files(config: DictConfig, needs_stories: bool) -> None:
         if Path(config[key]).is_file():
             raise ConfigError(f"{key}: {config[key]} is a file; give the name of a folder")
     data = config[config.dataset]
-    needs_data = needs_stories and (config.mode == "train" or config.story is None)
+    told = config.story is not None or config.redraw.frame is not None  # or drawn already
+    needs_data = needs_stories and (config.mode == "train" or not told)
     if config.mode == "train" and config.new_characters:
         needs_data = config.prior_stories == "data"
         _check_characters(config)

@@ -14,7 +14,7 @@ or CSV, `captions.csv`, one frame a row, frames in the order they are told:
 
 A story may name its split (key or column `split`: train, val or test). If none does, a hash of the
 story's id decides: 80 % train, 10 % val, 10 % test, of fewer than 100 stories exactly. All stories
-have the same number of frames, two to five.
+have the same number of frames, two or more.
 
 Pictures may have any size and shape, but training sees squares: of a longer picture a random part,
 in validation and sampling its middle. `--pad` keeps pictures whole instead, in the middle of a

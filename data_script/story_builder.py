@@ -233,7 +233,7 @@ def argument_parser(doc: str, example: str, raw_folder: bool = False) -> argpars
 
 def setting(key: str, path: str | os.PathLike) -> str:
     """`key=path` as main.py takes it from a shell, whatever characters the path has."""
-    plain = re.fullmatch(r"[\w./~:@%+ -]+", str(path))
+    plain = re.fullmatch(r"[\w./:@%+ -]+", str(path), re.ASCII)
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return shlex.quote(f"{key}={path}" if plain else f'{key}="{escaped}"')
 

@@ -77,8 +77,6 @@ class StoryDataset(Dataset):
             raise ValueError(f"task {task!r} is unknown: use one of {', '.join(TASKS)}")
         self.stories = StoryFile(path, split, spec.text_key)
         self.given = int(task == "continuation")  # leading frames that are shown, not drawn
-        if self.stories.pictures_per_story <= self.given:
-            raise ValueError(f"{path} has one picture a story: continuation needs two or more")
         square = isinstance(image_size, int)
         self.image_size = (image_size,) * 2 if square else tuple(image_size)
         how = {"cache": cache_frames, "independent_crops": independent_crops, "draws": draws}

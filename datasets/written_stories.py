@@ -74,7 +74,11 @@ def _refuse_cut_captions(captions: yaml.SequenceNode, text: str) -> None:
         rest = text[one.end_mark.index :].partition("\n")[0].strip()
         inside = captions.flow_style and one.value[-1:].isalnum()
         if rest.startswith("#") or inside:
-            why = "its comma would end it" if inside else f"{rest[:20]!r} would be a comment"
+            why = (
+                "in brackets a comma would end it"
+                if inside
+                else f"{rest[:20]!r} would be a comment"
+            )
             raise ValueError(
                 f"line {one.start_mark.line + 1}: put the caption {one.value!r} in quotes, as {why}"
             )
@@ -96,7 +100,7 @@ def _entries(content: object, path: Path) -> list:
 
 def _story(entry: object, where: str, name: str, folder: Path, continuation: bool) -> StoryPrompt:
     if not isinstance(entry, dict) or "captions" not in entry:
-        raise ValueError(f"{where} has no captions: give captions: [first, second, …]")
+        raise ValueError(f"{where} has no captions: give captions: ['first', 'second', …]")
     unknown = next((key for key in entry if key not in _KEYS), None)
     if unknown is not None:
         raise ValueError(f"{where}: {unknown!r} is unknown; use {', '.join(sorted(_KEYS))}")

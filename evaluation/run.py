@@ -50,6 +50,8 @@ class _System:
 def evaluate(options: Options) -> dict:
     """Measure, print, write metrics.json, charts and storyboards into the folder; the metrics."""
     check(options)
+    if options.out and Path(options.out).is_file():
+        raise ValueError(f"out={options.out} is a file: give the name of a folder")
     others = options.compare or []
     if isinstance(others, str):  # a folder's name may hold commas
         others = [others] if Path(others).is_dir() else others.split(",")

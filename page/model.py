@@ -147,8 +147,7 @@ def load_model(path: Path, accelerator: str = "auto") -> PageModel:
 
 
 def _of_folder(path: Path, accelerator: str) -> PageModel:
-    variant = "fp16" if any(path.glob("unet/*.fp16.*")) else None
-    pipeline = StoryPipeline.from_pretrained(path, variant=variant)
+    pipeline = StoryPipeline.from_pretrained(path)
     if any(path.glob("pytorch_lora_weights*")):
         pipeline.load_lora_weights(path)
     own = load_config([f"accelerator={accelerator}"], needs_stories=False)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from shlex import quote
 
 import torch
 import yaml
 from transformers.utils import logging
 
 from common.terminal import error_in_one_line, script_parser
+from data_script.story_builder import setting
 from datasets.cartoon.worlds import WORLDS
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile
@@ -82,9 +84,10 @@ def main(arguments: list[str] | None = None) -> None:
         make_base(source, out, work, Settings(args.image_size, **how))
         if args.stories:
             write_training_file(out, args.stories, args.dataset, args.image_size)
-    said = f"config={out}/train.yaml"
+    said = quote(f"config={out}/train.yaml")
     if not args.stories:
-        said = f"tiny.diffusion_model={out} tiny.blip_model={out}/blip cartoon.world={args.world}"
+        parts = {"tiny.diffusion_model": out, "tiny.blip_model": out / "blip"}
+        said = " ".join(setting(*part) for part in parts.items()) + f" cartoon.world={args.world}"
     print(f"{out} is done; next: python main.py {said}")
 
 

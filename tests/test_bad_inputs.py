@@ -508,6 +508,10 @@ STORY_FILES: dict[str, tuple[Spoil, str]] = {
         written("captions:\n- Luna meets\n- cat #7 and\n- no. #1"),
         "in quotes|LIST",
     ),
+    "caption in brackets": (
+        written("captions: [He waves]"),
+        "put the caption 'He waves' in quotes, as in brackets a comma would end it",
+    ),
     "caption before #": (
         written("captions:\n- Luna is no. #1\n- Luna is # 1"),
         "would be a comment",

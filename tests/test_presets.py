@@ -118,7 +118,9 @@ def test_what_fits_leaves_room_on_the_card(layer):
     ["ema_decay=0.9999", "cache_latents=true", "latent_draws=4"],
     ["precision=bf16-mixed", "optimizer_in_backward=true", "gradient_clip_val=null",
      "half_trained_weights=true"],
-], ids=["averaged", "small"])  # fmt: skip
+    ["precision=bf16-mixed", "half_frozen_weights=true", "float8_frozen_weights=true", "tune=lora",
+     "base_model_file=config.yaml"],
+], ids=["averaged", "small", "a LoRA"])  # fmt: skip
 @pytest.mark.parametrize("layer", ["new-characters-sd15", "new-characters-tiny", "distill-sd15",
                                    "distill-tiny"])  # fmt: skip
 def test_what_learns_on_a_base_is_not_trained_as_the_base_was(layer, how, tmp_path):

@@ -87,7 +87,8 @@ def load_base(parts: Components, path: str | Path) -> None:
     content = read_checkpoint(path)
     if content.get("base"):
         raise ValueError(
-            f"base_model_file: {path} holds only what was tuned; give what it was tuned from"
+            f"base_model_file: {path} holds only what was tuned; give what it was tuned from, or, "
+            f"to build upon both, what python -m models.export makes of them (docs/handing_on.md)"
         )
     check_add_ons(content.get("add_ons", {}), parts.add_ons, path, more=True)
     model, state = parts.modules(), content["state_dict"]

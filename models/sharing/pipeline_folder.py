@@ -57,7 +57,8 @@ class PipelineFolder:
     ) -> PipelineFolder:
         """What `save_pretrained` saved, from a folder or the hub, run by the code that is here.
 
-        how: `torch_dtype` or `dtype`, `variant`, `revision` and more, as the library takes them.
+        how: `torch_dtype` or `dtype`, `variant`, `revision` and more, as the library takes them; a
+        folder that has only weights of the variant fp16 need not be told so.
 
         Raises:
             OSError: it, or a part, is missing.
@@ -99,6 +100,8 @@ class PipelineFolder:
             if isinstance(kind, list) and kind[0] is not None and name not in how:
                 _check_whole(Path(folder, name))
         how = {"use_safetensors": True, **how}  # else other files would be unpickled
+        if all(".fp16" in file.name for file in Path(folder, "unet").glob("*.safetensors")):
+            how = {"variant": "fp16", **how}
         keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage", "use_safetensors")
         loading = {key: how[key] for key in keys if key in how}
         for name in OWN_PARTS:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-__all__ = ["KeepConfiguration", "TimedCheckpoint"]
+__all__ = ["KeepConfiguration", "KeptCheckpoint", "TimedCheckpoint"]
 
 
 class KeepConfiguration(Callback):
@@ -27,6 +27,11 @@ class KeepConfiguration(Callback):
 
     def on_save_checkpoint(self, trainer, module, checkpoint: dict) -> None:
         checkpoint |= self.content
+
+
+class KeptCheckpoint(ModelCheckpoint):
+    """A class of its own: by that and their settings the library tells callbacks' states apart, and
+    every epoch's checkpoint may be kept as well as the last."""
 
 
 class TimedCheckpoint(ModelCheckpoint):

@@ -73,10 +73,10 @@ def tune_decoder(vae: nn.Module, new: Tensor, old: Tensor, steps: int, seed: int
 def _some(pictures: Tensor, count: int, random: torch.Generator) -> Tensor:
     """Random pictures (count, 3, H, W), half of them moved; the edges go on as they end."""
     chosen = pictures[torch.randint(len(pictures), (count,), generator=random)]
-    side = chosen.shape[-1]
-    most = int(side * SHIFT)
-    wide = F.pad(chosen, (most,) * 4, mode="replicate")
-    x, y = torch.randint(2 * most + 1, (2,), generator=random).tolist()
-    if torch.rand((), generator=random) < 0.5:
-        x = y = most
-    return wide[..., y : y + side, x : x + side]
+    height, width = chosen.shape[-2:]
+    most = x, y = int(width * SHIFT), int(height * SHIFT)
+    wide = F.pad(chosen, (x, x, y, y), mode="replicate")
+    moved = [int(torch.randint(2 * far + 1, (), generator=random)) for far in most]
+    if torch.rand((), generator=random) >= 0.5:
+        x, y = moved
+    return wide[..., y : y + height, x : x + width]

@@ -184,9 +184,10 @@ def test_what_a_builder_says_comes_next_trains_as_published(data, tmp_path, monk
     (512, {"backbone": "sd15", "max_epochs": 50, "init_lr": 1e-5, "precision": "bf16-mixed"}),
 ])  # fmt: skip
 def test_what_the_folder_builder_says_comes_next(size, expected, tmp_path):
-    (tmp_path / "x.h5").touch()
-    config = next_config("next: " + folder_hdf5.next_command(str(tmp_path / "x.h5"), size, 1))
-    assert config.folder.hdf5_file == str(tmp_path / "x.h5")
+    saved = tmp_path / "Märchen.h5"  # letters that Hydra's grammar has not
+    saved.touch()
+    config = next_config("next: " + folder_hdf5.next_command(str(saved), size, 1))
+    assert config.folder.hdf5_file == str(saved)
     assert {key: config[key] for key in expected} == expected
 
 

@@ -195,6 +195,7 @@ def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):
         ("csd_self needs a benchmark's characters: give benchmark=DIR", {"metrics": "csd_self"}),
         ("papers=pororo is none of", {"papers": "pororo"}),
         ("draws=0 is too small: give 1", {"draws": 0}),
+        ("manifest.jsonl is a file: give the", {"out": str(tmp_path / "s" / "manifest.jsonl")}),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(Options(str(tmp_path / "s"), cache=str(tmp_path / "c"), **options))

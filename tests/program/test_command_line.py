@@ -53,6 +53,17 @@ def test_a_sweep_makes_runs_with_folders_of_their_own(monkeypatch):
     assert [config.backbone for config in configs] == ["sd15"] * 2
 
 
+def test_a_sweep_takes_values_in_quotes(monkeypatch):
+    runs = []
+    monkeypatch.setattr(main, "run", runs.append)
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    main.main(["-m", 'run_name="it\'s"', "negative_prompt='grey, dull',\"it's\""])
+    configs = [load_config(words) for words in runs]
+    assert [config.negative_prompt for config in configs] == ["grey, dull", "it's"]
+    names = ["it's/negative_prompt=grey, dull", "it's/negative_prompt=its"]
+    assert [config.run_name for config in configs] == names
+
+
 def test_a_wrong_key_in_a_sweep_is_said_as_everywhere():
     with pytest.raises(SystemExit) as caught:
         main.main(["-m", "sed=1,2"])

@@ -42,6 +42,13 @@ def test_back_again_it_is_the_checkpoint_to_the_bit(exported, trained, shrunk, s
         assert path.read_bytes() == (again / path.relative_to(first)).read_bytes()
 
 
+def test_halves_become_a_checkpoint_too(trained, tmp_path):
+    half = export(Export(str(trained), str(tmp_path / "half"), dtype="float16"))
+    back = read(export(Export(str(half), str(tmp_path / "back.ckpt"))))["state_dict"]
+    ours = read(trained)["state_dict"]
+    assert same({k: v.half().float() for k, v in ours.items()}, back)
+
+
 def test_the_card_says_what_it_is(trained, sampled, tmp_path):
     samples, _ = sampled()
     metric = {"value": 0.5, "interval": [0.25, 0.75], "protocol": "as told"}

@@ -14,6 +14,7 @@ import building
 import main
 import sample
 import train
+from configuration import ConfigError
 from datasets.damage import leave_out
 from datasets.story_writer import StoryWriter
 
@@ -102,6 +103,8 @@ def test_stories_longer_than_the_time_table_train_and_are_drawn_whole(
     [
         ("train", {"test": 1}, 2, "split 'train' holds no story; build it with some"),
         ("sample", {"train": 1}, 2, "split 'test' holds no story; build it with some"),
+        ("train", {"train": 2}, 1, "one picture a story: continuation needs two or more"),
+        ("sample", {"test": 2}, 1, "one picture a story: continuation needs two or more"),
     ],
 )
 def test_files_that_cannot_be_used(
@@ -110,14 +113,18 @@ def test_files_that_cannot_be_used(
     for program, build in ((train, "build_parts"), (sample, "build_pipeline")):
         monkeypatch.setattr(program, build, lambda *_: pytest.fail("said too late"))
     words = [*folder_file(sizes, pictures), f"mode={mode}", f"test_model_file={trained}"]
+    words.append("task=continuation")
     with pytest.raises(ValueError, match=says):
         (train.train if mode == "train" else sample.sample)(shrunk(*words))
 
 
-def test_one_picture_cannot_be_continued(shrunk, folder_file):
-    words = folder_file({"train": 2}, pictures=1)
-    with pytest.raises(ValueError, match="one picture a story: continuation needs two or more"):
-        train.train(shrunk(*words, "task=continuation"))
+@pytest.mark.parametrize("asked", ["save_best=true", "sample_every_n_epochs=1",
+                                   "sample_every_n_steps=2"])  # fmt: skip
+def test_what_validation_gives_needs_stories_for_it(shrunk, folder_file, monkeypatch, asked):
+    monkeypatch.setattr(train, "build_parts", lambda *_: pytest.fail("said too late"))
+    says = asked.replace("=", " is ") + ", but .* has no validation stories; build it with some, or"
+    with pytest.raises(ConfigError, match=says):
+        train.train(shrunk(*folder_file({"train": 2}), asked))
 
 
 def cut(words, split, row):

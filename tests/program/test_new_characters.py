@@ -7,6 +7,7 @@ import pytest
 import torch
 from outcomes import frames, read, same
 from PIL import Image
+from tiny_base import tiny_parts
 
 import new_characters
 import train
@@ -15,9 +16,12 @@ from datasets.cartoon.grammar import vocabulary
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import CHARACTERS, NEWCOMERS, Scene, all_scenes
 from datasets.new_characters import NewCharacter, tell_stories
+from datasets.story_dataset import to_target
 from datasets.story_hdf5 import StoryFile
+from datasets.story_writer import StoryWriter
 from models.export import Export, export
 from models.pipeline import StoryPipeline
+from models.training.tuned_decoder import tune_decoder
 from page.model import load_model
 
 STORY = ["Milo waves in the house.", "He sleeps.", "MILO and Olga jump."]
@@ -81,7 +85,7 @@ def test_what_stays_may_have_fewer_bits(shrunk, trained, pictures, fewer_stories
 
 @pytest.mark.long
 def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
-    learnt, trained, sampled, own_story, shrunk, tmp_path
+    learnt, trained, sampled, own_story, shrunk, pictures, tmp_path
 ):
     checkpoint = learnt
     content, base = read(checkpoint), read(trained)["state_dict"]
@@ -117,6 +121,8 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
     words = [f"base_model_file={tmp_path / 'whole.ckpt'}", "run_name=more", "max_steps=1", gus,
              "decoder_steps=0"]  # fmt: skip
     assert read(train.train(shrunk(*words)))["tokenization"]["new_words"][1:] == ["olga", "gus"]
+    with pytest.raises(ConfigError, match="knows the word 'milo' already"):
+        new_characters.read_characters(shrunk(words[0], told(pictures, "milo")))
 
 
 def test_a_story_of_new_characters_keeps_their_clothes_and_leaves_who_he_is_to_earlier_frames():
@@ -203,6 +209,28 @@ def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     with pytest.raises(ConfigError, match="no old name is known.*set prior_stories=none"):
         new_characters.read_characters(auto)
     assert [one.word for one in new_characters.read_characters(bear)] == ["milo"]
+
+
+def test_the_decoder_learns_frames_that_are_no_squares(tmp_path, monkeypatch):
+    """Such as the base drew: whole, and in their own proportions in the end."""
+    monkeypatch.setattr(new_characters, "STORIES", 0)
+    frame = np.zeros((64, 128, 3), np.uint8)
+    frame[:, :64] = 255
+    with StoryWriter(tmp_path / "s.h5", 2) as writer:
+        writer.add("train", [frame, frame], {"text": ["One.", "Two."]})
+    milo = NewCharacter("milo", [Image.new("RGB", (9, 9))], ["Milo."])
+    pictures = new_characters.learnt_pictures([milo], StoryFile(tmp_path / "s.h5", "train"), 128)
+    new, old = (to_target(rows, (64, 128)) for rows in pictures)
+    assert len(new) == 1 and torch.equal(
+        old,
+        to_target(torch.from_numpy(frame.transpose(2, 0, 1))[None], (64, 128)).expand(
+            2, -1, -1, -1
+        ),
+    )
+    vae = tiny_parts()["vae"]
+    before = vae.decoder.conv_out.weight.clone()
+    tune_decoder(vae, new, old, 2, 0)
+    assert not torch.equal(vae.decoder.conv_out.weight, before)
 
 
 def test_the_base_decides_what_is_not_told(words):

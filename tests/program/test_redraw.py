@@ -209,6 +209,8 @@ def test_a_continuation_is_redrawn_after_its_given_frame(sampled):
         (["redraw.frame=1", "redraw.story=gone"], "redraw.story: .* has no gone; it has test-0"),
         (["redraw.frame=1", "redraw.choose=4"], "redraw.choose=4: there is no .*; draw some first"),
         (["redraw.frame=1", "redraw.candidates=0"], "redraw.candidates is 0"),
+        # stories of any other data set, whose file need not be there
+        (["redraw.frame=5", "dataset=folder", "folder.hdf5_file=gone.h5"], "has frames 0 to 4"),
     ],
 )
 def test_what_cannot_be_redrawn_is_said(sampled, words, says):

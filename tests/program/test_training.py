@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import building
 import train
-from configuration import ConfigError
+from configuration import ConfigError, load_config
 
 
 def validation_losses(checkpoint):
@@ -104,11 +105,13 @@ def test_previews_of_own_stories_take_nothing_from_training(shrunk, trained, tmp
 
 
 @pytest.mark.long
-def test_every_so_many_epochs_are_kept(shrunk):
-    words = ["run_name=kept", "max_epochs=4", "keep_every_n_epochs=2", "save_best=true"]
+@pytest.mark.parametrize("every, epochs", [(1, (0, 1)), (2, (1, 3))])
+def test_every_so_many_epochs_are_kept(shrunk, every, epochs):
+    words = [f"run_name=kept{every}", f"max_epochs={2 * every}", "save_best=true"]
+    words += [f"keep_every_n_epochs={every}"]
     folder = train.train(shrunk(*words)).parent
     kept = {path.name: read(path)["epoch"] for path in folder.glob("epoch-*.ckpt")}
-    assert kept == {"epoch-0001.ckpt": 1, "epoch-0003.ckpt": 3}
+    assert kept == {f"epoch-{epoch:04}.ckpt": epoch for epoch in epochs}
 
 
 @pytest.mark.long
@@ -151,7 +154,8 @@ def test_sizes_of_the_token_tables_are_checked(shrunk):
 
 
 def test_without_a_terminal_lines_say_how_training_goes(shrunk, capfd):
-    path = train.train(shrunk("run_name=shown", "max_epochs=9", "max_steps=3", "logger=csv"))
+    words = ['run_name="shown/seed=0"', "max_epochs=9", "max_steps=3", "logger=csv"]  # as of -m
+    path = train.train(shrunk(*words))
     shown, errors = capfd.readouterr()
     assert "\r" not in shown + errors
     assert "Tip" not in shown + errors and "litlogger" not in shown + errors
@@ -162,7 +166,8 @@ def test_without_a_terminal_lines_say_how_training_goes(shrunk, capfd):
     )
     assert lines == [("1", "2", "3"), ("2", "3", "3")]
     assert re.search(r"Trained to step 3, on 6 stories: 3 steps in [\d.]+ min, loss", shown)
-    assert f"draw with it: python main.py mode=sample test_model_file={path}" in shown
+    (draw,) = re.findall(r"draw with it: python main.py (.*)", shown)
+    assert load_config(shlex.split(draw)).test_model_file == str(path)
     (log,) = path.parent.glob("logs/*/metrics.csv")
     rows = [row for row in csv.DictReader(log.open()) if row["loss"]]
     assert [row["step"] for row in rows] == ["2", "3"]

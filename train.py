@@ -36,6 +36,7 @@ from building import (
 )
 from common.documents import as_word
 from common.files import held, remove_leftovers
+from common.terminal import setting
 from configuration import (
     ConfigError,
     checkpoint_folder,
@@ -44,7 +45,6 @@ from configuration import (
     write_config,
 )
 from configuration.going_on import changed_since, find_start
-from data_script.story_builder import setting
 from datasets.data_module import StoryDataModule
 from datasets.new_characters import AUTO, NewCharacter, resized
 from datasets.shared_memory import workers_that_fit

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +15,7 @@ from tqdm import tqdm as bar
 
 import common.interrupts  # noqa: F401  in every program that says something, Ctrl-C is one line
 
-__all__ = ["error_in_one_line", "print_any_letter", "script_parser", "tqdm"]
+__all__ = ["error_in_one_line", "print_any_letter", "script_parser", "setting", "tqdm"]
 
 
 def print_any_letter() -> None:
@@ -36,6 +39,13 @@ def error_in_one_line() -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+
+
+def setting(key: str, path: str | os.PathLike) -> str:
+    """`key=path` as main.py takes it from a shell, whatever characters the path has."""
+    plain = re.fullmatch(r"[\w./:@%+ -]+", str(path), re.ASCII)
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f"{key}={path}" if plain else f'{key}="{escaped}"')
 
 
 class tqdm(bar):

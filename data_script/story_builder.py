@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import re
-import shlex
 import signal
 import sys
 import threading
@@ -27,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from common.files import held, remove_leftovers
-from common.terminal import error_in_one_line, script_parser, tqdm
+from common.terminal import error_in_one_line, script_parser, setting, tqdm
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, is_story_id
 from datasets.story_writer import StoryWriter
@@ -229,13 +228,6 @@ def argument_parser(doc: str, example: str, raw_folder: bool = False) -> argpars
         skip = "leave out and count stories that are not whole"
         parser.add_argument("--skip_broken", action="store_true", help=skip)
     return parser
-
-
-def setting(key: str, path: str | os.PathLike) -> str:
-    """`key=path` as main.py takes it from a shell, whatever characters the path has."""
-    plain = re.fullmatch(r"[\w./:@%+ -]+", str(path), re.ASCII)
-    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return shlex.quote(f"{key}={path}" if plain else f'{key}="{escaped}"')
 
 
 def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:

@@ -21,8 +21,7 @@ import torch
 import yaml
 from transformers.utils import logging
 
-from common.terminal import error_in_one_line, script_parser
-from data_script.story_builder import setting
+from common.terminal import error_in_one_line, script_parser, setting
 from datasets.cartoon.worlds import WORLDS
 from datasets.specs import SPECS
 from datasets.story_hdf5 import StoryFile

@@ -100,7 +100,8 @@ class PipelineFolder:
             if isinstance(kind, list) and kind[0] is not None and name not in how:
                 _check_whole(Path(folder, name))
         how = {"use_safetensors": True, **how}  # else other files would be unpickled
-        if all(".fp16" in file.name for file in Path(folder, "unet").glob("*.safetensors")):
+        files = [file.name for file in Path(folder, "unet").glob("*.safetensors")]
+        if files and all(".fp16" in name for name in files):
             how = {"variant": "fp16", **how}
         keys = ("torch_dtype", "dtype", "variant", "low_cpu_mem_usage", "use_safetensors")
         loading = {key: how[key] for key in keys if key in how}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "opened", "read_picture", "upright"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "opened", "read_picture", "refuse_animation", "upright"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none of them runs a program
 SUFFIXES = {".png", ".jpg", ".jpeg", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm",
@@ -46,7 +46,14 @@ def opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
 def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a whole picture; ValueError, naming the file, if it is none."""
     with opened(path) as picture:
+        refuse_animation(picture)
         return np.array(upright(picture))
+
+
+def refuse_animation(picture: Image.Image) -> None:
+    """ValueError if there is more than one picture in it, of which one would silently be taken."""
+    if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":  # a camera's
+        raise ValueError(f"it is an animation of {frames} frames; save some as pictures")
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from common.picture_files import SUFFIXES, opened, upright
+from common.picture_files import SUFFIXES, opened, refuse_animation, upright
 from data_script.folder_hdf5 import caption_rows, find_picture, read_utf8
 from datasets.new_characters import NewCharacter, finds
 
@@ -43,8 +43,7 @@ def read_character(entry: Mapping) -> NewCharacter:
                 f"character in every caption"
             )
         with opened(path) as picture:
-            if (frames := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":
-                raise ValueError(f"it is an animation of {frames} frames; save some as pictures")
+            refuse_animation(picture)
             pictures.append(_square(upright(picture)))
         captions.append(caption)
     if not pictures:

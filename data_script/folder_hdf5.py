@@ -40,7 +40,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
 
 from common.documents import parse_json
-from common.picture_files import opened
+from common.picture_files import opened, refuse_animation
 from common.terminal import script_parser, setting, tqdm
 from data_script.raw_pictures import SIZE, load_picture
 from data_script.story_builder import in_order, only_build_of
@@ -91,6 +91,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
             raise ValueError(f"{where}: remove {strange!r} from the caption {caption!r}")
         image = find_picture(data_dir, row["image"], where)
         with opened(image) as picture:  # now, not after an hour of building
+            refuse_animation(picture)
             oblong = max(picture.size) > 1.1 * min(picture.size)
         story = stories.setdefault(name, FolderStory(name, split))
         if story.split != split:

@@ -420,6 +420,10 @@ def saved(kind: str, mode: str = "RGB") -> bytes:
 POSTSCRIPT = saved("EPS")  # opening one runs another program: must not be tried
 MINUS = io.BytesIO()
 Image.fromarray(np.full((4, 4), -7, np.float32)).save(MINUS, "TIFF")
+ANIMATION = io.BytesIO()
+Image.new("L", (8, 8)).save(
+    ANIMATION, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), n) for n in (90, 200)]
+)
 BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))
 JUNK = np.frombuffer(b"<html>gone</html>", np.uint8)
 DEEP = "[" * 100_000
@@ -476,6 +480,7 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "bomb": (picture(png_bytes(9_000, 9_000)), "9000x9000 pixels are too many"),
     "huge bomb": (picture(png_bytes(90_000, 90_000)), "bad.png .*bomb.*replace"),
     "postscript": (picture(POSTSCRIPT), "bad.png cannot be used .cannot identify"),
+    "an animation": (picture(ANIMATION.getvalue()), "bad.png .*it is an animation of 3 frames"),
     "negative floats": (picture(MINUS.getvalue()), "its values go from -7 to -7, not from 0 to 1"),
     "a picture as target": (content("s.h5", saved("PNG")), "s.h5 is there and is no story file"),
     "a folder as target": (lambda h: (h / "s.h5").mkdir(), "s.h5 is a folder: give the name of a"),
@@ -549,6 +554,10 @@ FIRST_FRAMES: dict[str, tuple[Spoil, str]] = {
         "first_frame: picture ",
     ),
     "postscript": (both(content("pip.png", POSTSCRIPT), starts_from("pip.png")), "cannot be used"),
+    "an animation": (
+        both(content("pip.png", ANIMATION.getvalue()), starts_from("pip.png")),
+        "first_frame: picture .*it is an animation of 3 frames; save some as pictures",
+    ),
 }
 
 HDF5: dict[str, tuple[Spoil, str]] = {
@@ -721,10 +730,6 @@ CONFIGURATIONS: dict[str, tuple[Spoil, str]] = {
     "an address": (words("sample_output_dir=s3://bucket/x"), "sample_output_dir: .* is an address"),
 }  # fmt: skip
 
-ANIMATION = io.BytesIO()
-Image.new("L", (8, 8)).save(
-    ANIMATION, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), n) for n in (90, 200)]
-)
 NEW_CHARACTERS = {
     "no picture": (
         lambda home: [gone(f"milo/{n}.png")(home) for n in range(3)],

@@ -47,6 +47,7 @@ from models.conditioning import HISTORY_SLOTS
 from models.frames import sides
 from models.main_process import say
 from models.training.fitting_words import MOST_WORDS, candidates
+from retelling import old_names, retold_stories
 
 __all__ = ["learnt_pictures", "read_characters", "write_stories"]
 
@@ -70,14 +71,31 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
                 f"class_word is {AUTO} and {config.dataset}.new_tokens is empty; give a "
                 f"class_word, or set prior_stories=none"
             )
-    for one in characters:
+    if config.retold_stories and _prior(config) != "data":
+        raise ConfigError(
+            f"retold_stories is {config.retold_stories}, but prior_stories is {_prior(config)}, so "
+            f"that there are no old stories; give {config.dataset}.hdf5_file and "
+            f"prior_stories=data, or set retold_stories=0"
+        )
+    for one, entry in zip(characters, config.new_characters, strict=True):
+        if config.retold_stories and not old_names(config, one, entry.class_word):
+            raise ConfigError(
+                f"retold_stories is {config.retold_stories}, but nobody is known whom {one.word!r} "
+                f"can stand in for; set its class_word to an old character's name, or "
+                f"retold_stories=0"
+            )
         if (count := len(one.pictures)) < 3:
             say(f"new_characters: pictures of {one.word!r}: {count}; three to five teach more")
     return characters
 
 
-def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder: Path) -> Path:
-    """`folder`/new_characters.h5, the stories to tune with; made only if it is not there."""
+def write_stories(
+    config: DictConfig, characters: Sequence[NewCharacter], folder: Path, teller: Path | None
+) -> Path:
+    """`folder`/new_characters.h5, the stories to tune with; made only if it is not there.
+
+    teller: a checkpoint that has learnt the characters, and retells old stories with them.
+    """
     prior = _prior(config)
     size = _size(config)
     made_of = {
@@ -87,6 +105,8 @@ def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder
         "size": [size, STORIES, DRAWN],
         "seed": config.seed,
     }
+    if teller:
+        made_of["retold"] = [file_hash(teller), config.retold_stories]
     path, key = folder / NAME, SPECS[config.dataset].text_key
     attributes = {"content_hash": sha256(json.dumps(made_of).encode()).hexdigest()}
     if path.is_file() and StoryFile(path, "train", key).content_hash == attributes["content_hash"]:
@@ -98,9 +118,12 @@ def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder
         rows = list(_drawn(config, characters))
     frames = len(rows[0]) if rows else HISTORY_SLOTS
     old = [story[0] for story in rows]
+    retold = list(retold_stories(config, characters, teller)) if teller else []
+    retold = [retold[n % len(retold)] for n in range(STORIES // 2 if retold else 0)]
     told = {
         "train": [
-            *tell_stories(characters, old, STORIES, frames, size, config.seed),
+            *tell_stories(characters, old, STORIES - len(retold), frames, size, config.seed),
+            *retold,
             *(rows[n % len(rows)] for n in range(STORIES if rows else 0)),
         ],
         "val": tell_stories(characters, [], len(characters), frames, size, -1),  # for previews

@@ -71,19 +71,9 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
                 f"class_word is {AUTO} and {config.dataset}.new_tokens is empty; give a "
                 f"class_word, or set prior_stories=none"
             )
-    if config.retold_stories and _prior(config) != "data":
-        raise ConfigError(
-            f"retold_stories is {config.retold_stories}, but prior_stories is {_prior(config)}, so "
-            f"that there are no old stories; give {config.dataset}.hdf5_file and "
-            f"prior_stories=data, or set retold_stories=0"
-        )
-    for one, entry in zip(characters, config.new_characters, strict=True):
-        if config.retold_stories and not old_names(config, one, entry.class_word):
-            raise ConfigError(
-                f"retold_stories is {config.retold_stories}, but nobody is known whom {one.word!r} "
-                f"can stand in for; set its class_word to an old character's name, or "
-                f"retold_stories=0"
-            )
+    if characters and config.retold_stories:
+        _check_retelling(config, characters)
+    for one in characters:
         if (count := len(one.pictures)) < 3:
             say(f"new_characters: pictures of {one.word!r}: {count}; three to five teach more")
     return characters
@@ -178,6 +168,26 @@ def _check_words(config: DictConfig) -> None:
             say(
                 f"new_characters: {one.word!r} is a word of the language, which from now on means "
                 f"this character alone"
+            )
+
+
+def _check_retelling(config: DictConfig, characters: Sequence[NewCharacter]) -> None:
+    asked = f"retold_stories is {config.retold_stories}"
+    if _prior(config) != "data":
+        raise ConfigError(
+            f"{asked}, but prior_stories is {_prior(config)}, so that there are no old stories; "
+            f"give {config.dataset}.hdf5_file and prior_stories=data, or set retold_stories=0"
+        )
+    if len(find_devices(config)) * config.num_nodes > 1:
+        raise ConfigError(
+            f"{asked}, which takes two trainings, and these one process; set gpu_ids=[0] and "
+            f"num_nodes=1, or retold_stories=0"
+        )
+    for one, entry in zip(characters, config.new_characters, strict=True):
+        if not old_names(config, one, entry.class_word):
+            raise ConfigError(
+                f"{asked}, but nobody is known whom {one.word!r} can stand in for; set its "
+                f"class_word to an old character's name, or retold_stories=0"
             )
 
 

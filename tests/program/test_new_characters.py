@@ -282,6 +282,21 @@ def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     assert [one.word for one in new_characters.read_characters(bear)] == ["milo"]
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["prior_stories=none"], "prior_stories is none, so that there are no old stories; give"),
+        (
+            ["accelerator=cpu", "gpu_ids=[0,1]"],
+            "these one process; set gpu_ids=.0. and num_nodes=1",
+        ),
+    ],
+)
+def test_retelling_needs_old_stories_and_one_process(shrunk, words, more, says):
+    with pytest.raises(ConfigError, match=f"retold_stories is 4, .*{says}"):
+        new_characters.read_characters(shrunk(*words, "retold_stories=4", *more))
+
+
 def test_the_decoder_learns_frames_that_are_no_squares(tmp_path, monkeypatch):
     """Such as the base drew: whole, and in their own proportions in the end."""
     monkeypatch.setattr(new_characters, "STORIES", 0)

@@ -47,7 +47,6 @@ from models.conditioning import HISTORY_SLOTS
 from models.frames import sides
 from models.main_process import say
 from models.training.fitting_words import MOST_WORDS, candidates
-from retelling import old_names, retold_stories
 
 __all__ = ["learnt_pictures", "read_characters", "write_stories"]
 
@@ -71,21 +70,14 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
                 f"class_word is {AUTO} and {config.dataset}.new_tokens is empty; give a "
                 f"class_word, or set prior_stories=none"
             )
-    if characters and config.retold_stories:
-        _check_retelling(config, characters)
     for one in characters:
         if (count := len(one.pictures)) < 3:
             say(f"new_characters: pictures of {one.word!r}: {count}; three to five teach more")
     return characters
 
 
-def write_stories(
-    config: DictConfig, characters: Sequence[NewCharacter], folder: Path, teller: Path | None
-) -> Path:
-    """`folder`/new_characters.h5, the stories to tune with; made only if it is not there.
-
-    teller: a checkpoint that has learnt the characters, and retells old stories with them.
-    """
+def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder: Path) -> Path:
+    """`folder`/new_characters.h5, the stories to tune with; made only if it is not there."""
     prior = _prior(config)
     size = _size(config)
     made_of = {
@@ -95,8 +87,6 @@ def write_stories(
         "size": [size, STORIES, DRAWN],
         "seed": config.seed,
     }
-    if teller:
-        made_of["retold"] = [file_hash(teller), config.retold_stories]
     path, key = folder / NAME, SPECS[config.dataset].text_key
     attributes = {"content_hash": sha256(json.dumps(made_of).encode()).hexdigest()}
     if path.is_file() and StoryFile(path, "train", key).content_hash == attributes["content_hash"]:
@@ -108,12 +98,9 @@ def write_stories(
         rows = list(_drawn(config, characters))
     frames = len(rows[0]) if rows else HISTORY_SLOTS
     old = [story[0] for story in rows]
-    retold = list(retold_stories(config, characters, teller)) if teller else []
-    retold = [retold[n % len(retold)] for n in range(STORIES // 2 if retold else 0)]
     told = {
         "train": [
-            *tell_stories(characters, old, STORIES - len(retold), frames, size, config.seed),
-            *retold,
+            *tell_stories(characters, old, STORIES, frames, size, config.seed),
             *(rows[n % len(rows)] for n in range(STORIES if rows else 0)),
         ],
         "val": tell_stories(characters, [], len(characters), frames, size, -1),  # for previews
@@ -168,26 +155,6 @@ def _check_words(config: DictConfig) -> None:
             say(
                 f"new_characters: {one.word!r} is a word of the language, which from now on means "
                 f"this character alone"
-            )
-
-
-def _check_retelling(config: DictConfig, characters: Sequence[NewCharacter]) -> None:
-    asked = f"retold_stories is {config.retold_stories}"
-    if _prior(config) != "data":
-        raise ConfigError(
-            f"{asked}, but prior_stories is {_prior(config)}, so that there are no old stories; "
-            f"give {config.dataset}.hdf5_file and prior_stories=data, or set retold_stories=0"
-        )
-    if len(find_devices(config)) * config.num_nodes > 1:
-        raise ConfigError(
-            f"{asked}, which takes two trainings, and these one process; set gpu_ids=[0] and "
-            f"num_nodes=1, or retold_stories=0"
-        )
-    for one, entry in zip(characters, config.new_characters, strict=True):
-        if not old_names(config, one, entry.class_word):
-            raise ConfigError(
-                f"{asked}, but nobody is known whom {one.word!r} can stand in for; set its "
-                f"class_word to an old character's name, or retold_stories=0"
             )
 
 

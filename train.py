@@ -91,29 +91,20 @@ def train(config: DictConfig) -> Path:
     for key in ("train_model_file", "base_model_file"):
         check_weights_file(key, config[key])
     folder, characters = checkpoint_folder(config), read_characters(config)
-    teller = _train_teller(config, folder) if characters and config.retold_stories else None
     if not is_main_process():
-        return _train(config, folder, characters, teller)
+        return _train(config, folder, characters)
     with held(folder / ".lock", f"run_name: {folder} is"):
         if left := remove_leftovers(folder, (LAST, PREVIOUS, BEST, NON_FINITE, "config.yaml")):
             print(f"{folder}: removed {', '.join(left)}, left by a training that was killed")
-        return _train(config, folder, characters, teller)
+        return _train(config, folder, characters)
 
 
-def _train_teller(config: DictConfig, folder: Path) -> Path:
-    """A first training, of what is to retell old stories for this one."""
-    first = {"retold_stories": 0, "train_model_file": None, "ckpt_dir": str(folder)}
-    return train(OmegaConf.merge(config, {**first, "run_name": "first"}))
-
-
-def _train(
-    config: DictConfig, folder: Path, characters: list[NewCharacter], teller: Path | None
-) -> Path:
+def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> Path:
     start, asked = find_start(config), config
     config = OmegaConf.merge(config, {"train_model_file": start and str(start)})
     trainer = build_trainer(asked)
     if characters:
-        path = write_stories(config, characters, folder, teller)
+        path = write_stories(config, characters, folder)
         stories = StoryFile(path, "train", SPECS[config.dataset].text_key)
     else:
         stories = open_stories(config, "train")

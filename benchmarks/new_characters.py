@@ -60,7 +60,6 @@ RUNS: dict[str, tuple[int, list[str]]] = {  # name -> pictures of each, what mai
     "5 pictures": (5, []),
     **{f"{count} pictures": (count, []) for count in (1, 3, 10)},
     **{f"5 pictures, max_steps={steps}": (5, [f"max_steps={steps}"]) for steps in (75, 150, 800)},
-    "5 pictures, retold_stories=60": (5, ["retold_stories=60"]),
     "5 pictures, tune=attention": (5, ["tune=attention", "init_lr=8e-4"]),
     "5 pictures, tune=lora of attention": (5, ["lora_layers=attention"]),
     "5 pictures, tune=words": (5, ["tune=words"]),

@@ -19,8 +19,8 @@ __all__ = ["changed_since", "find_start"]
 _SAME = (
     "task", "dataset", "backbone", "tune", "lora_rank", "lora_layers", "base_model_file",
     "causal_story", "seed", "optimizer", "freeze_clip", "freeze_blip", "freeze_resnet",
-    "history_slots", "new_characters", "prior_stories", "retold_stories",
-    "decoder_steps", "distill",
+    "history_slots", "new_characters", "prior_stories", "decoder_steps",
+    "distill",
 )  # fmt: skip
 # What may change on the way, and from there on is as it is now.
 _MAY_CHANGE = (

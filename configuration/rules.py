@@ -148,7 +148,6 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "max_skipped_steps": number(0, whole=True),
     "classifier_free_rate": number(0, 1),
     "new_characters": CHARACTERS,
-    "retold_stories": number(0, whole=True),
     "prior_stories": one_of("auto", "data", "drawn", "none"),
     "causal_story": {
         "spatial_window": WINDOW,

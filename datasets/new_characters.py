@@ -8,14 +8,14 @@ the character in earlier frames. A story has one picture of each: clothes stay t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["AUTO", "Frame", "NewCharacter", "Retold", "finds", "resized", "retell", "tell_stories"]
+__all__ = ["AUTO", "Frame", "NewCharacter", "finds", "resized", "tell_stories"]
 
 AUTO = "auto"  # class word: the known words that a character's pictures fit best
 OLD = 0.25  # how often an old frame comes next
@@ -38,45 +38,8 @@ class NewCharacter:
 
     def called(self, caption: str, name: str) -> str:
         """A caption with another name for it."""
-        return _capital(finds(self.word).sub(name, caption))
-
-
-@dataclass(frozen=True)
-class Retold:
-    """An old story with somebody new in it. named: its captions with names instead of pronouns."""
-
-    captions: list[str]
-    named: list[str]
-
-
-def retell(
-    captions: Sequence[str], cast: Mapping[str, str | None], old: str, new: NewCharacter
-) -> Retold | None:
-    """The story with `new` in place of `old`, None if that is not named in it.
-
-    cast: every old name, and what may follow it: "the" and that word.
-    """
-
-    def spoken(name: str) -> re.Pattern:
-        kind = cast[name]
-        return re.compile(finds(name).pattern + (rf"( the {kind})?" if kind else ""), re.I)
-
-    word = _capital(new.word)
-    told = [spoken(old).sub(word, caption) for caption in captions]
-    if told == list(captions):
-        return None
-    others = [name for name in cast if name != old and any(map(spoken(name).search, told))]
-    said = {pronoun: word for pronoun in (new.pronoun,) if pronoun}
-    if len(others) == 1:
-        said["they"] = f"{word} and {_capital(others[0])}"
-    named = list(told)
-    for pronoun, name in said.items():
-        named = [finds(pronoun).sub(name, caption, count=1) for caption in named]
-    return Retold(told, named)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        caption = finds(self.word).sub(name, caption)
+        return caption[:1].upper() + caption[1:]
 
 
 def finds(word: str) -> re.Pattern:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -12,19 +10,16 @@ from PIL import Image
 from tiny_base import tiny_parts
 
 import new_characters
-import retelling
 import train
-from building import build_parts, open_stories
 from configuration import ConfigError, load_config
 from datasets.cartoon.grammar import vocabulary
 from datasets.cartoon.renderer import render
-from datasets.cartoon.world import CHARACTERS, NEWCOMERS, SPECIES, Scene, all_scenes
-from datasets.new_characters import NewCharacter, resized, retell, tell_stories
+from datasets.cartoon.world import CHARACTERS, NEWCOMERS, Scene, all_scenes
+from datasets.new_characters import NewCharacter, tell_stories
 from datasets.story_dataset import to_target
 from datasets.story_hdf5 import StoryFile
 from datasets.story_writer import StoryWriter
 from models.export import Export, export
-from models.frames import encode_frames
 from models.pipeline import StoryPipeline
 from models.training.tuned_decoder import tune_decoder
 from page.model import load_model
@@ -204,72 +199,6 @@ def test_stories_are_made_anew_where_the_old_ones_beside_them_are_others(
     assert any(words in f" {caption.lower()}" for caption in told for words in weather)
 
 
-def test_an_old_story_is_told_of_somebody_new():
-    captions = ["Tiko the fox naps.", "He waves at Momo.", "Then they and Tiko's hat fly.", "So."]
-    cast, milo = {"tiko": "fox", "momo": "rabbit"}, NewCharacter("milo", [], [], "he")
-    told = retell(captions, cast, "tiko", milo)
-    assert told.captions == ["Milo naps.", captions[1], "Then they and Milo's hat fly.", "So."]
-    assert told.named == ["Milo naps.", "Milo waves at Momo.",
-                          "Then Milo and Momo and Milo's hat fly.", "So."]  # fmt: skip
-    assert retell(captions, {**cast, "pip": None}, "pip", milo) is None
-    third = {**cast, "hat": None}  # who "they" are is open then
-    assert retell(captions, third, "tiko", milo).named[2] == told.captions[2]
-
-
-@pytest.mark.long
-def test_old_stories_are_retold_by_a_first_training(shrunk, words, trained, fewer_stories, capsys):
-    told_again = [*words, "run_name=retold", "retold_stories=4"]
-    checkpoint = train.train(shrunk(*told_again))
-    first = checkpoint.parent / "first" / "last.ckpt"
-    assert read(first)["config"]["retold_stories"] == 0
-    assert not same(read(first)["state_dict"], read(checkpoint)["state_dict"])
-    made = StoryFile(checkpoint.parent / "new_characters.h5", "train", "text")
-    old = open_stories(shrunk(), "train")
-    shown = {tuple(map(_shape_of_words, old.captions(n))): n for n in range(len(old))}
-    count = 0
-    for row in range(4, 8):  # of eight, half; the old ones come after them
-        captions = made.captions(row)
-        assert any("Milo" in c or "Olga" in c for c in captions)
-        n = shown[tuple(map(_shape_of_words, captions))]
-        for k in range(5):
-            was = resized(Image.fromarray(old.picture(n, k)), 64)
-            there = "Milo" in captions[k] or "Olga" in captions[k]
-            changed = not np.array_equal(made.picture(row, k), was)
-            assert changed or not there
-            count += changed
-    assert 4 <= count < 20  # nor are those drawn again that do not show them
-    capsys.readouterr()
-    assert train.train(shrunk(*told_again)) == checkpoint
-    said = capsys.readouterr().out  # of both trainings
-    assert said.count("is reached") == 2 and "are retold" not in said
-
-
-def test_retelling_begins_from_the_noisy_frame(shrunk):
-    parts = build_parts(shrunk())
-    pipeline = StoryPipeline.from_components(parts, "ddim")
-    pipeline.scheduler.set_timesteps(20)
-    side = parts.image_size
-    pictures = np.random.default_rng(0).integers(0, 255, (2, 3, side, side, 3), np.uint8)
-    begin = retelling._Begin(pipeline, pictures, (side, side), 0)
-    second = to_target(torch.from_numpy(pictures[:, 1]).permute(0, 3, 1, 2), (side, side))
-    latents = encode_frames(parts.vae, second)
-    shares = pipeline.scheduler.alphas_cumprod[pipeline.scheduler.timesteps]
-    assert 0 < sum(shares > retelling.SHOWN) < len(shares) - 1
-    for step, share in enumerate([*shares[1:], None]):
-        made = begin(pipeline, step, 0, {"frame": 1, "latents": None})
-        if share is None or share > retelling.SHOWN:
-            assert not made
-            continue
-        noise = (made["latents"] - share.sqrt() * latents) / (1 - share).sqrt()
-        assert abs(noise.mean()) < 0.2 and 0.8 < noise.std() < 1.2
-
-
-def _shape_of_words(caption):
-    """The caption without who is named."""
-    who = "|".join([f"{name}( the {kind})?" for name, kind in SPECIES.items()] + ["milo", "olga"])
-    return re.sub(rf"\b({who})\b", "X", caption, flags=re.IGNORECASE)
-
-
 def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     entry = f"word: milo, pictures: {pictures / 'milo'}"
     asked = [f"base_model_file={trained}", "dataset=folder", "prior_stories=drawn"]
@@ -280,21 +209,6 @@ def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     with pytest.raises(ConfigError, match="no old name is known.*set prior_stories=none"):
         new_characters.read_characters(auto)
     assert [one.word for one in new_characters.read_characters(bear)] == ["milo"]
-
-
-@pytest.mark.parametrize(
-    ("more", "says"),
-    [
-        (["prior_stories=none"], "prior_stories is none, so that there are no old stories; give"),
-        (
-            ["accelerator=cpu", "gpu_ids=[0,1]"],
-            "these one process; set gpu_ids=.0. and num_nodes=1",
-        ),
-    ],
-)
-def test_retelling_needs_old_stories_and_one_process(shrunk, words, more, says):
-    with pytest.raises(ConfigError, match=f"retold_stories is 4, .*{says}"):
-        new_characters.read_characters(shrunk(*words, "retold_stories=4", *more))
 
 
 def test_the_decoder_learns_frames_that_are_no_squares(tmp_path, monkeypatch):

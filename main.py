@@ -24,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from common.documents import as_quoted_word
 from common.imports import heavy_imports
 from common.terminal import print_any_letter
 from configuration import load_config
@@ -91,8 +92,7 @@ def run_with_hydra(words: Sequence[str]) -> None:
             chosen = ",".join(word for word in told if word.partition("=")[0] in swept)
             chosen = re.sub("['\"]", "", chosen)
             for key in {"run_name", "sample_output_dir"} - swept:
-                folder = f"{config[key]}/{chosen}".replace("'", "\\'")
-                told.append(f"{key}='{folder}'")
+                told.append(as_quoted_word(key, f"{config[key]}/{chosen}"))
         sys.argv = [program, *told]  # what processes for other devices are started with
         run(told)
 

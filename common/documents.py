@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["as_word", "check_yaml", "parse_json", "parse_yaml"]
+__all__ = ["as_quoted_word", "as_word", "check_yaml", "parse_json", "parse_yaml"]
 
 MOST_NODES = 100_000  # of a YAML file with its aliases written out
 
@@ -21,6 +21,13 @@ def as_word(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)
+
+
+def as_quoted_word(key: str, text: object) -> str:
+    """`key="text"` as Hydra takes it, whatever characters the text has."""
+    # A backslash means something before a quote alone.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), str(text))
+    return f'{key}="{escaped}"'
 
 
 def parse_json(text: str | bytes) -> Any:

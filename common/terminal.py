@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from tqdm import tqdm as bar
 
 import common.interrupts  # noqa: F401  in every program that says something, Ctrl-C is one line
+from common.documents import as_quoted_word
 
 __all__ = ["error_in_one_line", "print_any_letter", "script_parser", "setting", "tqdm"]
 
@@ -44,8 +45,7 @@ def error_in_one_line() -> Iterator[None]:
 def setting(key: str, path: str | os.PathLike) -> str:
     """`key=path` as main.py takes it from a shell, whatever characters the path has."""
     plain = re.fullmatch(r"[\w./:@%+ -]+", str(path), re.ASCII)
-    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
-    return shlex.quote(f"{key}={path}" if plain else f'{key}="{escaped}"')
+    return shlex.quote(f"{key}={path}" if plain else as_quoted_word(key, path))
 
 
 class tqdm(bar):

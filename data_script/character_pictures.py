@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from common.picture_files import SUFFIXES, opened, refuse_animation, upright
+from common.picture_files import SUFFIXES, read_picture
 from data_script.folder_hdf5 import caption_rows, find_picture, read_utf8
 from datasets.new_characters import NewCharacter, finds
 
@@ -42,9 +42,7 @@ def read_character(entry: Mapping) -> NewCharacter:
                 f"{where}: the caption {caption!r} of {path.name} does not say {word!r}; name the "
                 f"character in every caption"
             )
-        with opened(path) as picture:
-            refuse_animation(picture)
-            pictures.append(_square(upright(picture)))
+        pictures.append(_square(Image.fromarray(read_picture(path))))
         captions.append(caption)
     if not pictures:
         raise ValueError(

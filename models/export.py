@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.documents import as_quoted_word
 from common.files import replacing, writing_folder
 from evaluation.command_line import option, run
 from models.main_process import say
@@ -52,7 +53,9 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
-    config = load_config(["mode=sample", f'test_model_file="{source}"'], needs_stories=False)
+    config = load_config(
+        ["mode=sample", as_quoted_word("test_model_file", source)], needs_stories=False
+    )
     parts = load_parts(config, source)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
     trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}

@@ -21,6 +21,7 @@ from building import (
     known_words,
     sampler_settings,
 )
+from common.documents import as_quoted_word
 from common.files import file_hash
 from configuration import load_config
 from datasets.notices import characters_read, long_captions, unknown_words
@@ -126,7 +127,7 @@ def load_model(path: Path, accelerator: str = "auto") -> PageModel:
         return _of_folder(path, accelerator)
     check_weights_file("model", path)
     config = load_config(
-        ["mode=sample", f'test_model_file="{path}"', f"accelerator={accelerator}"],
+        ["mode=sample", as_quoted_word("test_model_file", path), f"accelerator={accelerator}"],
         needs_stories=False,
     )
     (device, *_) = find_devices(config)

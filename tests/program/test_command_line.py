@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import yaml
 import main
 import sample
 import train
+from common.documents import as_quoted_word
+from common.terminal import setting
 from configuration import ConfigError, load_config
 from configuration.rules import RULES
 
@@ -62,6 +65,14 @@ def test_a_sweep_takes_values_in_quotes(monkeypatch):
     assert [config.negative_prompt for config in configs] == ["grey, dull", "it's"]
     names = ["it's/negative_prompt=grey, dull", "it's/negative_prompt=its"]
     assert [config.run_name for config in configs] == names
+
+
+@pytest.mark.parametrize(
+    "text", ['a"b', "it's", r"C:\x\y", "end\\", r"q\"z", r'two\\"', "x=1,[2]", "ü ~"]
+)
+def test_any_text_comes_back_from_its_word(text):
+    assert load_config([as_quoted_word("negative_prompt", text)]).negative_prompt == text
+    assert load_config(shlex.split(setting("negative_prompt", text))).negative_prompt == text
 
 
 def test_a_wrong_key_in_a_sweep_is_said_as_everywhere():

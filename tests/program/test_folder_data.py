@@ -103,8 +103,8 @@ def test_stories_longer_than_the_time_table_train_and_are_drawn_whole(
     [
         ("train", {"test": 1}, 2, "split 'train' holds no story; build it with some"),
         ("sample", {"train": 1}, 2, "split 'test' holds no story; build it with some"),
-        ("train", {"train": 2}, 1, "one picture a story: continuation needs two or more"),
-        ("sample", {"test": 2}, 1, "one picture a story: continuation needs two or more"),
+        ("train", {"train": 2}, 1, ".h5 has one picture a story: continuation needs two or more"),
+        ("sample", {"test": 2}, 1, ".h5 has one picture a story: continuation needs two or more"),
     ],
 )
 def test_files_that_cannot_be_used(

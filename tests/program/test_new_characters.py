@@ -221,12 +221,8 @@ def test_the_decoder_learns_frames_that_are_no_squares(tmp_path, monkeypatch):
     milo = NewCharacter("milo", [Image.new("RGB", (9, 9))], ["Milo."])
     pictures = new_characters.learnt_pictures([milo], StoryFile(tmp_path / "s.h5", "train"), 128)
     new, old = (to_target(rows, (64, 128)) for rows in pictures)
-    assert len(new) == 1 and torch.equal(
-        old,
-        to_target(torch.from_numpy(frame.transpose(2, 0, 1))[None], (64, 128)).expand(
-            2, -1, -1, -1
-        ),
-    )
+    told = torch.from_numpy(np.stack([frame, frame])).permute(0, 3, 1, 2)
+    assert len(new) == 1 and torch.equal(old, to_target(told, (64, 128)))
     vae = tiny_parts()["vae"]
     before = vae.decoder.conv_out.weight.clone()
     tune_decoder(vae, new, old, 2, 0)

@@ -168,7 +168,9 @@ def test_an_add_on_that_nothing_trains_is_refused(shrunk, trained):
 
 
 def test_what_was_tuned_is_no_base(tuned, shrunk):
-    with pytest.raises(ValueError, match="holds only what was tuned; .* python -m models.export"):
+    with pytest.raises(
+        ValueError, match="tuned; give what it was tuned from, or, .* python -m models"
+    ):
         train.train(shrunk(*LORA, f"base_model_file={tuned(*LORA)}", "run_name=none"))
 
 

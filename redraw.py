@@ -100,7 +100,10 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
 def _check(story: SampledStory, wanted: DictConfig, folder: Path) -> None:
     name, count = story.story_id, len(story.frames)
     if wanted.frame >= count:
-        raise ConfigError(f"redraw.frame={wanted.frame}: {name} has frames 0 to {count - 1}")
+        raise ConfigError(
+            f"redraw.frame={wanted.frame}: {name} has frames 0 to {count - 1}; give one of these, "
+            f"or a longer story's id as redraw.story"
+        )
     if wanted.frame < story.given:
         raise ConfigError(f"redraw.frame={wanted.frame}: that frame of {name} was given, not drawn")
     path = _candidate(folder, name, wanted.frame, wanted.choose or 0)

@@ -205,7 +205,7 @@ def test_a_continuation_is_redrawn_after_its_given_frame(sampled):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["redraw.frame=5"], "redraw.frame=5: .* has frames 0 to 4"),
+        (["redraw.frame=5"], "redraw.frame=5: .* has frames 0 to 4; .* redraw.story"),
         (["redraw.frame=1", "redraw.story=gone"], "redraw.story: .* has no gone; it has test-0"),
         (["redraw.frame=1", "redraw.choose=4"], "redraw.choose=4: there is no .*; draw some first"),
         (["redraw.frame=1", "redraw.candidates=0"], "redraw.candidates is 0"),

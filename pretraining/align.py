@@ -30,6 +30,7 @@ __all__ = ["build_blip", "history_transform", "read_pictures", "train_alignment"
 
 IMAGE_SIZE, PATCH_SIZE = 64, 8
 IMAGE_MEAN = IMAGE_STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1]
+LR, MATRIX_LR = 1e-3, 1e-2  # of AdamW, of Muon
 
 
 def build_blip(
@@ -107,7 +108,7 @@ def train_alignment(
         seen = read.mask[:, :length] & mask[:, :length].bool()
         return (states[:, :length] - target[:, :length])[seen].square().mean()
 
-    steps = fit(blip, loss_fn, plan, lr=1e-3, description="align BLIP")
+    steps = fit(blip, loss_fn, plan, lr=LR, matrix_lr=MATRIX_LR, description="align BLIP")
     blip.eval()
     return steps
 

@@ -138,6 +138,7 @@ class HistoryConditioner(ModelMixin, ConfigMixin):
         self.type_embeddings = nn.Embedding(2, width)  # 0: own caption, 1: history
         self.time_embeddings = nn.Embedding(slots, width)
         for table in (self.type_embeddings, self.time_embeddings):
+            # Beside states, whose numbers spread by about 1: with less, frames are told apart late.
             nn.init.normal_(table.weight, std=0.2)
         self.history_window: int | None = None
         self.history_weighting: nn.Module | None = None

@@ -28,7 +28,6 @@ from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 __all__ = ["make_base"]
 
-MEANINGS_LR = 1e-2  # of Muon
 DRAWN, DRAWN_PER_STEP = 3904, 6  # pictures that the last stage draws, at most
 Parts = dict[str, nn.Module]
 
@@ -126,13 +125,12 @@ class _Maker:
     def _train_words(
         self, parts: Parts, plan: Plan, examples: Sequence[Example], trained: bool, **shares: float
     ) -> int:
-        meanings = self.source.meanings
-        learn_meanings(parts["text_encoder"], self.clip_tokenizer, meanings, trained)
+        encoder, tokenizer = parts["text_encoder"], self.clip_tokenizer
+        learn_meanings(encoder, tokenizer, self.source.meanings, trained)
         steps = text_to_image.train_text_to_image(
-            parts["text_encoder"], parts["unet"], self.latents, examples, self.clip_tokenizer, plan,
-            matrix_lr=MEANINGS_LR if meanings else None, **shares,
-        )  # fmt: skip
-        fold_meanings(parts["text_encoder"])
+            encoder, parts["unet"], self.latents, examples, tokenizer, plan, **shares
+        )
+        fold_meanings(encoder)
         return steps
 
     def align(self) -> None:

@@ -37,14 +37,13 @@ class Plan:
     state: Path | None = None
 
 
-def _optimizers(model: nn.Module, lr: float, matrix_lr: float | None) -> list:
-    """Muon for matrices of transformer layers and cross-attention if `matrix_lr` is given, and
-    AdamW for the rest."""
+def _optimizers(model: nn.Module, lr: float, matrix_lr: float) -> list:
+    """Muon for matrices of transformer layers and cross-attention, AdamW for the rest."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             layer = "layer" in name or "attn2" in name
-            hidden = matrix_lr is not None and parameter.ndim == 2 and layer
+            hidden = parameter.ndim == 2 and layer
             (matrices if hidden else others).append(parameter)
     optimizers = [
         torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
@@ -59,8 +58,8 @@ def fit(
     loss_fn: Callable[[], Tensor],
     plan: Plan,
     lr: float,
+    matrix_lr: float,
     description: str,
-    matrix_lr: float | None = None,
 ) -> int:
     """Minimise `loss_fn()` over what trains in `model`, leave the EMA of it there; steps taken.
 

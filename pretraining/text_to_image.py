@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 EMPTY_CAPTION_RATE = 0.1
+LR, MATRIX_LR = 1e-3, 1e-2  # of AdamW, of Muon
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
@@ -88,13 +89,11 @@ def train_text_to_image(
     plan: Plan,
     story_share: float = 0.0,
     summary_share: float = 0.0,
-    matrix_lr: float | None = None,
 ) -> int:
     """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of frames; steps taken.
 
     `story_share` of the captions are the stories' own, the rest full. Of `summary_share` the
     U-Net sees the end-of-text token only, so that this token learns to say everything.
-    `matrix_lr`: as `fit` takes it.
     """
     # Convolutions on CPUs are up to twice as fast with channels last.
     unet.to(memory_format=torch.channels_last)
@@ -121,7 +120,7 @@ def train_text_to_image(
         return F.mse_loss(predicted, clean)
 
     both = nn.ModuleDict({"text_encoder": text_encoder.train(), "unet": unet.train()})
-    steps = fit(both, loss_fn, plan, 1e-3, "text to image", matrix_lr)
+    steps = fit(both, loss_fn, plan, lr=LR, matrix_lr=MATRIX_LR, description="text to image")
     both.eval()
     return steps
 

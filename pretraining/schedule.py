@@ -38,18 +38,17 @@ class Plan:
 
 
 def _optimizers(model: nn.Module, lr: float, matrix_lr: float) -> list:
-    """Muon for matrices of transformer layers and cross-attention, AdamW for the rest."""
-    matrices, others = [], []
+    """Muon for matrices and convolutions of layers and blocks, AdamW for the rest."""
+    inner, others = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            layer = "layer" in name or "attn2" in name
-            hidden = parameter.ndim == 2 and layer
-            (matrices if hidden else others).append(parameter)
+            within = parameter.ndim >= 2 and ("layer" in name or "block" in name)
+            (inner if within else others).append(parameter)
     optimizers = [
         torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     ]
-    if matrices:
-        optimizers.append(Muon(matrices, lr=matrix_lr))
+    if inner:
+        optimizers.append(Muon(inner, lr=matrix_lr))
     return optimizers
 
 

@@ -251,6 +251,7 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         optimizer=config.optimizer,
         optimizer_in_backward=config.optimizer_in_backward,
         init_lr=config.init_lr,
+        unet_lr_scale=config.unet_lr_scale,
         weight_decay=config.weight_decay,
         warmup_steps=warmup,
         classifier_free_rate=config.classifier_free_rate,

@@ -24,9 +24,9 @@ _SAME = (
 )  # fmt: skip
 # What may change on the way, and from there on is as it is now.
 _MAY_CHANGE = (
-    "init_lr", "weight_decay", "warmup_epochs", "warmup_steps", "max_epochs", "max_steps",
-    "batch_size", "accumulate_grad_batches", "gradient_clip_val", "classifier_free_rate",
-    "stochastic_depth", "ema_decay", "precision",
+    "init_lr", "unet_lr_scale", "weight_decay", "warmup_epochs", "warmup_steps", "max_epochs",
+    "max_steps", "batch_size", "accumulate_grad_batches", "gradient_clip_val",
+    "classifier_free_rate", "stochastic_depth", "ema_decay", "precision",
 )  # fmt: skip
 
 
@@ -79,6 +79,8 @@ def find_start(config: DictConfig) -> Path | None:
 def changed_since(config: DictConfig, content: dict) -> str:
     """What goes on otherwise than in the training that a checkpoint's `content` is from."""
     was = OmegaConf.create(content.get("config") or {})
+    if was:
+        was.setdefault("unet_lr_scale", 1.0)  # as older runs were
     pairs = [(key, OmegaConf.select(was, key), config[key]) for key in _MAY_CHANGE if key in was]
     return ", ".join(f"{k} {as_word(old)} -> {as_word(new)}" for k, old, new in pairs if old != new)
 

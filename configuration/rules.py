@@ -138,6 +138,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "optimizer": one_of(*OPTIMIZERS),
     "optimizer_in_backward": BOOL,
     "init_lr": number(0, 1),
+    "unet_lr_scale": number(0),
     "weight_decay": number(0),
     "warmup_epochs": number(0),
     "warmup_steps": number(0, whole=True, none=True),

@@ -20,8 +20,9 @@ DATA = ("pororo", "flintstones", "vistsis", "vistdii")
 # From the published code, configs and papers, not from the presets.
 ALL = {
     "backbone": "sd15", "sd15.image_size": 512, "cache_frames": False, "cache_latents": False,
-    "batch_size": 1, "optimizer": "adamw", "init_lr": 1e-5, "weight_decay": 1e-4,
-    "max_epochs": 50, "max_steps": -1, "precision": 32, "classifier_free_rate": 0.1,
+    "batch_size": 1, "optimizer": "adamw", "init_lr": 1e-5, "unet_lr_scale": 1,
+    "weight_decay": 1e-4, "max_epochs": 50, "max_steps": -1, "precision": 32,
+    "classifier_free_rate": 0.1,
     "stochastic_depth": 0.1, "tune": "all", "ema_decay": None, "half_frozen_weights": False,
     "scheduler": "ddim", "num_inference_steps": 250, "first_frame_inference_steps": None,
     "guidance_scale": 6, "eta": 0, "use_history": True, "num_stories": -1, "calculate_fid": True,

@@ -15,9 +15,13 @@ __all__ = ["OPTIMIZERS", "build_optimizer", "step_in_backward"]
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, fused: bool
+    name: str,
+    parameters: Iterable[nn.Parameter] | Iterable[dict],
+    lr: float,
+    weight_decay: float,
+    fused: bool,
 ) -> torch.optim.Optimizer:
-    """AdamW over `parameters`, its two moments in 32 or 8 bits.
+    """AdamW over `parameters`, or groups of them, its two moments in 32 or 8 bits.
 
     Args:
         fused: one kernel for all tensors where PyTorch has one (several times faster on CPUs).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import groupby, islice
 
 import pytorch_lightning as pl
 import torch
@@ -27,7 +28,7 @@ from models.training.half_weights import cast_weights
 from models.training.micro_batches import checkpoint_in_parts
 from models.training.optimizer import build_optimizer, step_in_backward
 from models.training.stochastic_depth import add_stochastic_depth
-from models.training.tuning import freeze_all_but, tuned_names
+from models.training.tuning import freeze_all_but, is_add_on, tuned_names
 
 __all__ = ["StoryModel"]
 
@@ -40,6 +41,8 @@ class StoryModel(pl.LightningModule):
 
     Args:
         optimizer, init_lr, weight_decay: as `build_optimizer` takes them.
+        unet_lr_scale: rate of the U-Net outside cross-attention, in shares of init_lr, where all
+            trains. It draws already; a lower rate leaves its pictures as clean as they were.
         optimizer_in_backward: move each parameter as soon as its gradient is there, and free that.
         warmup_steps: optimiser steps of linear warm-up; cosine to 0 over all the real ones after.
         classifier_free_rate: how often a frame's conditioning is replaced by the null blocks.
@@ -64,6 +67,7 @@ class StoryModel(pl.LightningModule):
         parts: Components,
         optimizer: str = "adamw",
         init_lr: float = 1e-5,
+        unet_lr_scale: float = 1.0,
         weight_decay: float = 1e-4,
         optimizer_in_backward: bool = False,
         warmup_steps: int = 0,
@@ -88,6 +92,7 @@ class StoryModel(pl.LightningModule):
         self.optimizer, self.optimizer_in_backward = optimizer, optimizer_in_backward
         self._hooks: list[RemovableHandle] = []
         self.init_lr, self.weight_decay, self.warmup_steps = init_lr, weight_decay, warmup_steps
+        self.unet_lr_scale = unet_lr_scale
         self.classifier_free_rate = classifier_free_rate
         self.frozen_encoders = []
         if freeze_clip:
@@ -167,18 +172,34 @@ class StoryModel(pl.LightningModule):
         self._keep_own_rates(checkpoint)
 
     def _keep_own_rates(self, checkpoint: dict) -> None:
-        """Learning rate and weight decay are as they are set now, not as they were."""
-        for state in checkpoint["lr_schedulers"]:
-            then = state["base_lrs"][0]
-            if then != self.init_lr:
-                state["base_lrs"] = [self.init_lr] * len(state["base_lrs"])
-                state["_last_lr"] = [rate * self.init_lr / then for rate in state["_last_lr"]]
-        for state in checkpoint["optimizer_states"]:
-            for group in state["param_groups"]:
-                group["weight_decay"] = self.weight_decay
-                if group["initial_lr"] != self.init_lr:
-                    group["lr"] *= self.init_lr / group["initial_lr"]
-                    group["initial_lr"] = self.init_lr
+        """Learning rates and weight decay are as they are set now, not as they were."""
+        groups = self._parameter_groups()
+        (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
+        factor = schedule["_last_lr"][0] / schedule["base_lrs"][0]
+        schedule["base_lrs"] = [rate for rate, _ in groups]
+        schedule["_last_lr"] = [factor * rate for rate, _ in groups]
+        was = optimizer["param_groups"]
+        numbers = iter([number for group in was for number in group["params"]])
+        optimizer["param_groups"] = [
+            {
+                **was[0], "initial_lr": rate, "lr": factor * rate,
+                "weight_decay": self.weight_decay, "params": list(islice(numbers, len(group))),
+            }
+            for rate, group in groups
+        ]  # fmt: skip
+
+    def _parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """Learning rates, and what trains at each; all in the model's order, in which checkpoints
+        number it."""
+
+        def rate(named: tuple[str, nn.Parameter]) -> float:
+            name, _ = named
+            learns_history = ".attn2." in name or is_add_on(name) or not name.startswith("unet.")
+            whole = self.tune == "all" and not learns_history
+            return self.init_lr * self.unet_lr_scale if whole else self.init_lr
+
+        trainable = [named for named in self.named_parameters() if named[1].requires_grad]
+        return [(key, [p for _, p in group]) for key, group in groupby(trainable, rate)]
 
     @torch.no_grad()
     def latents(self, batch: StoryBatch, generator: torch.Generator | None = None) -> Tensor:
@@ -267,12 +288,12 @@ class StoryModel(pl.LightningModule):
         self._hooks = []
 
     def configure_optimizers(self) -> dict:
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [{"params": group, "lr": rate} for rate, group in self._parameter_groups()]
         # A fused optimiser may be handed scaled gradients, which clipping could not know: Lightning
         # refuses the two together in mixed precision, with a scaler or without.
         mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
         optimizer = build_optimizer(
-            self.optimizer, trainable, self.init_lr, self.weight_decay, fused=not mixed
+            self.optimizer, groups, self.init_lr, self.weight_decay, fused=not mixed
         )
         if self.optimizer_in_backward:
             if self.trainer.world_size > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -107,6 +108,22 @@ def test_a_fit_moves_what_is_trained_in_training_mode(batch, tmp_path, freeze):
             assert not moved, name
         elif not any(word in name for word in unused):
             assert moved, name
+
+
+def test_the_unet_outside_cross_attention_moves_by_its_own_rate(batch, tmp_path):
+    """AdamW's first step is as long as the rate, for every number that has a gradient."""
+    how = {"init_lr": 1e-2, "unet_lr_scale": 0.25, "weight_decay": 0.0, "classifier_free_rate": 0.0}
+    model = StoryModel(build_parts(), **how)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    trainer(tmp_path, max_steps=1).fit(model, loader(batch, 1))
+    shares = {True: [], False: []}  # of the rate, for what should be slow and what should not
+    for name, parameter in model.named_parameters():
+        slow = name.startswith("unet.") and ".attn2." not in name
+        length = (parameter - before[name]).abs().max().item()
+        shares[slow].append(length / (2.5e-3 if slow else 1e-2))
+    for some in shares.values():
+        assert max(some) == pytest.approx(1, abs=1e-3)
+        assert np.median([share for share in some if share]) == pytest.approx(1, abs=1e-3)
 
 
 # What the loss is

@@ -107,7 +107,7 @@ def test_signals_save_first_and_slurm_starts_the_job_again(
 @pytest.mark.long
 def test_another_batch_size_reads_every_story_once(shrunk, four_batches, home, capfd):
     data = ["cartoon.stories.train=12", f"cartoon.data_dir={home / 'twelve'}"]
-    words = [*four_batches, *data, "batch_size=2"]
+    words = [*four_batches, *data, "batch_size=2", "unet_lr_scale=1"]
     with pytest.MonkeyPatch.context() as patch:
         seen = noted(patch)
         signalled(patch, (0, 1), signal.SIGTERM)
@@ -116,17 +116,26 @@ def test_another_batch_size_reads_every_story_once(shrunk, four_batches, home, c
         first = [story for *_, batch in seen for story in batch]
     with pytest.MonkeyPatch.context() as patch:
         rest = noted(patch)
-        changed = [*words, "batch_size=4", "max_epochs=2", "init_lr=1e-3", "ema_decay=0.5"]
+        changed = [
+            *words,
+            "batch_size=4",
+            "max_epochs=2",
+            "init_lr=1e-3",
+            "ema_decay=0.5",
+            "unet_lr_scale=0.5",
+        ]
         end = read(train.train(shrunk(*changed)))
-    assert "from here on init_lr 0.01 -> 0.001, max_epochs 1 -> 2, batch_size 2 -> 4" in (
-        " ".join(capfd.readouterr().out.split())
+    told = (
+        "from here on init_lr 0.01 -> 0.001, unet_lr_scale 1 -> 0.5, max_epochs 1 -> 2, batch_size"
     )
+    assert told in " ".join(capfd.readouterr().out.split())
     stories = [(epoch, story) for epoch, _, batch in rest for story in batch]
     epoch = [*first, *(story for number, story in stories if number == 0)]
     assert len(first) == 4 and len(epoch) == 12 == len(set(epoch))
     assert len({story for number, story in stories if number == 1}) == 12
-    assert end["optimizer_states"][0]["param_groups"][0]["initial_lr"] == 1e-3
-    assert end["lr_schedulers"][0]["base_lrs"] == [1e-3]
+    groups = end["optimizer_states"][0]["param_groups"]
+    assert {group["initial_lr"] for group in groups} == {1e-3, 5e-4}
+    assert end["lr_schedulers"][0]["base_lrs"] == [group["initial_lr"] for group in groups]
 
 
 @pytest.mark.long

@@ -6,6 +6,8 @@ ones. Its encoder stays, so that latents mean what they meant.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,8 +17,9 @@ from models.frames import encode_frames
 
 __all__ = ["TunedDecoder", "merge_decoder", "tune_decoder"]
 
-RATE, BATCH = 1e-3, 4
+RATE, BATCH = 3e-4, 4
 NOISE = 0.1  # of latents' spread: about what diffusion leaves behind
+MOST_OTHER = 0.4  # of another picture's latents, mixed into an old one's
 SHIFT = 0.25  # most that a picture is moved, of its side: characters may stand anywhere
 
 
@@ -46,21 +49,34 @@ def merge_decoder(vae: nn.Module) -> None:
 def tune_decoder(vae: nn.Module, new: Tensor, old: Tensor, steps: int, seed: int) -> None:
     """Train the decoder, in place, on views of pictures (N, 3, H, W) in [-1, 1].
 
-    Half of every batch is old, so that the old ones stay as they were.
+    Half of every batch is old, and is to be drawn as before (learning without forgetting,
+    arXiv 1606.09282), also on the way from one picture to another: there a sampler's errors lie, of
+    which the decoder may have learnt to make clean pictures.
     """
     random = torch.Generator().manual_seed(seed)
+    before = copy.deepcopy(vae)
     weights = [weight.requires_grad_(True) for weight in vae.decoder.parameters()]
     optimizer = torch.optim.AdamW(weights, RATE, weight_decay=0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    device = weights[0].device
+    half = BATCH // 2 if len(old) else 0
+
+    @torch.no_grad()
+    def latents_of(pictures: Tensor) -> Tensor:
+        latents = encode_frames(before, pictures)
+        noise = torch.randn(latents.shape, generator=random).to(latents)
+        return (latents + NOISE * noise) / vae.config.scaling_factor
+
     for _ in tqdm(range(steps), "decoder"):
-        half = BATCH // 2 if len(old) else 0
-        rows = [_some(new, BATCH - half, random), *([_some(old, half, random)] if half else [])]
-        pictures = torch.cat(rows).to(device)
-        with torch.no_grad():
-            latents = encode_frames(vae, pictures)
-        noise = torch.randn(latents.shape, generator=random).to(device)
-        drawn = vae.decode((latents + NOISE * noise) / vae.config.scaling_factor).sample
+        pictures = _some(new, BATCH - half, random).to(weights[0].device)
+        latents = latents_of(pictures)
+        if half:
+            one, other = latents_of(_some(old, 2 * half, random).to(pictures)).chunk(2)
+            share = MOST_OTHER * torch.rand(half, 1, 1, 1, generator=random).to(one)
+            between = one.lerp(other, share)
+            latents = torch.cat([latents, between])
+            with torch.no_grad():
+                pictures = torch.cat([pictures, before.decode(between).sample])
+        drawn = vae.decode(latents).sample
         loss = F.l1_loss(drawn, pictures) + 2 * F.mse_loss(drawn, pictures)
         optimizer.zero_grad()
         loss.backward()

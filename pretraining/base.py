@@ -159,11 +159,12 @@ class _Maker:
             drawn = decoder.draw_examples(
                 self.words["unet"], self.words["text_encoder"], self.scheduler.config,
                 self.clip_tokenizer, chosen, None if self.source.determined else self.latents,
+                plan.seconds and plan.seconds / 2,
             )  # fmt: skip
             if plan.seconds is not None:
                 seconds = plan.seconds - (time.monotonic() - start)
                 plan = replace(plan, seconds=max(1.0, seconds))
-            rows = torch.tensor([example.frame for example in chosen])
+            rows = torch.tensor([example.frame for example in chosen[: len(drawn)]])
             return decoder.train_decoder(
                 parts["vae"], self.frames, self.latents, examples, drawn, rows, plan
             )

@@ -9,6 +9,7 @@ version of that picture, or it would draw another one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -85,14 +86,18 @@ def draw_examples(
     tokenizer: CLIPTokenizer,
     examples: Sequence[Example],
     latents: Tensor | None,
+    seconds: float | None = None,
 ) -> Tensor:
-    """Latents (N, c, 8, 8) of examples, drawn from their full captions.
+    """Latents (N, c, 8, 8) of the first N examples, drawn from their full captions.
 
     latents: of all frames (M, c, 8, 8), to start from noisy ones; None: from noise alone.
+    seconds: to begin no more after; None: all are drawn.
     """
     generator = torch.Generator().manual_seed(7)
-    drawn = []
+    drawn, begin = [], time.monotonic()
     for start in tqdm(range(0, len(examples), DRAWN_AT_ONCE), desc="draw latents"):
+        if drawn and seconds is not None and time.monotonic() - begin > seconds:
+            break
         chosen = examples[start : start + DRAWN_AT_ONCE]
         context = read_captions(text_encoder, tokenizer, [e.full for e in chosen])
         if latents is None:

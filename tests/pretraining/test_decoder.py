@@ -12,6 +12,7 @@ from torch import nn
 
 from datasets.cartoon.world import Scene
 from models.frames import decode_latents
+from pretraining import decoder
 from pretraining.autoencoder import encode
 from pretraining.cartoon_source import draw
 from pretraining.decoder import draw_examples, train_decoder
@@ -69,6 +70,17 @@ def test_latents_are_drawn_from_all_of_the_caption_and_nothing_else(tokenizer):
         drawn = draw_examples(*how, latents)
         for example, one in zip(EXAMPLES, drawn, strict=True):
             torch.testing.assert_close(one, meant_by(example, tokenizer), atol=2e-3, rtol=0)
+
+
+def test_drawing_leaves_time_for_learning(tokenizer, monkeypatch):
+    monkeypatch.setattr(decoder, "DRAWN_AT_ONCE", 1)
+    how = (Painter(), Reader(), scheduler_config(), tokenizer, EXAMPLES, torch.zeros(4, 3, 2, 2))
+    assert len(draw_examples(*how, seconds=1e9)) == 4
+    now = iter(range(99))
+    monkeypatch.setattr(decoder.time, "monotonic", lambda: next(now))
+    few = draw_examples(*how, seconds=1.5)
+    torch.testing.assert_close(few, draw_examples(*how)[: len(few)])
+    assert len(few) == 2
 
 
 def test_the_decoder_learns_to_undo_what_sampling_does_and_the_encoder_stays():

@@ -173,20 +173,20 @@ class StoryModel(pl.LightningModule):
 
     def _keep_own_rates(self, checkpoint: dict) -> None:
         """Learning rates and weight decay are as they are set now, not as they were."""
-        groups = self._parameter_groups()
         (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
+        was, groups = optimizer["param_groups"], self._parameter_groups()
+        for group in was:
+            group["weight_decay"] = self.weight_decay
+        rates = [rate for rate, _ in groups]
+        if schedule["base_lrs"] == rates:
+            return
         factor = schedule["_last_lr"][0] / schedule["base_lrs"][0]
-        schedule["base_lrs"] = [rate for rate, _ in groups]
-        schedule["_last_lr"] = [factor * rate for rate, _ in groups]
-        was = optimizer["param_groups"]
+        schedule |= {"base_lrs": rates, "_last_lr": [factor * rate for rate in rates]}
         numbers = iter([number for group in was for number in group["params"]])
         optimizer["param_groups"] = [
-            {
-                **was[0], "initial_lr": rate, "lr": factor * rate,
-                "weight_decay": self.weight_decay, "params": list(islice(numbers, len(group))),
-            }
-            for rate, group in groups
-        ]  # fmt: skip
+            {**was[0], "initial_lr": rate, "lr": factor * rate, "params": list(islice(numbers, n))}
+            for rate, n in ((rate, len(group)) for rate, group in groups)
+        ]
 
     def _parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
         """Learning rates, and what trains at each; all in the model's order, in which checkpoints

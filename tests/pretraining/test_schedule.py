@@ -44,14 +44,7 @@ def test_what_is_left_is_the_average_of_the_way():
     model, way = Point(2.0), []
     handle = register_optimizer_step_post_hook(lambda *_: way.append(model.place.item()))
     try:
-        fit(
-            model,
-            lambda: model.place.square().sum(),
-            Plan(60),
-            lr=0.02,
-            matrix_lr=0.02,
-            description="test",
-        )
+        fit(model, lambda: model.place.square().sum(), Plan(60), 0.02, 0.02, "test")
     finally:
         handle.remove()
     assert way[0] > 1.9 > way[-1]  # the way goes down
@@ -65,14 +58,7 @@ def test_what_is_left_is_the_average_of_the_way():
 
 def test_the_rate_warms_up_stays_and_falls_to_nearly_nothing(rates):
     model = Point(1.0)
-    fit(
-        model,
-        lambda: model.place.square().sum(),
-        Plan(200),
-        lr=0.1,
-        matrix_lr=0.1,
-        description="test",
-    )
+    fit(model, lambda: model.place.square().sum(), Plan(200), 0.1, 0.1, "test")
     (rate,) = rates.values()
     assert rate[0] == pytest.approx(0.1 / 50) and rate[24] == pytest.approx(0.1 / 2)
     assert rate[50] == rate[80] == pytest.approx(0.1)
@@ -137,9 +123,7 @@ def test_minutes_decide_where_they_are_given(monkeypatch, rates):
         now[0] += 0.5
         return model.place.square().sum()
 
-    assert (
-        fit(model, loss_fn, Plan(7, seconds=120), lr=0.1, matrix_lr=0.1, description="test") == 240
-    )
+    assert fit(model, loss_fn, Plan(7, seconds=120), 0.1, 0.1, "test") == 240
     (rate,) = rates.values()
     assert len(rate) == 240 and max(rate) == pytest.approx(0.1)
     assert rate[-1] == pytest.approx(0.1 * 0.5 / 72)

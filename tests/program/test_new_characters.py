@@ -237,7 +237,7 @@ def test_a_decoder_that_learns_new_pictures_draws_old_ones_as_before():
         vae = tiny_parts()["vae"]
         latents = encode_frames(vae, old) / vae.config.scaling_factor
         before = vae.decode(latents).sample.detach()
-        tune_decoder(vae, new, rows, 30, 0)
+        tune_decoder(vae, new, rows, 10, 0)
         with torch.no_grad():
             drifts.append((vae.decode(latents).sample - before).square().mean())
     assert 0 < drifts[0] < drifts[1] / 4

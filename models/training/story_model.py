@@ -184,8 +184,9 @@ class StoryModel(pl.LightningModule):
         schedule |= {"base_lrs": rates, "_last_lr": [factor * rate for rate in rates]}
         numbers = iter([number for group in was for number in group["params"]])
         optimizer["param_groups"] = [
-            {**was[0], "initial_lr": rate, "lr": factor * rate, "params": list(islice(numbers, n))}
-            for rate, n in ((rate, len(group)) for rate, group in groups)
+            was[0]
+            | {"initial_lr": rate, "lr": factor * rate, "params": [*islice(numbers, len(now))]}
+            for rate, now in groups
         ]
 
     def _parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:

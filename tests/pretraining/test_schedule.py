@@ -158,3 +158,4 @@ def test_momentum_is_nesterov_s_and_the_rate_fits_the_shape(shape):
         velocity = 0.9 * velocity + 0.1 * gradient
         expected = 0.5 * (16 / 4) ** 0.5 * _orthogonal(0.1 * gradient + 0.9 * velocity)
         assert torch.allclose((before - parameter.detach()).view(16, 4), expected, atol=1e-5)
+        assert torch.equal(parameter.grad, gradient.view(shape))

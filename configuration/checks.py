@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from common.documents import as_word
 from common.files import is_address
@@ -17,6 +17,15 @@ from models.checkpoints.run_folder import LAST, last_good
 from models.schedulers import LCM_STEPS
 
 __all__ = ["check", "checkpoint_folder", "checkpoint_to_draw_with"]
+
+# Keys that are off -> what is not done then, and what is said of it alone, as unsaid.
+_IDLE = {
+    "redraw.frame": ("nothing is drawn again", {
+        "redraw.story": None, "redraw.candidates": 1, "redraw.scorer": None, "redraw.choose": None,
+    }),
+    "new_characters": ("there are none", {"prior_stories": "auto"}),
+    "distill": ("nobody teaches", {"teacher_guidance_scale": None}),
+}  # fmt: skip
 
 
 def check(config: DictConfig, values: dict, needs_stories: bool = True) -> None:
@@ -119,6 +128,21 @@ def _need(config: DictConfig, switch: str, *needs: tuple[str, object, str]) -> N
             )
 
 
+def _check_idle(config: DictConfig) -> None:
+    """Refuse what does nothing as long as another key is off."""
+    training = ("new_characters", "distill") if config.mode == "train" else ()
+    for switch in ("redraw.frame", *training):
+        why, others = _IDLE[switch]
+        if (on := OmegaConf.select(config, switch)) is not None and on != []:
+            continue
+        for key, unsaid in others.items():
+            if (value := OmegaConf.select(config, key)) != unsaid:
+                raise ConfigError(
+                    f"{key} is {as_word(value)}, but {switch} is {as_word(on)}, so that {why}; set "
+                    f"{switch}, or {key}={as_word(unsaid)}"
+                )
+
+
 def _check_combinations(config: DictConfig) -> None:
     if config.init_lr == 0:
         raise ConfigError("init_lr is 0; training needs a rate above 0")
@@ -127,6 +151,16 @@ def _check_combinations(config: DictConfig) -> None:
             f"guidance_scale is {config.guidance_scale} but classifier_free_rate is 0, so nothing "
             f"unconditional is ever trained; set guidance_scale=1 or a rate such as 0.1"
         )
+    if config.mode == "sample" and {config.guidance_scale, config.history_guidance_scale} <= {
+        1,
+        None,
+    }:
+        for key in ("negative_prompt", "guidance_interval"):
+            if config[key] is not None:
+                raise ConfigError(
+                    f"{key} is {as_word(config[key])}, but with guidance_scale=1 nothing is "
+                    f"guided; raise that, to 2 say, or set {key}=null"
+                )
     if config.precision == "16-mixed" and config.accelerator == "cpu":
         raise ConfigError("precision is 16-mixed, which needs a GPU; use bf16-mixed or 32")
     if config.tune != "all" and config.base_model_file is None:
@@ -156,14 +190,7 @@ def _check_combinations(config: DictConfig) -> None:
             "tune is adapter, but causal_story.adapter_width is null, so that there is none; set "
             "it, to 64 say"
         )
-    if config.redraw.frame is None:
-        told = {"story": None, "candidates": 1, "scorer": None, "choose": None}
-        for key, unsaid in told.items():
-            if (value := config.redraw[key]) != unsaid:
-                raise ConfigError(
-                    f"redraw.{key} is {value}, but redraw.frame is null, so that nothing is drawn "
-                    f"again; set redraw.frame to the frame that is meant"
-                )
+    _check_idle(config)
     if config.redraw.scorer and config.redraw.candidates == 1:
         raise ConfigError(
             "redraw.scorer chooses among candidates, but redraw.candidates is 1; set it to 4 say"

@@ -71,8 +71,7 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
         pipeline.to(dtype).save_pretrained(folder, variant=variant)
         if lora is not None:
             StoryPipeline.save_lora_weights(folder, unet_lora_layers=lora)
-        trained = {**config, **(known["config"] or {})}  # old ones lack keys of today
-        write_model_card(folder, out.name, config, trained, options.samples, **beside)
+        write_model_card(folder, out.name, config, known["config"] or {}, options.samples, **beside)
     return out
 
 

@@ -297,6 +297,17 @@ TOGETHER = {
         ["optimizer_in_backward=true", "gradient_clip_val=null", "precision=16-mixed"],
         "precision is 16-mixed", "set precision=bf16-mixed, or optimizer_in_backward=false",
     ),
+    "priors of nobody": (["prior_stories=drawn"], "is drawn, but new_characters is []",
+                         "set new_characters, or prior_stories=auto"),
+    "a guided nobody": (["teacher_guidance_scale=0"], "teacher_guidance_scale is 0, but distill",
+                        "or teacher_guidance_scale=null"),
+    "nothing to steer away": (["mode=sample", "test_model_file=config.yaml", "negative_prompt=fog"],
+                              "negative_prompt is fog, but with guidance_scale=1",
+                              "or set negative_prompt=null"),
+    "an interval of nothing": (
+        ["mode=sample", "test_model_file=config.yaml", "guidance_interval=[0,1]"],
+        "guidance_interval is [0,1]", "or set guidance_interval=null",
+    ),
     "endless warm-up": (["warmup_epochs=2", "max_epochs=2"], "warmup_epochs is 2 and max_epochs 2",
                         "lower warmup_epochs"),
 }  # fmt: skip

@@ -12,8 +12,8 @@ from common.files import file_hash
 __all__ = ["write_model_card"]
 
 _SETTINGS = (
-    "task", "dataset", "backbone", "max_epochs", "max_steps", "batch_size", "init_lr", "optimizer",
-    "classifier_free_rate", "seed",
+    "task", "dataset", "backbone", "max_epochs", "max_steps", "batch_size", "init_lr",
+    "unet_lr_scale", "optimizer", "classifier_free_rate", "seed",
 )  # fmt: skip
 _HEAD = """---
 library_name: diffusers
@@ -50,8 +50,6 @@ Captions are read to {max_length} tokens. New words: {words}.
 
 ## Training
 
-| setting | value |
-|---|---|
 {settings}
 """
 _LORA = """
@@ -70,7 +68,7 @@ def write_model_card(
     folder: Path,
     name: str,
     config: Any,
-    trained: Any,
+    trained: dict[str, Any],
     samples: str | None,
     *,
     causal_story: bool,
@@ -80,7 +78,8 @@ def write_model_card(
     """Write `folder`/README.md, and the storyboard of a samples folder beside it.
 
     Args:
-        name: what the model is called; config: how it draws; trained: the run's configuration.
+        name: what the model is called; config: how it draws.
+        trained: the run's configuration, of which older ones lack keys, empty where none is known.
         samples: a folder that mode=sample wrote, whose metrics are shown with their intervals.
         causal_story: whether it has add-ons; lora: whether one lies beside; variant: of its files.
 
@@ -98,11 +97,18 @@ def write_model_card(
         lora=_LORA.format(name=name) if lora else "",
         max_length=data.max_length,
         words=", ".join([*data.new_tokens, *(one.word for one in config.new_characters)]) or "none",
-        settings="\n".join(f"| `{key}` | {trained[key]} |" for key in _SETTINGS),
+        settings=_table(trained),
     )
     if samples is not None:
         card += _measured(folder, Path(samples))
     (folder / "README.md").write_text(card + _LICENCE, encoding="utf-8")
+
+
+def _table(trained: dict) -> str:
+    if not trained:
+        return "The checkpoint does not say how it was trained."
+    rows = [f"| `{key}` | {trained[key]} |" for key in _SETTINGS if key in trained]
+    return "\n".join(["| setting | value |", "|---|---|", *rows])
 
 
 def _measured(folder: Path, samples: Path) -> str:

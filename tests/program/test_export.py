@@ -13,6 +13,7 @@ import train
 from models import StoryPipeline
 from models.export import Export, export
 from models.seeds import story_generator
+from models.sharing.model_card import write_model_card
 from models.training.tuning import has_lora
 
 
@@ -72,6 +73,19 @@ def test_the_card_says_what_it_is(trained, sampled, tmp_path):
     with pytest.raises(ValueError, match="metrics.json is not whole .*; measure anew"):
         export(Export(str(trained), str(tmp_path / "stale"), samples=str(samples)))
     assert not (tmp_path / "stale").exists()
+
+
+def test_the_card_says_nothing_that_the_checkpoint_does_not(trained, shrunk, tmp_path):
+    """Of an older one what was no key then, of a foreign one how it was trained."""
+    content, older = read(trained), tmp_path / "older.ckpt"
+    del content["config"]["unet_lr_scale"]
+    torch.save(content, older)
+    card = (export(Export(str(older), str(tmp_path / "handed-on"))) / "README.md").read_text()
+    assert "| `init_lr` |" in card and "unet_lr_scale" not in card
+    beside = {"causal_story": False, "lora": False, "variant": None}
+    write_model_card(tmp_path, "foreign", shrunk(), {}, None, **beside)
+    card = (tmp_path / "README.md").read_text()
+    assert "does not say how it was trained" in card and "init_lr" not in card
 
 
 @pytest.fixture(scope="module")

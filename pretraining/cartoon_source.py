@@ -14,6 +14,7 @@ from datasets.cartoon.build import WORLD_SEED, tell_stories
 from datasets.cartoon.canvas import SIZE
 from datasets.cartoon.renderer import render
 from datasets.cartoon.strangers import features, make_up, stranger
+from datasets.cartoon.wide import COLUMNS, DEPTHS
 from datasets.cartoon.world import (
     CHARACTERS,
     COLOURS,
@@ -34,7 +35,7 @@ SIZES = {
     "wide": {"train": 2400},
 }
 MAX_LENGTH = {"small": 32, "wide": 48}
-COLUMNS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+ORDINALS = dict(zip(COLUMNS, ("first", "second", "third", "fourth", "fifth", "sixth"), strict=True))
 # Words in ranks: those first that stories' captions leave out and pictures show.
 TELLING = {
     "small": (SHIRTS, CHARACTERS),
@@ -80,7 +81,7 @@ def cartoon_source(
         held_out=draw(unseen, image_size),
         held_out_examples=[_example(i, s, _full(s)) for i, s in enumerate(unseen)],
         telling=(*TELLING[world][:-1], (*TELLING[world][-1], *names)),
-        determined=world == "small",  # elsewhere captions leave open where characters stand
+        determined=world == "small",  # of the wide world too much is drawn otherwise than meant
         augment=False,
         max_length=MAX_LENGTH[world],
         meanings={name: features(stranger(name)) for name in names},
@@ -94,10 +95,11 @@ def _example(frame: int, scene: Scene, caption: str) -> Example:
 
 
 def _full(scene: Scene) -> str:
-    """All that is drawn; in the wide world also in which column each stands and its side, so that
-    a frame's history can tell them."""
+    """All that is drawn; in the wide world also where each stands and its side, so that a frame's
+    history can tell them."""
+    depths = {size: name for name, (size, _) in DEPTHS.items()}
     spots = (
-        f" {COLUMNS[spot.x * len(COLUMNS) // SIZE]} {'right' if spot.side > 0 else 'left'}"
+        f" {ORDINALS[spot.x]} {depths[spot.size]} {'right' if spot.side > 0 else 'left'}"
         for spot in scene.spots
     )
     return f"{scene.explicit_caption()[:-1]}{''.join(spots)}."

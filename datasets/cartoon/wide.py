@@ -47,27 +47,23 @@ _PUTS_AWAY = ("{giver} puts the {kind} away and {who} {does}.",)
 _COMES_BY = ("{new} comes by and {who} {does}.", "{new} passes by and {who} {does}.")
 _STAYS = ("{who} {does}.", "Then {who} {does}.", "Now {who} {does}.")
 _GOES_ON = ("{gone} goes on. Now {who} {does}.", "{gone} walks on. Now {who} {does}.")
-# Of how many in a frame: pixels left free at either side and from one to the next, and sizes.
-_ROOM = {1: (32, 0, 74, 90), 2: (28, 48, 68, 80), 3: (22, 38, 56, 66)}
-_GROUND = (112, 121)
+# Where characters stand: on the grid of the autoencoder's patches, so that one who is moved has the
+# same latents elsewhere. And how large, in percent, with the feet how far from above.
+COLUMNS = tuple(range(24, 105, 16))
+DEPTHS = {"far": (56, 112), "midway": (66, 116), "near": (80, 120)}  # percent, pixels from above
+_ROOM = {1: (1, "midway", "near"), 2: (3, "midway", "near"), 3: (2, "far", "midway")}
 
 
 def place_characters(names: list[str], rng: Random) -> dict[str, Spot]:
     """A spot for each, in any order from the left, so that no face is covered."""
-    margin, apart, least, most = _ROOM[len(names)]
-    free = 128 - 2 * margin - apart * (len(names) - 1)
+    apart, *depths = _ROOM[len(names)]  # columns from one to the next, at least
+    free = len(COLUMNS) - 1 - apart * (len(names) - 1)
     shifts = sorted(rng.randint(0, free) for _ in names)
-    return {
-        name: Spot(
-            margin + apart * number + shift,
-            rng.randint(*_GROUND),
-            rng.randint(least, most),
-            rng.choice((-1, 1)),
-        )
-        for number, (name, shift) in enumerate(
-            zip(rng.sample(names, len(names)), shifts, strict=True)
-        )
-    }
+    placed = {}
+    for number, (name, shift) in enumerate(zip(rng.sample(names, len(names)), shifts, strict=True)):
+        size, ground = DEPTHS[rng.choice(depths)]
+        placed[name] = Spot(COLUMNS[apart * number + shift], ground, size, rng.choice((-1, 1)))
+    return placed
 
 
 def wide_vocabulary() -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from random import Random
 
 import numpy as np
@@ -145,8 +145,17 @@ def test_characters_stay_where_they_are_while_nobody_comes_goes_or_moves():
                 spots = now
             before = scene.place
     assert kept > 500 and changed > 500
-    xs = {spot.x for story in stories(200) for scene in story.scenes for spot in scene.spots}
-    assert len(xs) > 60
+
+
+def test_characters_stand_anywhere_on_the_autoencoders_grid_and_cover_no_face():
+    seen, arrangements = set(), set()
+    for scene in (scene for story in stories(200) for scene in story.scenes):
+        seen |= set(scene.spots)
+        arrangements.add(tuple((spot.x, spot.size, spot.side) for spot in scene.spots))
+        for left, right in pairwise(scene.spots):
+            assert right.x - left.x >= 0.24 * (left.size + right.size)  # a head is narrower
+    assert {spot.x for spot in seen} == set(range(24, 105, 16)) and len(seen) == 36
+    assert len(arrangements) > 200
 
 
 def test_held_out_combinations_stay_in_test_and_stories_repeat():

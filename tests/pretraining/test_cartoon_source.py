@@ -41,6 +41,16 @@ def test_examples_are_the_frames_of_the_training_stories(stories, source):
         assert np.array_equal(frame, render(scene))
 
 
+def test_full_captions_of_the_wide_world_tell_its_pictures_apart():
+    wide = cartoon_source({"train": 200}, 0, world="wide")
+    told = {(example.full, example.frame) for example in wide.examples}
+    assert len(told) == len(wide.frames) == len({full for full, _ in told})
+    assert len({frame.numpy().tobytes() for frame in wide.frames}) == len(wide.frames) > 700
+    tokenizer = build_clip_tokenizer(wide.captions, wide.max_length)
+    cut = tokenizer([full for full, _ in told], truncation=True).input_ids
+    assert len({tuple(ids) for ids in cut}) == len(told)
+
+
 def test_a_grammar_that_leaks_is_refused(stories, monkeypatch):
     monkeypatch.setattr(module, "tell_stories", lambda *_, **__: {"train": stories["test"]})
     with pytest.raises(RuntimeError, match="shows a held-out combination"):

@@ -151,10 +151,8 @@ def _check_combinations(config: DictConfig) -> None:
             f"guidance_scale is {config.guidance_scale} but classifier_free_rate is 0, so nothing "
             f"unconditional is ever trained; set guidance_scale=1 or a rate such as 0.1"
         )
-    if config.mode == "sample" and {config.guidance_scale, config.history_guidance_scale} <= {
-        1,
-        None,
-    }:
+    scales = config.guidance_scale, config.history_guidance_scale
+    if config.mode == "sample" and all(scale in (1, None) for scale in scales):
         for key in ("negative_prompt", "guidance_interval"):
             if config[key] is not None:
                 raise ConfigError(

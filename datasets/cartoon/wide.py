@@ -27,7 +27,7 @@ from datasets.cartoon.world import (
     Spot,
 )
 
-__all__ = ["WideTeller", "place_characters", "wide_vocabulary"]
+__all__ = ["COLUMNS", "DEPTHS", "WideTeller", "place_characters", "wide_vocabulary"]
 
 _OPENINGS = (
     "{who} {does} {place} {weather}.", "{weather}, {who} {does} {place}.",
@@ -48,8 +48,8 @@ _COMES_BY = ("{new} comes by and {who} {does}.", "{new} passes by and {who} {doe
 _STAYS = ("{who} {does}.", "Then {who} {does}.", "Now {who} {does}.")
 _GOES_ON = ("{gone} goes on. Now {who} {does}.", "{gone} walks on. Now {who} {does}.")
 # Where characters stand: on the grid of the autoencoder's patches, so that one who is moved has the
-# same latents elsewhere. And how large, in percent, with the feet how far from above.
-COLUMNS = tuple(range(24, 105, 16))
+# same latents elsewhere. And how large, with the feet how far from above.
+COLUMNS = tuple(range(24, 105, 16))  # pixels from the left
 DEPTHS = {"far": (56, 112), "midway": (66, 116), "near": (80, 120)}  # percent, pixels from above
 _ROOM = {1: (1, "midway", "near"), 2: (3, "midway", "near"), 3: (2, "far", "midway")}
 

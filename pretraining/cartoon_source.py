@@ -36,6 +36,7 @@ SIZES = {
 }
 MAX_LENGTH = {"small": 32, "wide": 48}
 ORDINALS = dict(zip(COLUMNS, ("first", "second", "third", "fourth", "fifth", "sixth"), strict=True))
+DEPTH_OF_SIZE = {size: depth for depth, (size, _) in DEPTHS.items()}
 # Words in ranks: those first that stories' captions leave out and pictures show.
 TELLING = {
     "small": (SHIRTS, CHARACTERS),
@@ -97,9 +98,8 @@ def _example(frame: int, scene: Scene, caption: str) -> Example:
 def _full(scene: Scene) -> str:
     """All that is drawn; in the wide world also where each stands and its side, so that a frame's
     history can tell them."""
-    depths = {size: name for name, (size, _) in DEPTHS.items()}
     spots = (
-        f" {ORDINALS[spot.x]} {depths[spot.size]} {'right' if spot.side > 0 else 'left'}"
+        f" {ORDINALS[spot.x]} {DEPTH_OF_SIZE[spot.size]} {'right' if spot.side > 0 else 'left'}"
         for spot in scene.spots
     )
     return f"{scene.explicit_caption()[:-1]}{''.join(spots)}."

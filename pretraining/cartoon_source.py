@@ -97,12 +97,17 @@ def _example(frame: int, scene: Scene, caption: str) -> Example:
 
 def _full(scene: Scene) -> str:
     """All that is drawn; in the wide world also where each stands and its side, so that a frame's
-    history can tell them."""
-    spots = (
-        f" {ORDINALS[spot.x]} {DEPTH_OF_SIZE[spot.size]} {'right' if spot.side > 0 else 'left'}"
-        for spot in scene.spots
+    history can tell them.
+
+    A causal text encoder lets words see only those before them: a name, a shirt and an object know
+    their spot if it comes first.
+    """
+    return scene.explicit_caption(
+        where=[
+            f"{ORDINALS[spot.x]} {DEPTH_OF_SIZE[spot.size]} {'right' if spot.side > 0 else 'left'}"
+            for spot in scene.spots
+        ]
     )
-    return f"{scene.explicit_caption()[:-1]}{''.join(spots)}."
 
 
 def held_out_scenes(count: int, seed: int = 0, world: str = "small") -> list[Scene]:

@@ -6,7 +6,7 @@ construction. The wide world (`wide.py`) adds weather, an object that someone ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -140,14 +140,18 @@ class Scene:
             label |= {"colour": colour[0]} if colour else {}
         return label
 
-    def explicit_caption(self, name_clothes: bool = True) -> str:
-        """One sentence that says all that is drawn (all but the shirts, if not `name_clothes`)."""
+    def explicit_caption(self, name_clothes: bool = True, where: Sequence[str] = ()) -> str:
+        """One sentence that says all that is drawn (all but the shirts, if not `name_clothes`).
+
+        where: words for each spot, which stand before who stands there.
+        """
         people = [
-            name.title()
+            (f"{spot} " if spot else "")
+            + name.title()
             + (f" the {SPECIES[name]}" if name in SPECIES else "")
             + (f" in a {shirt} shirt" if name_clothes else "")
             + (f" with a {self.carried[1]}" if self.carried and name == self.carried[0] else "")
-            for name, shirt in self.cast
+            for spot, (name, shirt) in zip(where or [""] * len(self.cast), self.cast, strict=True)
         ]
         verb = self.action if len(people) > 1 else f"{self.action}s"
         who = " and ".join([", ".join(people[:-1]), people[-1]] if people[1:] else people)

@@ -8,7 +8,7 @@ import torch
 
 from datasets.cartoon.build import tell_stories
 from datasets.cartoon.renderer import render
-from datasets.cartoon.world import SHIRTS
+from datasets.cartoon.world import SHIRTS, SPECIES
 from pretraining import cartoon_source as module
 from pretraining.captions import CaptionsOfExamples
 from pretraining.cartoon_source import cartoon_source, draw, held_out_scenes
@@ -49,6 +49,21 @@ def test_full_captions_of_the_wide_world_tell_its_pictures_apart():
     tokenizer = build_clip_tokenizer(wide.captions, wide.max_length)
     cut = tokenizer([full for full, _ in told], truncation=True).input_ids
     assert len({tuple(ids) for ids in cut}) == len(told)
+
+
+def test_full_captions_say_where_before_they_say_who():
+    """A causal text encoder's states know nothing of what comes later in a sentence."""
+    sizes = {"train": 40}
+    told = tell_stories(sizes, 0, world="wide")["train"]
+    scenes = [scene for story in told for scene in story.scenes]
+    depths, sides = {56: "far", 66: "midway", 80: "near"}, {-1: "left", 1: "right"}
+    columns = ("first", "second", "third", "fourth", "fifth", "sixth")
+    for example, scene in zip(cartoon_source(sizes, 0, world="wide").examples, scenes, strict=True):
+        for spot, (name, shirt) in zip(scene.spots, scene.cast, strict=True):
+            where = f"{columns[(spot.x - 24) // 16]} {depths[spot.size]} {sides[spot.side]}"
+            who = f"{name.title()} the {SPECIES[name]} in a {shirt} shirt"
+            assert f"{where} {who}" in example.full
+    assert max(len(scene.cast) for scene in scenes) == 3
 
 
 def test_a_grammar_that_leaks_is_refused(stories, monkeypatch):

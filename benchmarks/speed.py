@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.random_parts import Sizes, random_parts
 from benchmarks.reference import Reference
 from benchmarks.speed_training import training_table
-from benchmarks.turns import ratio, seconds_of, take_turns
+from benchmarks.turns import has_bf16, ratio, seconds_of, take_turns
 from models.components import Components
 from models.conditioning import Context
 from models.cross_attention import context_projected_once
@@ -44,6 +44,7 @@ SIZES = {
 }
 TOKENS, FRAMES, REAL = 85, 5, 25  # a caption's room, a story's frames, a caption's tokens
 OURS, REFERENCE, PLAIN = "ours", "reference", "plain Stable Diffusion"
+HALF = "in bf16"  # ours with precision=bf16-mixed
 
 
 class Stories:
@@ -172,16 +173,25 @@ def rounds_of(times: dict) -> int:
 @torch.no_grad()
 def drawing_table(stories: Stories, rounds: int, peak: float) -> list[str]:
     """Lines of the table about drawing at one size of latents."""
+    device = stories.device
     works = {f"frame {k}": stories.unet_works(k) for k in range(FRAMES)} | stories.other_works()
     side = f"{stories.side}×{stories.side} latents"
     times = {}
-    for name, ways in works.items():
-        times[name] = take_turns(ways, rounds, stories.device)
-        print("\n".join(part_lines(f"{side}, {name}", times[name])), flush=True)
+    # Around all of it, as around a run that draws, so that weights are cast once.
+    with torch.autocast(device.type, torch.bfloat16, enabled=False):
+        for name, ways in works.items():
+            if has_bf16(device):
+                ways[HALF] = in_half(ways[OURS], device)
+            times[name] = take_turns(ways, rounds, device)
+            print("\n".join(part_lines(f"{side}, {name}", times[name])), flush=True)
     lines = []
-    for steps in (250, 20, 4):
-        ours, theirs = (story_seconds(times, way, steps) for way in (OURS, REFERENCE))
-        lines.append(f"| story of {FRAMES} frames, {side}, {steps} steps | {ratio(ours, theirs)} |")
+    for way in (OURS, HALF)[: 1 + has_bf16(device)]:
+        for steps, theirs in ((250, 250), (20, 20), (4, 4), (20, 250)):
+            seconds = story_seconds(times, way, steps), story_seconds(times, REFERENCE, theirs)
+            lines.append(
+                f"| story of {FRAMES} frames, {side}, {way}, {steps} steps beside {theirs} | "
+                f"{ratio(*seconds)} |"
+            )
     calls = {
         way: [sum(x) for x in zip(*(times[f"frame {k}"][way] for k in range(FRAMES)), strict=True)]
         for way in (OURS, REFERENCE)
@@ -207,6 +217,16 @@ def drawing_table(stories: Stories, rounds: int, peak: float) -> list[str]:
         f"{reached / peak:.2f} |"
     )
     return lines
+
+
+def in_half(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """The same work as `precision=bf16-mixed` does it."""
+
+    def halved() -> object:
+        with torch.autocast(device.type, torch.bfloat16):
+            return work()
+
+    return halved
 
 
 def part_lines(label: str, times: dict[str, list[float]]) -> list[str]:

@@ -19,7 +19,7 @@ from benchmarks.memory_plan import PeakMemory
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.reference import Reference
 from benchmarks.training_step import training_step
-from benchmarks.turns import gpu_peak, in_turns, ratio, seconds_of
+from benchmarks.turns import gpu_peak, has_bf16, in_turns, ratio, seconds_of
 from models.components import Components
 from models.frames import downscale
 from models.story_batch import StoryBatch
@@ -45,7 +45,7 @@ REFERENCE = "reference"
 
 def training_table(sizes: Sizes, side: int, rounds: int, device: torch.device) -> Iterator[str]:
     """A line for each way, as soon as it is measured: time and memory beside the reference's."""
-    half = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    half = has_bf16(device)
     ways = {name: how for name, how in WAYS.items() if half or not (how or {}).get("half")}
     heavy = device.type == "cpu" and side > 32  # the reference's scores alone take gigabytes
     frames = 1 if heavy else 5

@@ -10,7 +10,7 @@ import torch
 
 from common.terminal import tqdm
 
-__all__ = ["gpu_peak", "in_turns", "ratio", "seconds_of", "take_turns"]
+__all__ = ["gpu_peak", "has_bf16", "in_turns", "ratio", "seconds_of", "take_turns"]
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
@@ -24,6 +24,11 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     work()
     torch.accelerator.synchronize(device)
     return time.perf_counter() - begin
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether it has units for such products: others are slower than in 32 bits."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
 
 
 def gpu_peak(

@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,28 @@ class Measurement:
         }
 
 
+def print_tables(results: list[dict]) -> None:
+    """Frames all right by steps; by steps of the first frame; guided. And seconds a story."""
+
+    def table(title: str, heads: Sequence[object], ends: Sequence[str], starts: Iterable[str]):
+        def cells(start: str, key: str) -> list[str]:
+            names = [f"{start}, {end}" for end in ends]
+            return [mean_spread([r[key] for r in results if r["name"] == name]) for name in names]
+
+        starts = list(starts)
+        rows = [[start, *cells(start, "all_right")] for start in starts]
+        last = f"seconds of {starts[-1]}"
+        print(f"{title}\n")
+        print_table([str(head) for head in heads], [*rows, [last, *cells(starts[-1], "seconds")]])
+        print()
+
+    table("Frames all right, by steps a frame", STEPS, [str(n) for n in STEPS], SAMPLERS)
+    few = (f"{name}, {steps}" for name in STOCHASTIC for steps in STEPS[:4])
+    ends = [f"first frame {steps}" for steps in FIRST]
+    table("By steps of a first frame that has more than the others", FIRST, ends, few)
+    table("Ten steps, guided", list(GUIDED), [f"10, {how}" for how in GUIDED], STOCHASTIC)
+
+
 def plot(results: list[dict]) -> Figure:
     """Frames all right over seconds a story, a line a sampler, its steps at the points."""
     figure = Figure((8, 4.8), dpi=110, layout="constrained")
@@ -163,12 +185,7 @@ def main() -> None:
                             lines.write(json.dumps(results[-1]) + "\n")
     except (ConfigError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    shown = ("all_right", "frame_accuracy", "place_accuracy", "clothes_accuracy", "seconds")
-    found = {name: [one for one in results if one["name"] == name] for name in ways()}
-    print_table(["seeds", *shown], (
-        [name, len(rows), *(mean_spread([row[key] for row in rows]) for key in shown)]
-        for name, rows in found.items() if rows
-    ))  # fmt: skip
+    print_tables(results)
     plot(results).savefig(args.out / "quality.png")
 
 

@@ -47,7 +47,10 @@ def test_a_sampler_is_measured(shrinking, trained, judge_file, tmp_path, monkeyp
     words = [str(trained), str(judge_file), *only, *shrinking]
     monkeypatch.setattr(sys, "argv", ["sampler_quality", *words])
     sampler_quality.main()
-    measured = [name for name, *_ in table(capsys.readouterr().out, "seeds")]
-    assert measured[1:3] == ["sde-dpm++, 4", "sde-dpm++, 4, first frame 10"]
+    lines = [line.strip("|").split("|") for line in capsys.readouterr().out.splitlines()]
+    rows = {name.strip(): [cell.strip() for cell in cells] for name, *cells in reversed(lines)}
+    one, of_first = rows["sde-dpm++"], rows["sde-dpm++, 4"]
+    assert 0 <= float(one[0]) <= 1 and one[1:] == ["–"] * 5
+    assert all(0 <= float(cell) <= 1 for cell in of_first) and len(of_first) == 3
     assert (tmp_path / "quality.png").is_file()
     assert "NaN" not in (tmp_path / "results.jsonl").read_text()

@@ -74,7 +74,7 @@ WHOLE = {
     *(f"causal-story-{pair}" for pair in list(FID)[:3]),
 }
 LAYERS = {"fits-40gb", "fits-24gb", "fits-12gb", "lora", "tiny", "new-characters-tiny",
-          "new-characters-sd15", "distill-tiny", "distill-sd15"}  # fmt: skip
+          "new-characters-sd15", "distill-tiny", "distill-sd15", "few-steps"}  # fmt: skip
 
 
 def parts_of(name: str) -> tuple[str, str, str]:
@@ -106,6 +106,17 @@ def test_what_a_preset_sets(name):
     expected["sample_output_dir"] = f"outputs/samples/{name}"
     for key, value in expected.items():
         assert OmegaConf.select(config, key) == value, key
+
+
+def test_few_steps_change_how_stories_are_drawn_and_nothing_else():
+    whole = ["config=presets/arldm-pororo-continuation.yaml", "mode=sample",
+             f"test_model_file={__file__}"]  # fmt: skip
+    plain, few = (OmegaConf.to_container(load(*whole, *more))
+                  for more in ([], ["config=presets/few-steps.yaml"]))  # fmt: skip
+    changed = {key: few[key] for key in few if few[key] != plain[key]}
+    assert changed == {
+        "scheduler": "dpm++", "num_inference_steps": 20, "precision": "bf16-mixed"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("layer", sorted(name for name in LAYERS if name.startswith("fits-")))

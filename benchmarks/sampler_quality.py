@@ -130,25 +130,25 @@ def print_tables(results: list[dict]) -> None:
 
 
 def plot(results: list[dict]) -> Figure:
-    """Frames all right over seconds a story, a line a sampler, its steps at the points."""
+    """Frames all right over seconds a story, a line a sampler; the marks are steps."""
     figure = Figure((8, 4.8), dpi=110, layout="constrained")
     chart = figure.subplots()
-    course = {}
+    at: dict[int, list[float]] = {}  # seconds of so many steps, which samplers hardly differ in
     for sampler in SAMPLERS:
+        course = []
         for steps in STEPS:
             rows = [one for one in results if one["name"] == f"{sampler}, {steps}"]
             if rows:
                 values = [row["all_right"] for row in rows]
                 seconds = np.median([row["seconds"] for row in rows])
-                course[sampler, steps] = seconds, np.mean(values), np.std(values)
-        if points := [course[key] for key in course if key[0] == sampler]:
-            x, y, spread = zip(*points, strict=True)
+                course.append((seconds, np.mean(values), np.std(values)))
+                at.setdefault(steps, []).append(seconds)
+        if course:
+            x, y, spread = zip(*course, strict=True)
             chart.errorbar(x, y, spread, marker="o", capsize=2, label=sampler, alpha=0.8)
     chart.set_xscale("log")
-    # All samplers need about the same time for as many steps.
-    at = {steps: np.median([point[0] for key, point in course.items() if key[1] == steps])
-          for steps in dict.fromkeys(steps for _, steps in course)}  # fmt: skip
-    chart.set_xticks(list(at.values()), [f"{x:.2f}\n{n} steps" for n, x in at.items()])
+    marks = {steps: np.median(seconds) for steps, seconds in at.items()}
+    chart.set_xticks(list(marks.values()), [f"{x:.2f}\n{n} steps" for n, x in marks.items()])
     chart.minorticks_off()
     chart.set_ylabel("frames all right")
     chart.set_xlabel("seconds of one core a story of five frames")

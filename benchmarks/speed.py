@@ -28,6 +28,7 @@ from benchmarks.random_parts import Sizes, random_parts
 from benchmarks.reference import Reference
 from benchmarks.speed_training import training_table
 from benchmarks.turns import has_bf16, ratio, seconds_of, take_turns
+from building import drawing_precision
 from models.components import Components
 from models.conditioning import Context
 from models.cross_attention import context_projected_once
@@ -223,7 +224,7 @@ def in_half(work: Callable[[], object], device: torch.device) -> Callable[[], ob
     """The same work as `precision=bf16-mixed` does it."""
 
     def halved() -> object:
-        with torch.autocast(device.type, torch.bfloat16):
+        with drawing_precision("bf16-mixed", device):
             return work()
 
     return halved

@@ -47,8 +47,8 @@ def test_a_sampler_is_measured(shrinking, trained, judge_file, tmp_path, monkeyp
     words = [str(trained), str(judge_file), *only, *shrinking]
     monkeypatch.setattr(sys, "argv", ["sampler_quality", *words])
     sampler_quality.main()
-    lines = [line.strip("|").split("|") for line in capsys.readouterr().out.splitlines()]
-    rows = {name.strip(): [cell.strip() for cell in cells] for name, *cells in reversed(lines)}
+    printed = table(capsys.readouterr().out, str(sampler_quality.STEPS[0]))
+    rows = {name: cells for name, *cells in reversed(printed)}  # of equal names the first
     one, of_first = rows["sde-dpm++"], rows["sde-dpm++, 4"]
     assert 0 <= float(one[0]) <= 1 and one[1:] == ["–"] * 5
     assert all(0 <= float(cell) <= 1 for cell in of_first) and len(of_first) == 3

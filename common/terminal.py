@@ -44,8 +44,17 @@ def error_in_one_line() -> Iterator[None]:
 
 def setting(key: str, path: str | os.PathLike) -> str:
     """`key=path` as main.py takes it from a shell, whatever characters the path has."""
-    plain = re.fullmatch(r"[\w./:@%+ -]+", str(path), re.ASCII)
+    plain = re.fullmatch(r"[\w./:@%+ -]+", str(path), re.ASCII) and _is_text(str(path))
     return shlex.quote(f"{key}={path}" if plain else as_quoted_word(key, path))
+
+
+def _is_text(word: str) -> bool:
+    """Whether Hydra reads it as it stands: not as a number, a truth value, nothing, or shorter."""
+    try:
+        float(word)
+    except ValueError:
+        return word == word.strip() and word.lower() not in {"null", "true", "false"}
+    return False
 
 
 class tqdm(bar):

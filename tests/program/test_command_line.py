@@ -68,8 +68,10 @@ def test_a_sweep_takes_values_in_quotes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ['a"b', "it's", r"C:\x\y", "end\\", r"q\"z", r'two\\"', "x=1,[2]", "ü ~"]
-)
+    "text",
+    ['a"b', "it's", r"C:\x\y", "end\\", r"q\"z", r'two\\"', "x=1,[2]", "ü ~", "2024",
+     "-1e5", "Null", " a b "],
+)  # fmt: skip
 def test_any_text_comes_back_from_its_word(text):
     assert load_config([as_quoted_word("negative_prompt", text)]).negative_prompt == text
     assert load_config(shlex.split(setting("negative_prompt", text))).negative_prompt == text

@@ -144,7 +144,10 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     if why:
         say(why)
     data = build_data(config, parts, stories.path, workers)
-    trainer.fit(model, data, ckpt_path=start if done else None, weights_only=True)
+    try:
+        trainer.fit(model, data, ckpt_path=start if done else None, weights_only=True)
+    finally:  # if validation fails, Lightning leaves the readers of training stories at work
+        trainer.fit_loop.teardown()
     if not (folder / LAST).exists():  # nothing was left to train of another run's checkpoint
         trainer.save_checkpoint(folder / LAST)
     if trainer.is_global_zero:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -187,7 +188,8 @@ def test_a_run_killed_while_validating_goes_on_after_it(shrunk, tmp_path, four_b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StoryModel, "validation_step", lambda *a: {}["stopped"])
         with pytest.raises(KeyError, match="stopped"):
-            train.train(shrunk(*words))
+            train.train(shrunk(*words, "num_workers=1"))
+    assert not active_children()  # who heed no signal, so that the program would not end
     last = tmp_path / "cartoon" / "last.ckpt"
     assert behind(read(last)) == (0, 4)
     at_the_end = ["max_epochs=1", "run_name=ended", f"train_model_file={last}"]

@@ -41,9 +41,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script:
 
 from common.documents import parse_json
 from common.picture_files import opened, refuse_animation
+from common.processes import in_order
 from common.terminal import script_parser, setting, tqdm
 from data_script.raw_pictures import SIZE, load_picture
-from data_script.story_builder import in_order, only_build_of
+from data_script.story_builder import only_build_of
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, is_story_id
 from datasets.story_writer import StoryWriter

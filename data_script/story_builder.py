@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import re
 import signal
 import sys
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from common.files import held, remove_leftovers
+from common.processes import in_processes
 from common.terminal import error_in_one_line, script_parser, setting, tqdm
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, is_story_id
@@ -179,38 +176,11 @@ def _encoded(
     if processes == 1:
         yield from map(encode, stories)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
-    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker)
-    try:
-        yield from in_order(pool, encode, stories, 4 * processes)
-    except BrokenProcessPool:
-        raise OSError(
-            "a process that encodes pictures was killed, perhaps for memory: "
-            "start again with a smaller --num_process"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def in_order(pool: Executor, work: Callable, items: Iterable, ahead: int) -> Iterator:
-    """Like pool.map, but at most `ahead` results wait: encoding may outrun writing."""
-    waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the build, and says so once
-
-    def follow_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)  # it was killed; nobody waits for our pictures
-
-    threading.Thread(target=follow_parent, daemon=True).start()
+    yield from in_processes(
+        encode, stories, processes, 4 * processes,
+        "a process that encodes pictures was killed, perhaps for memory: "
+        "start again with a smaller --num_process",
+    )  # fmt: skip
 
 
 def argument_parser(doc: str, example: str, raw_folder: bool = False) -> argparse.ArgumentParser:

@@ -11,13 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from itertools import count
-from multiprocessing import get_context
+from itertools import chain, count
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
+from common.processes import in_processes
 from common.terminal import tqdm
 from datasets.cartoon.grammar import FRAMES, Story, cast_of, make_story, recast
 from datasets.cartoon.renderer import render
@@ -135,8 +135,17 @@ def _draw(scenes: list[Scene], processes: int) -> list[np.ndarray]:
     if processes < 2 or len(scenes) < 4 * _CHUNK:  # starting processes would take longer
         return list(tqdm(map(_picture, scenes), **how))
     # "spawn" imports the whole program anew in every process; only Linux can fork safely instead.
-    with get_context("fork" if sys.platform == "linux" else "spawn").Pool(processes) as pool:
-        return list(tqdm(pool.imap(_picture, scenes, _CHUNK), **how))
+    chunks = [scenes[n : n + _CHUNK] for n in range(0, len(scenes), _CHUNK)]
+    drawn = in_processes(
+        _pictures, chunks, processes, len(chunks),
+        "a process that draws cartoon scenes was killed, perhaps for memory: start again",
+        "fork" if sys.platform == "linux" else "spawn",
+    )  # fmt: skip
+    return list(tqdm(chain.from_iterable(drawn), **how))
+
+
+def _pictures(scenes: list[Scene]) -> list[np.ndarray]:
+    return [_picture(scene) for scene in scenes]
 
 
 def _picture(scene: Scene) -> np.ndarray:

@@ -14,8 +14,8 @@ import h5py
 import pytest
 import raw_sets
 
+from common.processes import in_order
 from data_script.pororo_hdf5 import build_pororo_file
-from data_script.story_builder import in_order
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from hashlib import sha256
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -200,3 +204,37 @@ def test_bad_sizes_are_refused_before_work(tmp_path):
         with pytest.raises(ValueError, match="cartoon sizes has"):
             ensure_cartoon_file(tmp_path, sizes, 0)
     assert not list(tmp_path.iterdir())
+
+
+DRAWS = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from datasets.cartoon import build
+
+def picture(scene):
+    {happens}
+
+build._picture = picture
+try:
+    build.build_cartoon_file({target!r}, {sizes!r}, 0, processes=2)
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    "happens, status, says",
+    [
+        ("os._exit(9)", 1, "a process that draws cartoon scenes was killed"),
+        ("os.kill(os.getppid(), signal.SIGKILL)", -signal.SIGKILL, ""),
+    ],
+)
+def test_nothing_waits_for_processes_that_were_killed(tmp_path, happens, status, says):
+    target = tmp_path / "world.h5"
+    told = {"root": str(Path(__file__).parents[2]), "target": str(target), "sizes": SIZES}
+    program = DRAWS.format(happens=happens, **told)
+    # The output ends when the last process that could write to it has ended: none is left behind.
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == status and says in done.stderr and not target.exists()

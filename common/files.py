@@ -20,6 +20,8 @@ __all__ = [
 ELSEWHERE = "choose another place"
 _FULL = "No space left|too large|quota exceeded"
 # What libraries say of a disk in errors that are no OSError: PyTorch's and safetensors'.
+_MASK = os.umask(0o077)  # which can only be read by setting it
+os.umask(_MASK)
 _DISK = f"{_FULL}|Read-only file|PytorchStreamWriter|inline_container|iostream error"
 
 
@@ -55,6 +57,8 @@ def beside(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        with suppress(OSError):  # of a disk without such rights
+            temporary.chmod(0o666 & ~_MASK)  # safetensors lets nobody else read what it writes
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import BertTokenizer, BlipImageProcessor, CLIPTokenizer
 
+from models.sharing.pipeline_folder import ready_to_share
 from pretraining.align import IMAGE_MEAN, IMAGE_SIZE, IMAGE_STD
 
 __all__ = ["save_base"]
@@ -49,3 +50,4 @@ def save_base(
         "requires_safety_checker": False,
     }
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    ready_to_share(out)

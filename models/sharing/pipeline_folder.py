@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from models.hub import out_of_reach
 from models.sharing.code_bundle import write_code
 
-__all__ = ["OWN_PARTS", "PipelineFolder"]
+__all__ = ["OWN_PARTS", "PipelineFolder", "ready_to_share"]
 
 OWN_PARTS = ("conditioner", "add_ons")  # no stock classes; found in `models` or in a bundle of code
 
@@ -43,9 +44,7 @@ class PipelineFolder:
         with apart:
             super().save_pretrained(save_directory, **how)
         folder = Path(save_directory)
-        mode = (folder / "model_index.json").stat().st_mode
-        for weights in folder.glob("*/*.safetensors"):  # the library lets nobody else read them
-            weights.chmod(mode)
+        ready_to_share(folder)
         write_code(type(self).__module__, folder / "pipeline.py")
         for name in OWN_PARTS:
             if (part := getattr(self, name)) is not None:
@@ -116,6 +115,20 @@ class PipelineFolder:
                         f"checkpoint"
                     ) from error
         return super().from_pretrained(folder, **how)
+
+
+def ready_to_share(folder: Path) -> None:
+    """Take out where on this machine the parts came from; let who may read the rest read weights.
+
+    (The libraries write the one into config.json, and let nobody else read the others.)
+    """
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_bytes())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
+    mode = (folder / "model_index.json").stat().st_mode
+    for weights in folder.glob("*/*.safetensors"):
+        weights.chmod(mode)
 
 
 def _check_whole(part: Path) -> None:

@@ -57,6 +57,8 @@ def test_saved_judge_reads_the_same(judge, tmp_path):
     assert loaded.read(frames) == judge.read(frames)
     assert loaded.vocabulary == VOCABULARY and loaded.known_error == judge.known_error
     assert [path.name for path in tmp_path.iterdir()] == ["judge.safetensors"]
+    (tmp_path / "any").touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1  # for the same eyes
 
 
 def test_same_seed_same_judge_and_the_global_random_state_is_left_alone():

@@ -286,6 +286,8 @@ def test_folders_that_are_something_else(saved, tmp_path):
     folder = shutil.copytree(saved["plain"][0], tmp_path / "other")
     modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
     assert len(modes) == 1  # whoever may read the folder may read the weights
+    configs = [path.read_text() for path in folder.glob("*/config.json")]
+    assert configs and not any("_name_or_path" in text for text in configs)  # of this machine
     for path in (folder / "history_tokenizer").glob("*"):
         if path.name in ("tokenizer.json", "vocab.txt"):
             path.unlink()

@@ -30,7 +30,7 @@ from pretraining.cartoon_source import cartoon_source
 from pretraining.sizes import IMAGE_SIZES, SIZES
 from pretraining.stages import Settings
 from pretraining.story_source import story_source
-from pretraining.vocabulary import split_words
+from pretraining.vocabulary import token_counter
 
 TRAINING_STEPS, BATCH = 600, 5  # of AR-LDM on the base; config.yaml's batch_size
 
@@ -108,7 +108,8 @@ def _device(name: str | None) -> torch.device:
 def write_training_file(out: Path, stories: Path, dataset: str, image_size: int) -> None:
     """Write `out`/train.yaml: what `main.py` needs to train AR-LDM on the base and its stories."""
     file = StoryFile(stories, "train", SPECS[dataset].text_key)
-    longest = max(len(split_words(caption)) for caption in file.all_captions()) + 2
+    captions = list(file.all_captions())
+    longest = max(map(token_counter(captions), captions))
     keys = {
         "run_name": out.name,
         "dataset": dataset,

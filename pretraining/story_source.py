@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from datasets.story_dataset import to_target
 from datasets.story_frames import StoryFrames
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from pretraining.source import Example, Source
-from pretraining.vocabulary import split_words
+from pretraining.vocabulary import split_words, token_counter
 
 __all__ = ["story_source", "so_far", "telling_words"]
 
@@ -46,14 +46,14 @@ def story_source(path: str | os.PathLike, size: int, dataset: str = "folder") ->
     spec = SPECS[dataset]
     validate_story_file(path, ("train",), (spec.text_key,))
     train = StoryFile(path, "train", spec.text_key)
-    words = [split_words(caption) for caption in train.all_captions()]
-    longest = max(map(len, words)) + 2  # tokens that open and close a caption
-    if longest > LONGEST:
-        print(f"{path}: a caption has {longest} words, of which {LONGEST} are read")
-    frames, examples = _read([train], spec, size, MOST_PICTURES, {})
+    captions = list(train.all_captions())
+    count = token_counter(captions)
+    if (longest := max(map(count, captions))) > LONGEST:
+        print(f"{path}: a caption has {longest} tokens, of which {LONGEST} are read")
+    frames, examples = _read([train], spec, size, MOST_PICTURES, {}, count)
     seen = {frame.numpy().tobytes(): -1 for frame in frames}
     others = [StoryFile(path, split, spec.text_key) for split in ("val", "test")]
-    held_out, held_out_examples = _read(others, spec, size, HELD_OUT, seen)
+    held_out, held_out_examples = _read(others, spec, size, HELD_OUT, seen, count)
     about = ABOUT.format(
         train=len(train), file=train.path.name, pictures=len(frames), frames=len(examples)
     )
@@ -67,16 +67,21 @@ def story_source(path: str | os.PathLike, size: int, dataset: str = "folder") ->
         telling=telling_words(examples),
         determined=False,
         augment=len(frames) < FEW,
-        max_length=min(LONGEST, max(32, *(len(split_words(e.full)) + 2 for e in examples))),
+        max_length=min(LONGEST, max(32, *(count(e.full) for e in examples))),
     )
 
 
 def _read(
-    files: Sequence[StoryFile], spec: StorySpec, size: int, most: int, seen: dict[bytes, int]
+    files: Sequence[StoryFile],
+    spec: StorySpec,
+    size: int,
+    most: int,
+    seen: dict[bytes, int],
+    count: Callable[[str], int],
 ) -> tuple[Tensor, list[Example]]:
     """Different pictures (N, 3, size, size), evenly from all stories, and where they are told.
 
-    seen: the bytes of pictures that are left out.
+    seen: the bytes of pictures that are left out. count: of a caption's tokens.
     """
     rows: list[Tensor] = []
     examples: list[Example] = []
@@ -96,7 +101,7 @@ def _read(
             if row == len(rows):
                 rows.append(frame)
             if row >= 0:
-                examples.append(Example(row, captions[k].strip(), so_far(captions[: k + 1])))
+                examples.append(Example(row, captions[k].strip(), so_far(captions[: k + 1], count)))
     empty = torch.empty(0, 3, size, size, dtype=torch.uint8)
     return (torch.stack(rows) if rows else empty), examples
 
@@ -109,16 +114,10 @@ def _shrunk(picture: np.ndarray, size: int) -> Tensor:
     return ((to_target(frame, (size, size))[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def so_far(captions: Sequence[str], longest: int = LONGEST) -> str:
-    """The story up to the last of `captions`, without the oldest ones where it gets too long."""
-    kept: list[str] = []
-    words = 2
-    for caption in reversed(captions):
-        words += len(split_words(caption))
-        if kept and words > longest:
-            break
-        kept.append(caption.strip())
-    return " ".join(reversed(kept))
+def so_far(captions: Sequence[str], count: Callable[[str], int], longest: int = LONGEST) -> str:
+    """The story up to the last of `captions`, without the oldest where it has too many tokens."""
+    told = [" ".join(map(str.strip, captions[n:])) for n in range(len(captions))]
+    return next((text for text in told if count(text) <= longest), told[-1])
 
 
 def telling_words(examples: Sequence[Example]) -> list[list[str]]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import BertTokenizer, CLIPTokenizer
 
 from models.components import BLIP_SPECIAL_TOKENS
 
-__all__ = ["build_blip_tokenizer", "build_clip_tokenizer", "split_words"]
+__all__ = ["build_blip_tokenizer", "build_clip_tokenizer", "split_words", "token_counter"]
 
 MOST_WORDS = 8000  # with a token of their own; rarer ones are spelt
 
@@ -55,6 +57,16 @@ def build_blip_tokenizer(captions: Sequence[str], max_length: int) -> BertTokeni
     tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
     tokenizer.add_special_tokens(BLIP_SPECIAL_TOKENS)
     return tokenizer
+
+
+def token_counter(captions: Sequence[str]) -> Callable[[str], int]:
+    """Counts the tokens of a text in the one of the two tokenizers that makes more of it.
+
+    Those of words, where words are apart: of Chinese BERT's makes one a letter.
+    """
+    builders = (build_clip_tokenizer, build_blip_tokenizer)
+    tokenizers = [build(captions, sys.maxsize) for build in builders]
+    return cache(lambda text: max(len(one(text)["input_ids"]) for one in tokenizers))
 
 
 def split_words(caption: str) -> list[str]:

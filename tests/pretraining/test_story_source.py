@@ -10,6 +10,7 @@ from datasets.pictures import encode_picture
 from datasets.story_writer import StoryWriter
 from pretraining.source import Example
 from pretraining.story_source import LONGEST, so_far, story_source, telling_words
+from pretraining.vocabulary import token_counter
 
 FRAMES = 3
 CAPTIONS = ["Milo the cat wakes.", "He jumps.", "He sleeps by the sea."]
@@ -57,10 +58,19 @@ def test_pictures_of_another_size_are_resized_and_training_stories_asked_for(tmp
 
 def test_too_long_a_story_loses_its_oldest_captions():
     captions = [f"word{'x' * n} " * 30 for n in range(3)]
-    told = so_far(captions)
+    count = token_counter(captions)
+    told = so_far(captions, count)
     assert told.split() == (captions[1] + captions[2]).split()
     assert len(told.split()) + 2 <= LONGEST
-    assert so_far(["a " * 100]).split() == ["a"] * 100  # its own is never dropped
+    assert so_far(["a " * 100], count).split() == ["a"] * 100  # its own is never dropped
+
+
+def test_captions_without_spaces_are_counted_as_they_are_read():
+    captions = ["小猫在海边跳舞。", "她在雪山上睡着了。"]  # of eight and nine letters
+    count = token_counter(captions)
+    assert [count(caption) for caption in captions] == [10, 11]
+    assert so_far(captions, count, longest=19) == " ".join(captions)
+    assert so_far(captions, count, longest=18) == captions[1]
 
 
 def test_words_tell_that_captions_leave_out_and_that_are_rare():

@@ -216,7 +216,12 @@ def test_exported_labels_are_what_a_classifier_learns_from(flintstones):
     (flintstones / "labels.pkl").write_bytes(pickle.dumps(rows))
     target, out = flintstones.parent / "s.h5", flintstones.parent / "out"
     build_flintstones_file(flintstones, target, num_process=1)
-    samples = read_samples(export(target, "test", out))
+    samples = read_samples(export(target, "test", out, "flintstones"))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    export(target, "test", out, "flintstones")  # again: all of it is there
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    with pytest.raises(ValueError, match="holds stories drawn with sampler .*choose another fold"):
+        export(target, "train", out, "flintstones")
     told = StoryFile(target, "test")
     assert [story.labels for story in samples.stories] == [told.labels(n) for n in range(2)]
     assert "cast" not in samples.stories[1].labels[2]

@@ -34,6 +34,7 @@ def opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
         with Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
+            picture.filename = ""  # else the library maps it, and mixes up a TIFF that was turned
             yield picture
     except Exception as error:  # damaged files make the library raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -104,3 +104,14 @@ def test_damaged_parts_are_a_sentence_or_passed_over(tmp_path, chunk):
             assert read_picture(tmp_path / "b.png").shape == (SIDE, SIDE, 3)
         except ValueError as error:
             assert "b.png cannot be used" in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_turned_tiffs_keep_their_pixels(tmp_path, mode):
+    grey = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    values = grey.astype(np.uint16) * 257 if mode == "I;16" else grey
+    picture = Image.fromarray(values)
+    picture = picture if mode == "I;16" else picture.convert(mode)
+    picture.save(tmp_path / "t.tif", **turned())
+    expected = np.repeat(np.rot90(grey, -1)[..., None], 3, axis=2)
+    assert np.abs(read_picture(tmp_path / "t.tif").astype(int) - expected).max() <= 1

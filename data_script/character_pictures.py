@@ -34,8 +34,8 @@ def read_character(entry: Mapping) -> NewCharacter:
     word, folder = entry["word"], Path(entry["pictures"])
     said = _captions(folder)
     pictures, captions = [], []
-    for path in picture_files(folder):
-        caption, where = said.get(path.name, ((entry.get("caption") or TEMPLATE), "caption"))
+    for path in sorted({*picture_files(folder), *said}):
+        caption, where = said.get(path, ((entry.get("caption") or TEMPLATE), "caption"))
         caption = caption.replace("{word}", word[:1].upper() + word[1:])
         if not finds(word).search(caption):
             raise ValueError(
@@ -52,17 +52,17 @@ def read_character(entry: Mapping) -> NewCharacter:
     return NewCharacter(word, pictures, captions, entry.get("pronoun"))
 
 
-def _captions(folder: Path) -> dict[str, tuple[str, str]]:
-    """Name of a picture -> its caption, and where that stands."""
+def _captions(folder: Path) -> dict[Path, tuple[str, str]]:
+    """A picture, which may be in a folder below -> its caption, and where that stands."""
     said = {}
     for name in ("captions.jsonl", "captions.csv"):
         if (folder / name).is_file():
             for where, row in caption_rows(folder / name):
                 path = find_picture(folder, str(row.get("image") or ""), where)
-                said[path.name] = (" ".join(str(row.get("caption") or "").split()), where)
+                said[path] = (" ".join(str(row.get("caption") or "").split()), where)
     for path in picture_files(folder):
         if (beside := path.with_suffix(".txt")).is_file():
-            said[path.name] = (" ".join(read_utf8(beside).split()), str(beside))
+            said[path] = (" ".join(read_utf8(beside).split()), str(beside))
     for caption, where in said.values():
         if strange := next((c for c in "|\0" if c in caption), None):
             raise ValueError(f"{where}: remove {strange!r} from the caption {caption!r}")

@@ -12,6 +12,7 @@ from tiny_base import tiny_parts
 import new_characters
 import train
 from configuration import ConfigError, load_config
+from data_script.character_pictures import read_character
 from datasets.cartoon.grammar import vocabulary
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import CHARACTERS, NEWCOMERS, Scene, all_scenes
@@ -67,6 +68,20 @@ def told(pictures, *names):
     kinds = {"milo": "class_word: bear, pronoun: he", "olga": "class_word: cat"}
     one = (f"{{word: {n}, pictures: {pictures / n}, {kinds[n]}}}" for n in names or kinds)
     return f"new_characters=[{', '.join(one)}]"
+
+
+def test_pictures_of_one_name_in_two_folders_keep_their_captions(tmp_path):
+    (tmp_path / "a").mkdir()
+    for n, path in enumerate((tmp_path / "x.PNG", tmp_path / "a" / "x.PNG")):
+        Image.new("RGB", (8, 8), (n, n, n)).save(path)
+    told = "story,image,caption\n1,x.PNG,Milo waves.\n1,a/x.PNG,Milo sleeps here.\n"
+    (tmp_path / "captions.csv").write_text(told)
+    milo = read_character({"word": "milo", "pictures": str(tmp_path)})
+    read = {
+        picture.getpixel((0, 0))[0]: c
+        for picture, c in zip(milo.pictures, milo.captions, strict=True)
+    }
+    assert read == {0: "Milo waves.", 1: "Milo sleeps here."}
 
 
 @pytest.mark.long

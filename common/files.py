@@ -136,6 +136,7 @@ def held(path: Path, whose: str) -> Iterator[None]:
     Raises:
         ValueError: another process holds it; the message begins with `whose`.
     """
+    made = not path.parent.exists()
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
@@ -152,7 +153,8 @@ def held(path: Path, whose: str) -> Iterator[None]:
     finally:
         with suppress(OSError):  # nothing is left behind, not even by a run that was refused
             path.unlink(missing_ok=True)
-            path.parent.rmdir()
+            if made:
+                path.parent.rmdir()
         lock.release()
 
 

@@ -84,7 +84,9 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
             raise ValueError(f"{where}: {empty!r} is missing or empty: fill it in")
         name, split, caption = values["story"], values["split"], values["caption"]
         if not is_story_id(name):
-            raise ValueError(f"{where}: story {name!r}: use 1-100 letters, digits, '-' or '_'")
+            raise ValueError(
+                f"{where}: story {name!r}: use 1-100 letters (200 bytes), digits, '-' or '_'"
+            )
         if split and split not in SPLITS:
             raise ValueError(f"{where}: split {split!r} is unknown: use {', '.join(SPLITS)}")
         strange = next((c for c in "|\0" if c in caption), None)
@@ -171,7 +173,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
                     f"{where} has {len(row)} fields, more than the {len(names)} of the header: put "
                     "a caption with commas in quotes"
                 )
-            elif row:
+            elif any(map(str.strip, row)):  # spreadsheets leave rows of commas
                 yield where, dict(zip(names, row, strict=False))
     except csv.Error as error:
         opened_here = reader.line_num > line or "end of data" in str(error)

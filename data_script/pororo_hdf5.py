@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from shlex import quote
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _marks(data_dir: Path, characters: Sequence[str] | None) -> tuple[Marks | No
     names = name_columns(compare_labels(data_dir)[1], CHARACTERS)
     note = (
         f"columns of labels.npy: {' '.join(names)}, as captions tell; "
-        f"python data_script/pororo_labels.py --data_dir {data_dir} shows why"
+        f"python data_script/pororo_labels.py --data_dir {quote(str(data_dir))} shows why"
     )
     return replace(_labels(path), names=names), [note]
 

@@ -35,8 +35,10 @@ DAMAGE = (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeEr
 
 
 def is_story_id(text: str) -> bool:
-    """Whether `text` may name a story: it also names a folder of samples, so no path parts."""
-    return re.fullmatch(r"\w([\w.\- ]{0,98}[\w\-])?", text) is not None
+    """Whether `text` may name a story: it also names a folder of samples, so no path parts, and no
+    more bytes than a disk takes."""
+    short = len(text.encode()) <= 200
+    return short and re.fullmatch(r"\w([\w.\- ]{0,98}[\w\-])?", text) is not None
 
 
 class StoryFile:

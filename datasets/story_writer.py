@@ -92,7 +92,9 @@ class StoryWriter:
         story_id = f"{split}-{self.counts[split]:05d}" if story_id is None else story_id
         name = f"story {story_id!r}"
         if not is_story_id(story_id):
-            raise ValueError(f"{name}: use 1-100 letters, digits, '-', '_', '.' or ' ' for an id")
+            raise ValueError(
+                f"{name}: use 1-100 letters (200 bytes), digits, '-', '_', '.' or ' ' for an id"
+            )
         if story_id in self._ids:
             raise ValueError(f"{name} was added twice: give every story its own id")
         if set(texts) != set(self.text_keys):

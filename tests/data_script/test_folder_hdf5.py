@@ -62,7 +62,7 @@ def test_json_lines_round_trip(tmp_path):
 def test_csv_with_interleaved_stories_and_splits(tmp_path):
     data = folder(tmp_path / "d", [])
     (data / "captions.jsonl").unlink()
-    rows = ['x,a.png,"One, two.",val', "y,a.png,Y one.,train", "x,b.png,X two.,val"]
+    rows = ['x,a.png,"One, two.",val', "y,a.png,Y one.,train", "x,b.png,X two.,val", ",,,"]
     text = "\r\n".join(["story,image,caption,split", *rows, "y,b.png,Y two.,train", ""])
     (data / "captions.csv").write_text(text, "utf-8-sig")
     assert build_folder_file(data, tmp_path / "s.h5") == {"train": 1, "val": 1, "test": 0}
@@ -145,6 +145,9 @@ def test_the_script_builds_replaces_and_explains(tmp_path):
     assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
     with FileLock(tmp_path / ".s.h5.lock"):
         second = script("--data_dir", data, "--save_path", target)
+    (tmp_path / "mine").mkdir()
+    lost = script("--data_dir", tmp_path / "gone", "--save_path", tmp_path / "mine" / "s.h5")
+    assert lost.returncode == 1 and (tmp_path / "mine").is_dir()  # though empty: we did not make it
     says = f"error: --save_path: {target} is in use by another process; wait for its end, or give"
     assert second.returncode == 1 and second.stderr.startswith(says)
 

@@ -148,6 +148,7 @@ BAD_STORIES = {
     "text key": ({"texts": {"sis": ["a", "b"]}}, r"texts \['sis'\], expected \['text'\]"),
     "separator": ({"texts": {"text": ["a", "b|c"]}}, "remove '|' from the caption 'b|c'"),
     "path id": ({"story_id": "../up"}, "'../up': use 1-100 letters"),
+    "long id": ({"story_id": "字" * 90}, "use 1-100 letters .200 bytes"),
     "twice": ({"story_id": "first"}, "'first' was added twice: give every story its own id"),
     "labels": ({"labels": [{}]}, "label every story of a file, or none"),
 }

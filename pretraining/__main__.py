@@ -18,7 +18,7 @@ from pathlib import Path
 from shlex import quote
 
 import torch
-import yaml
+from omegaconf import OmegaConf
 from transformers.utils import logging
 
 from common.terminal import error_in_one_line, script_parser, setting
@@ -102,7 +102,10 @@ def _device(name: str | None) -> torch.device:
     kinds = ["cpu", *([found.type] if found else [])]
     if name.split(":")[0] not in kinds:
         raise ValueError(f"--device {name}: this machine has {' and '.join(kinds)}")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: {error}; give {kinds[-1]}") from None
 
 
 def write_training_file(out: Path, stories: Path, dataset: str, image_size: int) -> None:
@@ -129,7 +132,7 @@ def write_training_file(out: Path, stories: Path, dataset: str, image_size: int)
         "max_epochs": max(1, math.ceil(TRAINING_STEPS * BATCH / len(file))),
     }
     text = "# python main.py config=THIS trains AR-LDM on this base, and mode=sample draws.\n"
-    (out / "train.yaml").write_text(text + yaml.safe_dump(keys, sort_keys=False), "utf-8")
+    (out / "train.yaml").write_text(text + OmegaConf.to_yaml(OmegaConf.create(keys)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def stories(tmp_path_factory):
 def base(stories):
     """What the shortest run leaves, with what it prints."""
     folder = stories.parent
-    out = folder / "base"
+    out = folder / "1e3"  # also a number
     main(command(stories, out, folder / "work"))
     return out
 
@@ -71,8 +71,8 @@ def work(base):
 
 def test_the_program_takes_it_as_its_training_file_says(base, stories):
     config = load_config([f"config={base / 'train.yaml'}"])
-    assert (config.dataset, config.backbone, config.folder.hdf5_file) == (
-        "folder", "tiny", str(stories),
+    assert (config.dataset, config.backbone, config.folder.hdf5_file, config.run_name) == (
+        "folder", "tiny", str(stories), "1e3",
     )  # fmt: skip
     assert config.tiny.image_size == 64 and config.max_epochs == 3000  # one story, five a step
     parts = load_components(

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.runs import Runs, mean_spread, print_table
+from common.files import file_hash
 from configuration import load_config
 from datasets.cartoon.build import WORLD_SEED, tell_stories
 from datasets.cartoon.grammar import Story, cast_of, recast, recast_scene
@@ -152,7 +153,8 @@ class Benchmark:
     """Runs what is missing in `out` and keeps its results there."""
 
     def __init__(self, out: Path, base: Path, stories: int, overrides: list[str]) -> None:
-        self.runs = Runs(out, {"stories": stories, "overrides": overrides})
+        settings = {"base": file_hash(base), "stories": stories, "overrides": overrides}
+        self.runs = Runs(out, settings)
         self.out, self.base, self.stories, self.overrides = out, base, stories, overrides
         self.files = {
             name: write_stories(out / f"{name}.h5", stories, name == "new")

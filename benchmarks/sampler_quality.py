@@ -5,13 +5,12 @@
 
 Every way to draw the same test stories is measured with several seeds of the sampler: the share of
 frames where place, cast, action and shirts are all right, and the seconds of one core a story
-takes. What is measured goes into OUT/results.jsonl and is not measured again.
+takes. What is measured is kept in OUT and is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -21,8 +20,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.runs import mean_spread, print_table
+from benchmarks.runs import Runs, mean_spread, print_table
 from building import build_pipeline, open_stories, sampler_arguments, story_frames
+from common.files import file_hash
 from configuration import ConfigError, load_config
 from datasets.story_prompts import read_prompts
 from evaluation.metrics.bootstrap import ratio
@@ -170,22 +170,19 @@ def main() -> None:
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("overrides", nargs="*", help="config keys of all ways")
     args = parser.parse_intermixed_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    file = args.out / "results.jsonl"
-    results = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     try:
+        settings = {key: file_hash(getattr(args, key)) for key in ("checkpoint", "judge")}
+        settings |= {"stories": args.stories, "overrides": args.overrides}
+        runs = Runs(args.out, settings)
         if not args.tables:
             torch.set_num_threads(1)
             plain = ["first_frame_inference_steps=null", *args.overrides]
             measure = Measurement(args.checkpoint, args.judge, args.stories, plain)
-            done = {(one["name"], one["seed"]) for one in results}
             for seed in range(args.seeds):
                 for name, words in ways().items():
-                    if args.only in name and (name, seed) not in done:
-                        results.append({"name": name, "seed": seed, **measure(words, seed)})
-                        print(json.dumps(results[-1]), flush=True)
-                        with file.open("a") as lines:
-                            lines.write(json.dumps(results[-1]) + "\n")
+                    if args.only in name and runs.read(name, seed) is None:
+                        runs.write(name, seed, measure(words, seed))
+        results = [one for name in ways() for one in runs.of(name, args.seeds)]
     except (ConfigError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print_tables(results)

@@ -53,4 +53,8 @@ def test_a_sampler_is_measured(shrinking, trained, judge_file, tmp_path, monkeyp
     assert 0 <= float(one[0]) <= 1 and one[1:] == ["–"] * 5
     assert all(0 <= float(cell) <= 1 for cell in of_first) and len(of_first) == 3
     assert (tmp_path / "quality.png").is_file()
-    assert "NaN" not in (tmp_path / "results.jsonl").read_text()
+    found = [path.read_text() for path in tmp_path.glob("*.json")]
+    assert found and not any("NaN" in text for text in found)
+    monkeypatch.setattr(sys, "argv", ["sampler_quality", words[1], *words[1:], "--tables"])
+    with pytest.raises(SystemExit, match="error: .* was made with .*give the same, or another"):
+        sampler_quality.main()  # the table of another model

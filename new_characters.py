@@ -110,6 +110,7 @@ def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder
             for story in stories:
                 pictures, captions = zip(*story, strict=True)
                 writer.add(split, pictures, {key: captions})
+    path.with_suffix(".latents.h5").unlink(missing_ok=True)  # of the stories that were there
     return path
 
 

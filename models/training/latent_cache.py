@@ -79,7 +79,7 @@ class LatentCache:
         """What the latents depend on; the names are part of the message about a stale file."""
         key = {
             "story file": file_hash(self.story_file),
-            "autoencoder": _module_hash(self.vae),
+            "autoencoder": _module_hash(self.vae, without=("decoder.", "post_quant_conv.")),
             "image_size": self.image_size,
         }
         if self.text_key != "text":  # only VIST's file has several
@@ -277,10 +277,11 @@ def _append(file: h5py.File, key: str, values: np.ndarray) -> None:
     column[start:] = values
 
 
-def _module_hash(module: nn.Module) -> str:
-    """Of class, configuration (but not where it was loaded from) and weights."""
+def _module_hash(module: nn.Module, without: tuple[str, ...] = ()) -> str:
+    """Of class, configuration (but not where it was loaded from) and weights, not all parts'."""
     config = module.config.to_dict() if hasattr(module.config, "to_dict") else module.config
     config = {key: value for key, value in config.items() if not key.startswith("_")}
     config.pop("transformers_version", None)
     settings = json.dumps(config, sort_keys=True, default=str)
-    return weights_hash(module.state_dict(), type(module).__name__, settings, signed_zeros=False)
+    weights = {k: v for k, v in module.state_dict().items() if not k.startswith(without)}
+    return weights_hash(weights, type(module).__name__, settings, signed_zeros=False)

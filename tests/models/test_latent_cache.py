@@ -215,6 +215,15 @@ STALE = {  # what is changed, how the second cache is asked for, and what the se
 }
 
 
+def test_a_decoder_that_learns_more_leaves_the_cache_as_it_is(story_file):
+    vae = autoencoder().eval()
+    prepared(vae, story_file)
+    with torch.no_grad():
+        for weights in (*vae.decoder.parameters(), *vae.post_quant_conv.parameters()):
+            weights.add_(1)
+    LatentCache(vae, story_file, image_size=IMAGE_SIZE).prepare(("train",), None)
+
+
 @pytest.mark.parametrize("change, how, what", STALE.values(), ids=STALE)
 def test_stale_caches_are_refused_and_left_alone(story_file, change, how, what):
     vae = autoencoder().eval()

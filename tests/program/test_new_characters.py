@@ -203,8 +203,11 @@ def test_stories_are_made_anew_where_the_old_ones_beside_them_are_others(
 
     data, drawn = "prior_stories=data", "prior_stories=drawn"
     of_data = written(data)
-    assert written(data) == of_data
+    cache = tmp_path / "new_characters.latents.h5"
+    cache.touch()
+    assert written(data) == of_data and cache.exists()
     assert written(data, "cartoon.stories.train=5") != of_data
+    assert not cache.exists()  # which was of other stories
     of_base = written(drawn)
     assert written(drawn) == of_base
     assert written(drawn, "num_inference_steps=1") != of_base

@@ -55,7 +55,11 @@ class Previews(pl.Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if whole and self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+        if (
+            (whole or trainer.is_last_batch)
+            and self.every_n_steps
+            and trainer.global_step % self.every_n_steps == 0
+        ):
             self._draw_between_steps(trainer, module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

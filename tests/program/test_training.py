@@ -102,6 +102,10 @@ def test_previews_of_own_stories_take_nothing_from_training(shrunk, trained, tmp
     assert (pictures["epoch-0001"] == pictures["step-000002"]).all()
     assert (pictures["step-000000"] != pictures["step-000001"]).any()
     assert (pictures["epoch-0001"][2:66, 68:132] == 255).all()  # the first story has one frame
+    words += ["run_name=halves", "accumulate_grad_batches=2", "batch_size=1"]
+    halves = train.train(shrunk(*words, "cartoon.stories.train=3", f"cartoon.data_dir={tmp_path}"))
+    steps = {path.stem for path in halves.parent.glob("previews/step*")}
+    assert steps == {"step-000000", "step-000001", "step-000002"}  # of the last batch, too
 
 
 @pytest.mark.long

@@ -77,7 +77,8 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
             scorer = CaptionScorer(wanted.scorer, device)
         except ValueError as error:
             raise ConfigError(f"redraw.scorer: {error}") from error
-    if config.seed == stories[0].seed and wanted.candidates == 1 and wanted.choose is None:
+    as_then = (config.seed, sampler_settings(config)) == (stories[0].seed, stories[0].sampler)
+    if as_then and wanted.candidates == 1 and wanted.choose is None:
         print(f"seed={config.seed} is what {folder} was drawn with: frames come as they did then")
     drawer = _Drawer(config, checkpoint, device)
     with drawing_precision(config.precision, device):

@@ -76,7 +76,7 @@ def test_what_drawn_frames_look_at_takes_the_place_of_what_they_did(tmp_path, mo
 
 
 @pytest.mark.long
-def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled):
+def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled, capfd):
     """Whatever has been drawn over it since; first frames take more steps, and so more noise."""
     words = ["batch_size=1", "num_stories=1", "first_frame_inference_steps=3"]
     folder, entries = sampled(*words)
@@ -87,6 +87,9 @@ def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled):
     assert not any(2 in drawn(different(before, contents(folder)), name) for name in entries)
     sampled(*words, "redraw.frame=3")
     assert not different(before, contents(folder))
+    assert "frames come as they did then" in capfd.readouterr().out
+    sampled(*words, "redraw.frame=3", "num_inference_steps=1")
+    assert "as they did" not in capfd.readouterr().out
 
 
 @pytest.mark.long

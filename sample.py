@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from omegaconf import DictConfig
+from torch.multiprocessing import ProcessExitedException
 from torchvision.transforms.v2 import functional as F
 
 from building import (
@@ -142,10 +144,16 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
         try:
             while not drawing.join():
                 pass
-        except BaseException:  # Python would wait for their end before its own
+        except ProcessExitedException as error:
+            if error.signal_name is None:
+                sys.exit(error.exit_code)  # it has said why
+            raise OSError(
+                f"a process that draws was killed ({error.signal_name}), perhaps for memory; the "
+                f"same command draws the rest"
+            ) from None
+        finally:  # Python would wait for their end before its own
             for process in drawing.processes:
                 process.terminate()
-            raise
     else:
         _draw(*share, remaining, devices[0])
     return wanted.names
@@ -216,7 +224,10 @@ class Wanted:
 
 
 def _draw_as(rank: int, share: tuple, shares: list[list[int]], devices: list) -> None:
-    _draw(*share, shares[rank], devices[rank], show_progress=rank == 0)
+    try:
+        _draw(*share, shares[rank], devices[rank], show_progress=rank == 0)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def _draw(

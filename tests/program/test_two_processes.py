@@ -121,3 +121,10 @@ def test_each_story_is_drawn_once_and_shown_once(outcome, shrinking, tmp_path):
         assert sorted(drawn(tmp_path)) == STORIES[:count]
     page = (tmp_path / "storyboard.html").read_text(encoding="utf-8")
     assert all(story in page for story in STORIES)
+    lost = [*command[:1], str(root / "main.py"), *words, f"sample_output_dir={tmp_path / 'lost'}"]
+    done = subprocess.run(
+        [*lost, "lora_files=[gone.safetensors]"], cwd=root, capture_output=True, text=True
+    )
+    said = [line for line in done.stderr.splitlines() if "gone.safetensors" in line]
+    assert done.returncode == 1 and said[0].startswith("error: lora_files")
+    assert "Traceback" not in done.stderr

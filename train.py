@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -59,7 +60,12 @@ from models.components import Components
 from models.frames import sides
 from models.main_process import is_main_process, say
 from models.training.averaging import running_average
-from models.training.callbacks import KeepConfiguration, KeptCheckpoint, TimedCheckpoint
+from models.training.callbacks import (
+    BestCheckpoint,
+    KeepConfiguration,
+    KeptCheckpoint,
+    TimedCheckpoint,
+)
 from models.training.distillation import DistilledStoryModel
 from models.training.fitting_words import fitting_words, start_words
 from models.training.latent_cache import LatentCache
@@ -80,6 +86,7 @@ logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().sta
 
 for beside_the_point in (
     "You're resuming from a checkpoint that ended before",  # training reads on where it was
+    "The dirpath has changed from",  # a run's folder may be moved, see BestCheckpoint
     "Found .* in eval mode at the start of training",  # what is frozen, on purpose
     ".*LeafSpec.* is deprecated",  # between two libraries
 ):
@@ -102,7 +109,7 @@ def train(config: DictConfig) -> Path:
 def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> Path:
     start, asked = find_start(config), config
     config = OmegaConf.merge(config, {"train_model_file": start and str(start)})
-    trainer = build_trainer(asked)
+    trainer = build_trainer(asked, start)
     if characters:
         path = write_stories(config, characters, folder)
         stories = StoryFile(path, "train", SPECS[config.dataset].text_key)
@@ -146,6 +153,10 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     data = build_data(config, parts, stories.path, workers)
     try:
         trainer.fit(model, data, ckpt_path=start if done else None, weights_only=True)
+    except Exception:  # Lightning's other processes would wait for this one, or complain for pages
+        if (launcher := trainer.strategy.launcher) is not None:
+            launcher.kill(signal.SIGKILL)
+        raise
     finally:  # if validation fails, Lightning leaves the readers of training stories at work
         trainer.fit_loop.teardown()
     if not (folder / LAST).exists():  # nothing was left to train of another run's checkpoint
@@ -306,8 +317,11 @@ def resume(model: StoryModel, config: DictConfig) -> dict[str, int] | None:
     return {f"max_{what}": count for what, count in done.items()}
 
 
-def build_trainer(config: DictConfig) -> pl.Trainer:
-    """A trainer on the devices asked for; it writes into the folder of the run."""
+def build_trainer(config: DictConfig, start: Path | None = None) -> pl.Trainer:
+    """A trainer on the devices asked for; it writes into the folder of the run.
+
+    start: the checkpoint that it goes on from.
+    """
     folder = checkpoint_folder(config)
     devices = config.gpu_ids
     if OmegaConf.is_list(devices):  # on the CPU so many processes, which have no numbers
@@ -321,7 +335,7 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
             strategy=config.strategy,
             precision=config.precision,
             logger=logger,
-            callbacks=_callbacks(config, folder),
+            callbacks=_callbacks(config, folder, start),
             plugins=_plugins(config),
             default_root_dir=folder,  # where Lightning would look for states that SLURM left
             max_epochs=config.max_epochs,
@@ -352,7 +366,7 @@ def _plugins(config: DictConfig) -> list:
     return plugins
 
 
-def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
+def _callbacks(config: DictConfig, folder: Path, start: Path | None) -> list[Callback]:
     """Previews come before the average, whose weights they show and which then goes away."""
     write = partial(write_config, config, folder / "config.yaml")
     callbacks: list[Callback] = [
@@ -371,7 +385,7 @@ def _callbacks(config: DictConfig, folder: Path) -> list[Callback]:
     # Without versions: last.ckpt is the last one, also when a run of this name was there before.
     how = {"dirpath": folder, "enable_version_counter": False}
     if config.save_best:  # first, as last.ckpt is to say which was the best
-        callbacks.append(ModelCheckpoint(filename="best", monitor="val_loss", **how))
+        callbacks.append(BestCheckpoint(start, **how))
     if n := config.keep_every_n_epochs:
         each = {"every_n_epochs": n, "save_top_k": -1, "auto_insert_metric_name": False}
         callbacks.append(KeptCheckpoint(filename="epoch-{epoch:04d}", **each, **how))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-__all__ = ["KeepConfiguration", "KeptCheckpoint", "TimedCheckpoint"]
+from models.checkpoints.run_folder import BEST
+
+__all__ = ["BestCheckpoint", "KeepConfiguration", "KeptCheckpoint", "TimedCheckpoint"]
 
 
 class KeepConfiguration(Callback):
@@ -27,6 +30,30 @@ class KeepConfiguration(Callback):
 
     def on_save_checkpoint(self, trainer, module, checkpoint: dict) -> None:
         checkpoint |= self.content
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """`best.ckpt`, which stays the best where its run's folder was moved; the library would begin
+    anew and put a worse one in its place.
+
+    start: the checkpoint that training goes on from; None: it begins.
+    """
+
+    def __init__(self, start: Path | None, **how) -> None:
+        super().__init__(filename=Path(BEST).stem, monitor="val_loss", **how)
+        self.start = start
+
+    @property
+    def state_key(self) -> str:  # as the library's, in checkpoints from before
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        best = Path(self.dirpath, BEST)
+        if self.start and self.start.resolve().parent == best.parent and best.is_file():
+            scores = {str(best): score for score in state_dict["best_k_models"].values()}
+            at = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
+            state_dict = {**state_dict, **at, "best_k_models": scores, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
 
 
 class KeptCheckpoint(ModelCheckpoint):

@@ -349,9 +349,13 @@ def test_the_best_epoch_is_still_known_after_a_resume(shrunk, four_batches, tmp_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StoryModel, "validation_step", worse)
-        for epochs in (1, 2):
-            train.train(shrunk(*words, f"max_epochs={epochs}"))
-    assert validation and behind(read(tmp_path / "cartoon" / "best.ckpt")) == (1, 4)
+        train.train(shrunk(*words, "max_epochs=1"))
+        best = read(tmp_path / "cartoon" / "best.ckpt")
+        train.train(shrunk(*words, "max_epochs=2"))
+        (tmp_path / "cartoon").rename(tmp_path / "moved")
+        train.train(shrunk(*words, "max_epochs=3", "run_name=moved"))
+    assert validation and behind(best) == (1, 4)  # epochs, steps
+    assert behind(read(tmp_path / "moved" / "best.ckpt")) == (1, 4)
 
 
 def test_disks_that_cannot_be_written_are_said_with_their_name(tmp_path, monkeypatch):

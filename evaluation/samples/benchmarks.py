@@ -61,16 +61,19 @@ def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
             {**label, "cast": list(shot.cast)} for label, shot in zip(own, told.shots, strict=True)
         ]
         captions = [shot.caption for shot in told.shots]
-        stories.append(replace(one, captions=captions, labels=labels, characters=told.characters))
+        one = replace(one, captions=captions, captions_read=[], labels=labels)
+        stories.append(replace(one, characters=told.characters))
     return replace(samples, stories=stories)
 
 
 def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
-    """Stories drawn in parts, put together in the order of the parts."""
+    """Stories drawn in parts, put together in the order of the parts; NN-part2 without NN-part1 is
+    a story of that name."""
     parts: dict[str, dict[int, SampledStory]] = {}
+    ids = {story.story_id for story in stories}
     for story in stories:
-        name, _, number = story.story_id.partition("-part")
-        if not number.isdecimal():
+        name, _, number = story.story_id.rpartition("-part")
+        if not number.isdecimal() or f"{name}-part1" not in ids or name in ids:
             name, number = story.story_id, "1"
         parts.setdefault(name, {})[int(number)] = story
     for name, found in parts.items():
@@ -83,7 +86,8 @@ def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
                 key: [one for story in ordered for one in getattr(story, key) or ()]
                 for key in ("captions", "frames", "reference_frames", "labels")
             }
-            first = replace(first, story_id=name, history_weights=None, **joined)
+            joined |= {"history_weights": None, "captions_read": []}  # benchmarks show neither
+            first = replace(first, story_id=name, **joined)
         yield first
 
 
@@ -124,13 +128,14 @@ def write_vinabench(
 ) -> Path:
     """Write every frame as the benchmark's JPEG, squashed to its size; the folder of the run.
 
-    INDEX is the story's id where all ids are numbers, else its place.
+    INDEX is the story's id where all ids are different numbers, else its place.
     """
     run = Path(out, f"{subset}_inf", experiment, setting)
     stories = list(whole_stories(samples.stories))
-    numbered = all(story.story_id.isdecimal() for story in stories)
-    for place, story in enumerate(stories):
-        index = int(story.story_id) if numbered else place
+    indices = [int(story.story_id) for story in stories if story.story_id.isdecimal()]
+    if len({*indices}) < len(stories):  # 01 and 1 are one number
+        indices = range(len(stories))
+    for index, story in zip(indices, stories, strict=True):
         for number, frame in enumerate(story.frames):
             picture = Image.fromarray(read_picture(frame)).resize(VINABENCH_SIZE)
             with replacing(run / f"{index}_{number}.jpg") as temporary:

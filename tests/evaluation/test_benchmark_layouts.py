@@ -14,7 +14,8 @@ from common.vistorybench import read_benchmark
 from datasets.story_hdf5 import is_story_id
 from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
 from evaluation.export import main
-from evaluation.samples import SamplesFolder, open_samples
+from evaluation.samples import SamplesFolder, open_samples, read_samples
+from evaluation.samples.benchmarks import write_vinabench
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def draw(prompts, folder, size=(24, 24)):
         count = len(prompt.captions)
         frames = np.zeros((count, *size, 3), np.uint8) + colours[:count, None, None]
         colours = colours[count:]
-        samples.add(prompt.story_id, prompt.captions, frames)
+        read = [1, *[None] * (count - 1)]  # the model has not read all of the first caption
+        samples.add(prompt.story_id, prompt.captions, frames, captions_read=read)
 
 
 def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
@@ -61,6 +63,7 @@ def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
     for story in theirs.stories:
         (same,) = [one for one in ours.stories if one.story_id == story.story_id]
         assert (same.captions, same.labels) == (story.captions, story.labels)
+        assert same.shown_captions == same.captions  # which now are the benchmark's
         for one, two in zip(same.frames, story.frames, strict=True):
             assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(two)))
         assert [len(one.pictures) for one in story.characters] == (
@@ -132,8 +135,11 @@ def test_what_is_wrong_with_drawn_folders_is_said(root, tmp_path):
     prompts = list(in_parts(read_benchmark_prompts(root), 5))
     draw([prompts[0], *prompts[2:]], tmp_path / "drawn")
     draw(prompts[1:], tmp_path / "late")
+    third = StoryPrompt("01-part3", prompts[1].captions)
+    draw([prompts[0], third], tmp_path / "gap")
     for name, message in (
-        ("drawn", "story '01' has 5 frames for the 6 shots"), ("late", "story '01' lacks part 1"),
+        ("drawn", "story '01' has 5 frames for the 6 shots"), ("gap", "story '01' lacks part 2"),
+        ("late", "has a story '01-part2', which is not in"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             open_samples(tmp_path / name, benchmark=root)
@@ -176,3 +182,14 @@ def test_vinabench_gets_every_frame_of_a_story_under_one_number(root, tmp_path):
     entry = json.loads((tmp_path / "drawn" / "manifest.jsonl").read_text().splitlines()[1])
     colour = np.asarray(Image.open(tmp_path / "drawn" / entry["frames"][0]))[0, 0]
     assert entry["story_id"] == "01-part2" and np.abs(last[100, 100] - colour.astype(int)).max() < 9
+
+
+def test_only_parts_of_one_story_are_joined_and_no_story_takes_the_place_of_another(tmp_path):
+    for ids in (["counter-part2", "2"], ["01", "1"], ["a-part1-part1", "a-part1-part2", "a-part3"],
+                ["b", "b-part1"]):  # fmt: skip
+        prompts = [StoryPrompt(name, ["A caption."]) for name in ids]
+        draw(prompts, folder := tmp_path / ids[0] / "drawn")
+        run = write_vinabench(read_samples(folder), tmp_path / ids[0] / "o", "vwp", "ours", "gold")
+        joined = ids[0] == "a-part1-part1"
+        names = ["0_0.jpg", "0_1.jpg", "1_0.jpg"] if joined else ["0_0.jpg", "1_0.jpg"]
+        assert sorted(path.name for path in run.iterdir()) == names, ids

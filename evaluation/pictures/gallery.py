@@ -43,7 +43,7 @@ def draw_gallery(
         with replacing(written[0]) as temporary:
             plot.save(temporary, "PNG")
     ids = [story.story_id for story in samples.stories]
-    order, notes = list(range(len(ids))), {}
+    order, notes, ranked = list(range(len(ids))), {}, 0
     if counts:
         name = next(iter(counts)) if ORDER not in counts else ORDER
         total = counts[name].sum(1)
@@ -51,6 +51,7 @@ def draw_gallery(
             scores = total[:, 0] / total[:, 1]
         sign = 1 if METRICS[name].higher_is_better else -1
         order = worst_and_best_first(sign * scores, stories)
+        ranked = min(stories, int((~np.isnan(scores)).sum()))
         label = name.removeprefix("cartoon/").replace("_", " ")
         notes = {ids[s]: f"{label} {scores[s]:.2f}" for s in order if scores[s] == scores[s]}
     if readings is not None:  # by a network, so that torch is there already
@@ -63,8 +64,8 @@ def draw_gallery(
             for k, verdict in enumerate(frame_verdicts(story, readings[s]), story.given):
                 rows[k].insert(0, _wrong(verdict))
         frame_notes[story.story_id] = [" · ".join(row) for row in rows]
-    for place, s in enumerate(order[: min(stories, len(ids))] if counts else ()):
-        rank = "worst" if place < -(-min(stories, len(ids)) // 2) else "best"
+    for place, s in enumerate(order[:ranked]):
+        rank = "worst" if place < -(-ranked // 2) else "best"
         notes[ids[s]] = " · ".join(filter(None, [rank, notes.get(ids[s], "")]))
     wanted, everything = [ids[s] for s in order[:stories]], [ids[s] for s in order]
     shared = {"notes": {"drawn": notes}, "frame_notes": {"drawn": frame_notes}}

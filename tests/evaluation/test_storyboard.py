@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from sample_folders import write_samples
 
 from common import lettering
+from evaluation.pictures.gallery import draw_gallery
 from evaluation.pictures.heat_map import CELL, PALE, STRONG, draw_heat_map, say_weights
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.story_files import StoryFiles, write_story_files
@@ -165,6 +166,20 @@ def test_pages_are_lighter_than_their_pictures_and_look_the_same(tmp_path):
     assert len(packed) < path.stat().st_size / 3
     shown = np.asarray(Image.open(io.BytesIO(packed)).convert("RGB")).astype(int)
     assert np.abs(shown - frame).mean() < 4
+
+
+@pytest.mark.parametrize("scores, ranks", [
+    ([0.2, None, 0.9], {"story0": "worst", "story2": "best"}),
+    ([None, 0.5, None], {"story1": "worst"}), ([None] * 3, {}),
+])  # fmt: skip
+def test_only_stories_with_a_score_are_worst_or_best(tmp_path, scores, ranks):
+    write_samples(tmp_path, stories=3)
+    counts = np.array([[[score or 0, score is not None], [0, 0]] for score in scores])
+    draw_gallery(read_samples(tmp_path), tmp_path, {"clip_t": counts}, {"metrics": {}}, None, 3)
+    page = (tmp_path / "storyboard.html").read_text("utf-8")
+    titles = re.findall(r"<h2>(story\d).*?</h2>(.*?)(?=<h2>|$)", page, re.S)
+    found = {name: re.search(r"<span>(worst|best)\b", text) for name, text in titles}
+    assert {name: rank[1] for name, rank in found.items() if rank} == ranks
 
 
 WEIGHTS = [[0, 0, 0], [1, 0, 0], [0.25, 0.75, 0]]

@@ -207,7 +207,8 @@ def _difference(one: Measured, two: Measured, moved: bool) -> dict:
 
 
 def _as_good_as_the_best(found: Sequence[Measured], moved: bool) -> list[bool]:
-    """Of each system, whether the interval of its difference from the best holds 0."""
+    """Of each system with a value, whether it may be the best: the interval of the difference
+    holds 0, or there is none."""
     sign = 1 if found[0].entry["higher_is_better"] else -1
     known = [one for one in found if one.entry["value"] is not None]
     if not known:
@@ -216,5 +217,6 @@ def _as_good_as_the_best(found: Sequence[Measured], moved: bool) -> list[bool]:
     alike = []
     for one in found:
         around = interval(one.values - best.values, moved)
-        alike.append(one is best or bool(around and around[0] <= 0 <= around[1]))
+        apart = around is not None and not around[0] <= 0 <= around[1]
+        alike.append(one.entry["value"] is not None and not apart)
     return alike

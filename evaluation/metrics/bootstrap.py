@@ -10,9 +10,10 @@ __all__ = ["interval", "paired_p", "ratio", "story_weights"]
 
 
 def story_weights(stories: int, draws: int, seed: int = 0) -> np.ndarray:
-    """(1 + draws, stories): how often each story counts; in row 0 each once."""
+    """(1 + draws, stories): how often each story counts; in row 0 each once. Only that row of a
+    single story, which resampling cannot change."""
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(stories, [1 / stories] * stories, size=draws)
+    drawn = random.multinomial(stories, [1 / stories] * stories, draws if stories > 1 else 0)
     return np.concatenate([np.ones((1, stories), int), drawn])
 
 
@@ -35,8 +36,9 @@ def ratio(counts: np.ndarray) -> np.ndarray:
 
 def paired_p(one: np.ndarray, two: np.ndarray, draws: int = 9999) -> float | None:
     """Two-sided p of two systems' (S, 2) numerators and denominators: how often the ratio of sums
-    differs as much when stories change systems at random (all ways, where they are fewer)."""
-    if np.isnan(ratio(one.sum(0)) - ratio(two.sum(0))):
+    differs as much when stories change systems at random (all ways, where they are fewer). None of
+    a single story."""
+    if len(one) < 2 or np.isnan(ratio(one.sum(0)) - ratio(two.sum(0))):
         return None
     both = np.concatenate([one, two])
     stories = np.arange(len(one))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from zlib import crc32
 
 import numpy as np
@@ -170,6 +171,20 @@ def test_seeds_are_one_result_and_systems_are_columns(tmp_path, brightness, caps
     found["samples"], found["compare"][0]["samples"] = "runs/a/samples", "runs/b/samples"
     heads = comparison_table(found, "markdown").splitlines()[0].split(" | ")
     assert heads[1:3] == ["a/samples", "b/samples"]
+
+
+def test_a_single_story_has_no_interval_and_tells_no_systems_apart(tmp_path, brightness, capsys):
+    for name, levels in (("a", [(60, 80)]), ("b", [(30, 40)])):
+        write_grey(tmp_path / name, levels)
+    options = Options(str(tmp_path / "a"), ["contrast"], str(tmp_path / "b"), draws=20,
+                      cache=str(tmp_path / "c.sqlite"), format="csv")  # fmt: skip
+    found = evaluate(options)
+    entry, other = found["metrics"]["contrast"], found["compare"][0]["metrics"]["contrast"]
+    assert (entry["value"], entry["interval"], entry["by_frame_interval"]) == (70, None, [None] * 2)
+    assert (other["difference"], other["difference_interval"], other["p"]) == (35, None, None)
+    assert entry["best"] and other["best"]
+    assert re.search(r"contrast +35.000 +– +35.000 +– +–$", capsys.readouterr().out, re.M)
+    assert "contrast,a,70.0,,,,2,,True" in (tmp_path / "a" / "table.csv").read_text()
 
 
 def test_stories_of_several_lengths_are_judged_together(tmp_path, brightness):

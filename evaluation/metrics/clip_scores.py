@@ -40,14 +40,14 @@ def clip_t_mrr(material: Material, clip: Network, features: Features) -> np.ndar
 
 
 def clip_i(material: Material, clip: Network, features: Features) -> np.ndarray:
-    where, real = material.drawn, material.references
+    where, real, weights = material.drawn, material.references, 1
     if material.variant == "real":  # against itself it would always be 1: take its neighbour
         after = np.roll(real, -1, 1)
         real = np.where(after == None, real[:, :1], after)  # noqa: E711
+        weights = (real != material.references)[where].astype(int)  # a lone frame has none
     pictures = features(material.pictures[where], clip.encoders["picture"])
-    return material.per_frame(
-        where, cosines(pictures, features(real[where], clip.encoders["picture"]))
-    )
+    values = cosines(pictures, features(real[where], clip.encoders["picture"]))
+    return material.per_frame(where, weights * values, weights)
 
 
 def cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
@@ -185,6 +186,21 @@ def test_a_single_story_has_no_interval_and_tells_no_systems_apart(tmp_path, bri
     assert entry["best"] and other["best"]
     assert re.search(r"contrast +35.000 +– +35.000 +– +–$", capsys.readouterr().out, re.M)
     assert "contrast,a,70.0,,,,2,,True" in (tmp_path / "a" / "table.csv").read_text()
+
+
+def test_real_frames_without_a_neighbour_tell_nothing(stories):
+    """clip_i of real frames is with their neighbours; against itself a frame would have 1."""
+    material = Material.of("s", [
+        replace(story, reference_frames=[f"real {name}" for name in story.frames])
+        for story in stories
+    ])  # fmt: skip
+    found = clip_scores.clip_i(material.real(), NETWORK, unit)
+    assert found[..., 1].tolist() == [[0, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert found[2].sum() == 0 and (found[:2].sum((1, 2)) < 1 + found[:2, :, 1].sum(1)).all()
+    alone = Material.of("s", material.stories[2:])
+    measure = Measurement(METRICS["clip_i"], NETWORK, unit, np.ones((1, 1)))
+    entry = measure([alone], {"real": alone.real()}).entry
+    assert entry["real"] is None and entry["n"] == 1
 
 
 def test_stories_of_several_lengths_are_judged_together(tmp_path, brightness):

@@ -52,7 +52,7 @@ def choose(
         if metric.name not in asked and not everything and lacks.keys() & {*metric.needs} & WORLDS:
             continue
         reason = None
-        if need := next((need for need in metric.needs if need in lacks), None):
+        if need := next((need for need in (*metric.needs, metric.of) if need in lacks), None):
             (folder, where), (what, option) = lacks[need], NEEDS[need]
             # A manifest says all there is, but a benchmark's characters.
             told = Path(folder, MANIFEST).is_file() and need != "characters"
@@ -71,6 +71,8 @@ def choose(
 def _lacks(material: Material) -> dict[str, str]:
     """{what a metric may need: where it is not}."""
     folder, lacks = material.folder, {}
+    if material.drawn.sum() < 2:
+        lacks["sets"] = folder
     if not material.drawn[:, 1:].any():
         lacks["neighbours"] = folder
     if material.references is None:

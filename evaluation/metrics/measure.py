@@ -100,10 +100,6 @@ class Measurement:
         """Set distances see no order, so that "shuffled" is the real frames of one story: total
         collapse. "real" is every other story's frames against the rest."""
         where, sizes = material.drawn, material.drawn.sum(1)
-        if where.sum() < 2:
-            raise ValueError(
-                f"{self.metric.name} needs at least two drawn frames, {material.folder} has one"
-            )
         distance, encoder = load(self.metric.measure), self.network.encoders["features"]
         drawn = self.features(material.pictures[where], encoder)
         entry = {"n": len(drawn)}

@@ -18,6 +18,7 @@ __all__ = [
 
 NEEDS = {  # what a metric may need of every story, in words, and the option that gives it
     "captions": ("a caption for every frame", "captions=FILE"),
+    "sets": ("a second drawn frame", "more stories"),  # what is `of` sets
     "neighbours": ("two frames a story", "story_length=N, the pictures a story has"),
     "references": ("real frames", "reference=DIR"),
     "labels": ("labels for every story", "labels=FILE"),

@@ -231,6 +231,14 @@ def test_all_is_what_the_samples_and_files_allow(tmp_path):
     with_judge = chosen(metrics="all", judge="x")
     assert not any(name.startswith("cartoon/") for name in with_judge)  # no labels
     assert chosen() == []
+    write_samples(tmp_path / "one", [(0, 0, 0)] * 2, stories=1, given=1)
+    material = Material.of("one", read_samples(tmp_path / "one").stories)
+    found, skipped = choose(Options("one", "all", judge="x"), [material])
+    assert "clip_i" in [metric.name for metric in found]
+    for name in ("fid", "judge_frechet", "judge_kernel", "inception_score"):
+        assert skipped[name] == "needs a second drawn frame: give more stories; one has none"
+        with pytest.raises(ValueError, match=f"{name} needs a second drawn frame"):
+            choose(Options("one", name, judge="x"), [material])
 
 
 def test_published_table_says_protocols_and_warns_where_they_differ():

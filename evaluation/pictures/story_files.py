@@ -12,6 +12,7 @@ from pathlib import Path
 from evaluation.command_line import option, run
 
 FORMATS = ("gif", "strip", "pdf")
+GIF_SECONDS = 655  # that a frame can last, and equal ones in a row together
 
 
 @dataclass
@@ -31,19 +32,24 @@ def write_story_files(options: StoryFiles) -> list[Path]:
     Raises:
         ValueError: an unknown format or story; FileNotFoundError: no samples folder.
     """
-    formats = FORMATS if options.formats == "all" else _listed(options.formats)
+    formats = _listed(options.formats) or FORMATS
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"formats={unknown[0]}: use {', '.join(FORMATS)} or all")
     from PIL import Image
 
     from common.files import replacing
     from evaluation.pictures.storyboard import gather
-    from evaluation.pictures.strips import draw_page, draw_strip
+    from evaluation.pictures.strips import Pages, draw_strip
     from evaluation.samples import read_picture, read_samples
 
     samples = read_samples(options.samples)
-    wanted = None if options.stories == "all" else _listed(options.stories)
-    strips, _ = gather(samples, wanted)
+    strips, _ = gather(samples, _listed(options.stories))
+    most = 100 * GIF_SECONDS // max(len(strip.captions) for strip in strips) / 100
+    if "gif" in formats and options.seconds > most:
+        raise ValueError(
+            f"seconds={options.seconds:g} is too long for a GIF of these stories: give "
+            f"{most:g} or less"
+        )
     folder = Path(options.out) if options.out else samples.folder / "story_files"
     if folder.is_file():
         raise ValueError(f"out={folder} is a file; give a folder")
@@ -65,15 +71,14 @@ def write_story_files(options: StoryFiles) -> list[Path]:
         if "strip" in formats:
             save(f"{name}.png", draw_strip(strip), format="PNG")
     if "pdf" in formats:
-        first, *others = [draw_page(strip) for strip in strips]
-        save(
-            "stories.pdf", first, format="PDF", title="Stories", save_all=True, append_images=others
-        )
+        save("stories.pdf", Pages(strips), format="PDF", title="Stories", save_all=True)
     return written
 
 
-def _listed(names: list[str] | str) -> list[str]:
-    return names.split(",") if isinstance(names, str) else names
+def _listed(names: list[str] | str) -> list[str] | None:
+    """None for all."""
+    names = names.split(",") if isinstance(names, str) else names
+    return None if names == ["all"] else names
 
 
 def _run(options: StoryFiles) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from evaluation.pictures.storyboard import GAP, GUTTER, MARGIN, PAGE, SMALLEST, Strip, draw_block
 from evaluation.samples import read_picture
 
-__all__ = ["draw_page", "draw_strip"]
+__all__ = ["Pages", "draw_page", "draw_strip"]
 
 A4 = 297 / 210  # width to height, landscape
 ROW, ROW_SIDE = 3, 320  # frames beside each other on a page, pixels of one
@@ -34,6 +35,20 @@ def draw_page(strip: Strip) -> Image.Image:
         page.paste(block, (left, top))
         top += block.height + MARGIN // 2
     return page
+
+
+class Pages(Image.Image):
+    """A page a story, drawn when Pillow turns to it: all of a data set would fill memory."""
+
+    def __init__(self, strips: Sequence[Strip]) -> None:
+        super().__init__()
+        self.strips, self.n_frames = strips, len(strips)
+
+    def seek(self, frame: int) -> None:
+        if frame >= self.n_frames:
+            raise EOFError  # which ends Pillow's loop over frames
+        page = draw_page(self.strips[frame])
+        self.im, self._mode, self._size = page.im, page.mode, page.size
 
 
 def _draw(strip: Strip, first: int, last: int, side: int) -> Image.Image:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import re
+import weakref
 from html import unescape
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from PIL.PdfParser import PdfParser
 from sample_folders import write_samples
 
 from common import lettering
+from evaluation.command_line import parse
 from evaluation.pictures.gallery import draw_gallery
 from evaluation.pictures.heat_map import CELL, PALE, STRONG, draw_heat_map, say_weights
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.story_files import StoryFiles, write_story_files
 from evaluation.pictures.storyboard import draw_storyboard, gather
+from evaluation.pictures.strips import draw_page
 from evaluation.samples import read_samples
 
 RED, BLUE, GREY, PILL = (200, 30, 30), (30, 30, 200), (120, 120, 120), (47, 111, 222)
@@ -247,6 +252,34 @@ def test_each_story_becomes_a_gif_and_a_strip_and_a_page(tmp_path):
     assert pdf.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", pdf)) == 2
 
 
+def test_a_page_is_written_before_the_next_is_drawn(tmp_path, monkeypatch):
+    write_samples(tmp_path, COLOURS[:1], stories=7, size=8)
+    pages, alive = [], []
+
+    def draw(strip):
+        page = draw_page(strip)
+        pages.append(weakref.ref(page))
+        alive.append(sum(one() is not None for one in pages))
+        return page
+
+    monkeypatch.setattr("evaluation.pictures.strips.draw_page", draw)
+    gc.disable()
+    try:
+        (path,) = write_story_files(parse(StoryFiles, [f"samples={tmp_path}", "formats=pdf"]))
+    finally:
+        gc.enable()
+    assert len(alive) == 7 and max(alive) <= 2
+    with PdfParser(path) as pdf:
+        assert len(pdf.pages) == 7 and pdf.info.Title == "Stories"
+    assert [one.name for one in path.parent.iterdir()] == ["stories.pdf"]
+
+
+def test_all_is_a_word_for_formats_and_stories(tmp_path):
+    write_samples(tmp_path, COLOURS[:2])
+    words = [f"samples={tmp_path}", "formats=all", "stories=all", "seconds=327.5"]
+    assert len(write_story_files(parse(StoryFiles, words))) == 5
+
+
 def test_what_is_not_there_is_said(tmp_path):
     write_samples(tmp_path, COLOURS[:2])
     before = sorted(tmp_path.rglob("*"))
@@ -254,4 +287,6 @@ def test_what_is_not_there_is_said(tmp_path):
         write_story_files(StoryFiles(str(tmp_path), formats="gif,movie"))
     with pytest.raises(ValueError, match="story 'story9' is not in every samples folder"):
         write_story_files(StoryFiles(str(tmp_path), stories="story9"))
+    with pytest.raises(ValueError, match="seconds=328 is too long .*: give 327.5 or less"):
+        write_story_files(StoryFiles(str(tmp_path), seconds=328))
     assert sorted(tmp_path.rglob("*")) == before

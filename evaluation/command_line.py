@@ -6,6 +6,7 @@ it stands: `samples=007` and `samples='run #2'` name those folders.
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +83,7 @@ def parse(kind: type[T], arguments: Sequence[str]) -> T:
 def _read(name: str, text: str, types: Sequence[type]) -> Any:
     if NoneType in types and text == "null":
         return None
-    if list[str] in types:
+    if list[str] in types and not ("," in text and os.path.isdir(text)):  # a folder of that name
         return [word.strip() for word in text.removeprefix("[").removesuffix("]").split(",")]
     if str in types:
         return text

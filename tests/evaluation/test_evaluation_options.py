@@ -23,6 +23,15 @@ def test_options_get_the_type_of_their_field():
     assert parse(Training, ["data=d", "out=o", "init_lr=2e-4", "seed=0"]).init_lr == 2e-4
 
 
+def test_a_folders_name_may_hold_commas(tmp_path):
+    folder = tmp_path / "a,b"
+    assert parse(Options, ["samples=x", f"compare={folder}"]).compare == str(folder).split(",")
+    folder.mkdir()
+    assert parse(Options, ["samples=x", f"compare={folder}"]).compare == str(folder)
+    many = ["clip_t"] * 99  # too long for the name of a folder
+    assert parse(Options, ["samples=x", f"metrics={','.join(many)}"]).metrics == many
+
+
 def test_text_stays_text():
     for text in ("run #2", "007", "@x", "${y}", "1e3", "[a]", "null", "a=b", "~"):
         assert parse(Options, [f"samples={text}"]).samples == text

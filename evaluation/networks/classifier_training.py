@@ -152,8 +152,7 @@ def _error(network: nn.Module, frames: LabelledFrames, batch_size: int, device: 
         cast = ((logits[:, : there.shape[1]] > 0) != there.bool()).any(1)
         rest = logits[:, there.shape[1] :]
         background = (rest.argmax(1) != place).float() if rest.shape[1] else cast.float()
-        if rest.shape[1]:
-            background[place == UNKNOWN] = torch.nan
+        background[place == UNKNOWN] = torch.nan  # every one where no places are learned
         wrong.append(torch.stack([cast.float(), background], 1))
     if not wrong:
         return None

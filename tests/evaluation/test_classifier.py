@@ -88,6 +88,13 @@ def test_it_learns_what_it_is_shown_and_reads_held_out_frames(tmp_path, small, c
     assert "own error 0.00%" in said and "at 80 instead of 299 pixels" in said
 
 
+def test_without_places_there_is_no_error_of_theirs(tmp_path, small):
+    data = write_labelled(tmp_path / "data", frames=10)
+    (data / "label_vocabulary.json").write_text(json.dumps({"characters": ["ann", "bob"]}))
+    how = {"epochs": 1, "batch_size": 4, "image_size": 80, "device": "cpu"}
+    assert set(train(Training(str(data), str(tmp_path / "c.safetensors"), **how))) == {"cast"}
+
+
 def test_a_handful_of_frames_is_enough_for_a_step(tmp_path, small):
     """Fewer than a batch are one batch. At 299 pixels there is an auxiliary head, too."""
     data, out = write_labelled(tmp_path / "data", frames=3), tmp_path / "classifier.safetensors"

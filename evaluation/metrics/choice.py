@@ -97,6 +97,7 @@ def load_networks(
 
     Of `all`, metrics whose network or labels do not serve are moved from `metrics` to `skipped`.
     """
+    load("evaluation.networks.features:device_of")(options.device)  # `all` would skip each metric
     networks: dict[str | None, Network | None] = {None: None}
     failed: dict[str, Exception] = {}
     for metric in list(metrics):

@@ -105,10 +105,18 @@ class Unit(nn.Module):
 
 
 def device_of(name: str) -> str:
-    """ "auto" as the first GPU, if there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """ "auto" as the first GPU, if there is one; ValueError for what is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:  # the former where PyTorch has no CUDA
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"{spelled('device')}={name} cannot be used ({said}): give cpu, auto or a GPU that is "
+            "there, such as cuda:0"
+        ) from error
+    return name
 
 
 class FeatureCache:
@@ -153,9 +161,14 @@ class FeatureCache:
     def _rows(self, keys: Sequence[bytes], columns: str) -> Iterator[tuple]:
         for chunk in chunks(keys):
             marks = ",".join("?" * len(chunk))
-            yield from self._file.execute(
-                f"SELECT {columns} FROM features WHERE key IN ({marks})", chunk
-            )
+            asked = f"SELECT {columns} FROM features WHERE key IN ({marks})"
+            try:
+                yield from self._file.execute(asked, chunk)
+            except sqlite3.Error as error:
+                raise ValueError(
+                    f"{spelled('cache')}={self.path} cannot be read ({error}): delete it, or name "
+                    "another file"
+                ) from error
 
     def _digest(self, item: Item) -> bytes:
         if isinstance(item, str):
@@ -201,6 +214,13 @@ class Features:
         except ValueError as error:  # of a worker it comes with a traceback; the last line says it
             said = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             raise ValueError(said) from error
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise OSError(
+                "a process that reads pictures was killed, perhaps for memory: start again with a "
+                f"smaller {spelled('processes')} than {self.processes}"
+            ) from error
         bar.close()
         shape = (len(items), encoder.width)
         out = np.memmap(_room_for(4 * math.prod(shape)), np.float32, "w+", shape=shape)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import get_worker_info
 
-from evaluation.networks.features import Encoder, FeatureCache, Features
+from evaluation.metrics.choice import preflight
+from evaluation.networks.features import Encoder, FeatureCache, Features, device_of
+from evaluation.options import Options
 from evaluation.samples import read_picture
 
 
@@ -82,6 +87,33 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
     before = Counting.seen
     Features(FeatureCache(tmp_path / "c.sqlite"), batch_size=2)(paths, one)
     assert Counting.seen == before + 2
+
+
+def killed(path):
+    if get_worker_info():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return load(path)
+
+
+def test_a_killed_reader_and_a_damaged_cache_end_in_one_sentence(tmp_path):
+    paths, path = pictures(tmp_path, 60), tmp_path / "c.sqlite"
+    found = Encoder("linear 1", 3, nn.Linear(48, 3), killed)
+    with pytest.raises(OSError, match="^a process that reads pictures was killed.*processes than"):
+        Features(FeatureCache(path), batch_size=2, processes=2)(paths, found)
+    Features(FeatureCache(path))(paths, found)
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))  # the first page is whole
+    with pytest.raises(ValueError, match="cache=.*c.sqlite cannot be read .*: delete it"):
+        Features(FeatureCache(path))(paths, found)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(tmp_path, device):
+    with pytest.raises(ValueError, match=f"^device={device} cannot be used .*: give cpu, auto or"):
+        device_of(device)
+    options = Options("later", "all", device=device, cache=str(tmp_path / "c"))
+    with pytest.raises(ValueError, match=f"device={device} cannot"):
+        preflight(options)
 
 
 def test_bad_input(tmp_path):

@@ -278,19 +278,19 @@ class _Page(Widgets):
         with story.working():
             for event in candidates(self.model, story, captions, settings, frame, count):
                 if isinstance(event, tuple):
-                    found.append(event)
+                    found.append(event)  # each at once: who stops may click those that came
+                    story.offered, story.tries[frame] = (frame, found, settings), event[0] + 1
                     shown = [(picture, str(n)) for n, (_, picture) in enumerate(found, 1)]
                     yield {self.gallery: gr.update(value=shown, visible=True)}
                 elif event.step == 1:
                     which = f"Candidate {len(found) + 1} of {count} for frame {frame + 1} …"
                     yield {self.status: which}
-        story.offered, story.tries[frame] = (frame, found, settings), found[-1][0] + 1
         yield {self.story: story, self.status: "Click a candidate to take it, or go on without."}
 
     @_told
     def _choose(self, chosen: int, rest: bool, story: Story, *values) -> Iterator[dict]:
         captions, settings = self._read(story, values)
-        if story.offered is None:
+        if story.offered is None or chosen >= len(story.offered[1]):
             return
         (frame, found, drawn_with), story.offered = story.offered, None
         number, story.pictures[frame] = found[chosen]

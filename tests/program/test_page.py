@@ -46,6 +46,21 @@ def told(model, settings):
     return story, events
 
 
+@pytest.fixture
+def page(model, tmp_path):
+    with gr.Blocks():
+        return _Page(model, tmp_path / "out")
+
+
+def typed(settings, captions=CAPTIONS):
+    """What stands in the page's fields."""
+    how = settings.sampler
+    steps, first = how["num_inference_steps"], how["first_frame_inference_steps"]
+    last = [steps, first or steps, how["guidance_scale"], how["scheduler"]]
+    blank = [""] * (handlers.MOST_FRAMES - len(captions))
+    return [*captions, *blank, settings.name, settings.seed, *last]
+
+
 def finished(drawing):
     list(drawing)
     return list(drawing.result[0])
@@ -371,6 +386,19 @@ def test_a_chosen_candidate_is_noted_as_it_was_drawn(settings):
     )  # fmt: skip
     list(_Page._choose(page, 1, False, story))
     assert story.redrawn == {"1": {"seed": 0, "candidate": 2, "sampler": settings.sampler}}
+
+
+def test_a_candidate_that_came_before_a_stop_is_taken_for_its_own_frame(page, told, settings):
+    story, fields = told[0], typed(settings)
+    before = list(story.pictures)
+    list(page._redraw(1, 2, False, story, *fields))
+    offers = page._redraw(2, 3, False, story, *fields)
+    shown = next(event[page.gallery]["value"] for event in offers if page.gallery in event)
+    offers.close()
+    list(page._choose(1, False, story, *fields))  # of the frame before: it is gone
+    assert alike(story.pictures, before)
+    list(page._choose(0, False, story, *fields))
+    assert alike(story.pictures, [*before[:2], shown[0][0]]) and story.tries == {1: 3, 2: 2}
 
 
 def test_frames_move_with_their_pictures():

@@ -47,11 +47,12 @@ class Settings:
         """ValueError, in one sentence, for what cannot be drawn."""
         if not is_story_id(self.name):
             raise ValueError(f"The name {self.name!r} cannot name a folder: use plain letters.")
-        if self.seed is None or self.seed != int(self.seed) or self.seed < 0:
-            raise ValueError(f"The seed is {self.seed}: give a whole number of 0 or more.")
+        most = 2**32 - 1  # as main.py
+        if self.seed is None or not (0 <= self.seed <= most and self.seed == int(self.seed)):
+            raise ValueError(f"The seed is {self.seed}: give a whole number from 0 to {most}.")
         for key in ("num_inference_steps", "first_frame_inference_steps"):
             steps = self.sampler[key]
-            if steps is not None and not (steps == int(steps) and 1 <= steps <= MOST_STEPS):
+            if steps is not None and not (1 <= steps <= MOST_STEPS and steps == int(steps)):
                 raise ValueError(f"Steps are {steps}: give a whole number from 1 to {MOST_STEPS}.")
 
 

@@ -229,9 +229,15 @@ def drawn_one(story):
         (lambda s, m, h: Settings("a/b", 0, h.sampler).check(), "'a/b' cannot name a folder"),
         (lambda s, m, h: Settings("a", -1, h.sampler).check(), "The seed is -1"),
         (lambda s, m, h: Settings("a", 0.5, h.sampler).check(), "The seed is 0.5"),
+        (lambda s, m, h: Settings("a", 2**32, h.sampler).check(), "from 0 to 4294967295"),
+        (lambda s, m, h: Settings("a", float("inf"), h.sampler).check(), "The seed is inf"),
         (
             lambda s, m, h: Settings("a", 0, {**h.sampler, "num_inference_steps": 0}).check(),
             "Steps are 0",
+        ),
+        (
+            lambda s, m, h: Settings("a", 0, {"num_inference_steps": float("inf")}).check(),
+            "Steps are inf",
         ),
     ],
 )

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from random import Random, randrange
 
@@ -20,7 +19,8 @@ from datasets.cartoon.grammar import make_story
 from datasets.cartoon.worlds import WORLDS
 from page.learning import learn
 from page.model import PageModel, load_model
-from page.story import Drawing, Settings, Story, candidates, draw, draw_rest, redraw, save
+from page.saving import save
+from page.story import Drawing, Settings, Story, candidates, draw, draw_rest, redraw
 from page.texts import BLANK
 from page.widgets import MOST_FRAMES, Widgets
 
@@ -250,9 +250,9 @@ class _Page(Widgets):
         drawing = draw(self.model, story, captions, settings)
         story.clear(len(captions))
         yield self._pictures(story, "Drawing …")
-        yield from self._watch(drawing, story, range(len(captions)), settings)
+        yield from self._watch(drawing, story, range(len(captions)))
         pictures, looked = drawing.result
-        story.pictures, story.drawn = list(pictures), settings  # a given one at our size
+        story.put(0, pictures[0], drawing.origin)  # a given one at our size
         story.saw(range(len(captions)), looked)
         said = "Drawn. ↻ below a frame draws it again, Save keeps the story."
         yield self._pictures(story, said)
@@ -265,8 +265,7 @@ class _Page(Widgets):
             return
         frames = range(frame, len(captions) if rest else frame + 1)
         drawing = redraw(self.model, story, captions, settings, frame, rest)
-        yield from self._watch(drawing, story, frames, settings)
-        story.note(settings, frames, story.tries.get(frame, 0))
+        yield from self._watch(drawing, story, frames)
         story.saw(frames, drawing.result[1])
         story.tries[frame] = story.tries.get(frame, 0) + 1
         what = f"Frame {frame + 1}{' and what follows are' if rest else ' is'} drawn again"
@@ -279,8 +278,8 @@ class _Page(Widgets):
             for event in candidates(self.model, story, captions, settings, frame, count):
                 if isinstance(event, tuple):
                     found.append(event)  # each at once: who stops may click those that came
-                    story.offered, story.tries[frame] = (frame, found, settings), event[0] + 1
-                    shown = [(picture, str(n)) for n, (_, picture) in enumerate(found, 1)]
+                    story.offered, story.tries[frame] = (frame, found), event[0] + 1
+                    shown = [(picture, str(n)) for n, (_, picture, _) in enumerate(found, 1)]
                     yield {self.gallery: gr.update(value=shown, visible=True)}
                 elif event.step == 1:
                     which = f"Candidate {len(found) + 1} of {count} for frame {frame + 1} …"
@@ -292,10 +291,9 @@ class _Page(Widgets):
         captions, settings = self._read(story, values)
         if story.offered is None or chosen >= len(story.offered[1]):
             return
-        (frame, found, drawn_with), story.offered = story.offered, None
-        number, story.pictures[frame] = found[chosen]
-        story.note(drawn_with, [frame], number)
-        story.saw([frame], None)
+        (frame, found), story.offered = story.offered, None
+        number, picture, origin = found[chosen]
+        story.put(frame, picture, origin)
         yield {
             **self._looks(story),
             self.story: story,
@@ -305,9 +303,8 @@ class _Page(Widgets):
         }
         after = range(frame + 1, len(captions))
         if rest and after:
-            drawing = draw_rest(self.model, story, captions, settings, frame)
-            yield from self._watch(drawing, story, after, settings)
-            story.note(settings, after, number)
+            drawing = draw_rest(self.model, story, captions, settings, frame, number)
+            yield from self._watch(drawing, story, after)
             story.saw(after, drawing.result[1])
             said = "What follows is drawn after it."
             yield {self.story: story, self.status: said, **self._looks(story)}
@@ -315,27 +312,25 @@ class _Page(Widgets):
     @_told
     def _save(self, story: Story, *values) -> dict:
         captions, settings = self._read(story, values)
-        settings = replace(story.drawn or settings, name=settings.name)
         files = save(self.model, story, captions, settings, self.out)
         return {
             self.files: gr.update(value=list(map(str, files)), visible=True),
             self.status: f"Saved in `{files[0].parent}`.",
         }
 
-    def _watch(
-        self, drawing: Drawing, story: Story, frames: Sequence[int], settings: Settings
-    ) -> Iterator[dict]:
+    def _watch(self, drawing: Drawing, story: Story, frames: Sequence[int]) -> Iterator[dict]:
         """Show each frame as soon as it is drawn, and now and then which step is being done."""
         said = 0.0
         with story.working():
             for event in drawing:
                 k = event.frame
                 if event.picture is not None:
-                    story.pictures[k] = event.picture
+                    story.put(k, event.picture, drawing.origin)
                     yield {self.images[k]: _pictured(story, k)}
                 elif time.monotonic() > said + PAUSE or event.step == 1:
                     said = time.monotonic()
-                    yield {self.status: _progress(event.step, k, frames[-1] + 1, settings)}
+                    how, last = drawing.origin.settings, frames[-1] + 1
+                    yield {self.status: _progress(event.step, k, last, how)}
 
     def _read(self, story: Story, values: Sequence) -> tuple[list[str], Settings]:
         """Captions and settings; ValueError if the story cannot be drawn with them now."""

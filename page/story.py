@@ -1,32 +1,25 @@
-"""A story as it is on the page: drawn frame by frame, mended and saved."""
+"""A story as it is on the page: drawn frame by frame, and mended."""
 
 from __future__ import annotations
 
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from PIL import Image
 from torch import Tensor
 
 from building import pipeline_arguments
-from common.files import writing, writing_folder
 from datasets.story_hdf5 import is_story_id
 from datasets.story_prompts import StoryPrompt
-from evaluation.pictures.story_files import StoryFiles, write_story_files
-from evaluation.samples import SamplesFolder
 from models.pipeline import StoryPipeline
 from page.model import PageModel
 
-__all__ = ["Drawing", "Progress", "Settings", "Story", "candidates", "draw", "draw_rest", "redraw",
-           "save"]  # fmt: skip
+__all__ = ["Drawing", "Origin", "Progress", "Settings", "Story", "candidates", "draw", "draw_rest",
+           "redraw"]  # fmt: skip
 
 LONGEST_CAPTION = 1000  # characters
 MOST_STEPS = 1000  # a frame
@@ -56,6 +49,21 @@ class Settings:
                 raise ValueError(f"Steps are {steps}: give a whole number from 1 to {MOST_STEPS}.")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What frames were drawn from: a caption may be edited since, or the page's model replaced.
+
+    candidate: the number of their noise, None for what was drawn as the whole story.
+    """
+
+    settings: Settings
+    captions: list[str]
+    digest: str  # of the model
+    read: list[int | None]  # `PageModel.characters_read`
+    first: Picture | None
+    candidate: int | None = None
+
+
 @dataclass
 class Story:
     """What stands on the page: a picture or None for each caption; `first` was given, not drawn."""
@@ -63,12 +71,13 @@ class Story:
     pictures: list[Picture | None] = field(default_factory=lambda: [None] * 5)
     first: Picture | None = None  # of its own size
     references: Sequence[Picture] = ()  # of a data set's story: its own pictures
-    drawn: Settings | None = None  # how the whole was drawn
+    drawn: Settings | None = None  # how the whole was drawn, or its first frame that was
     tries: dict[int, int] = field(default_factory=dict)  # frame -> how often it was drawn anew
-    redrawn: dict[str, dict] = field(default_factory=dict)  # frame -> how, as manifests say it
+    # frame -> its number as it was drawn, and from what
+    made: dict[int, tuple[int, Origin]] = field(default_factory=dict)
     looked: dict[int, list[float]] = field(default_factory=dict)  # frame -> at each earlier one
-    # frame, its candidates by number, and what they were drawn with
-    offered: tuple[int, list[tuple[int, Picture]], Settings] | None = None
+    # frame, and its candidates: each with its number and what it was drawn from
+    offered: tuple[int, list[tuple[int, Picture, Origin]]] | None = None
     busy: bool = False
 
     def check(self, captions: Sequence[str]) -> list[str]:
@@ -90,13 +99,14 @@ class Story:
 
     def clear(self, frames: int) -> None:
         """Nothing is drawn of so many frames; a picture that was given stays."""
-        self.pictures = [None] * frames
+        self.pictures, self.made = [None] * frames, {}
         self.drawn = None
         self.give(self.first)
 
     def give(self, picture: Picture | None) -> None:
         """Start from a picture, or with None from a frame that is to be drawn."""
         self.first = self.pictures[0] = picture
+        self.made.pop(0, None)
         self._forget()
 
     def remove(self, frame: int) -> None:
@@ -104,9 +114,7 @@ class Story:
             raise ValueError("A story has one frame or more: change its caption instead.")
         if frame == 0 and self.first is not None:
             raise ValueError("Frame 1 is the picture that was given: remove that first.")
-        del self.pictures[frame]
-        self.references = ()
-        self._forget()
+        self._arrange([k for k in range(len(self.pictures)) if k != frame])
 
     def move(self, frame: int, to: int) -> None:
         """Let two frames change places."""
@@ -115,15 +123,48 @@ class Story:
             raise ValueError(f"Frame {frame + 1} is the {where} one already.")
         if self.first is not None and 0 in (frame, to):
             raise ValueError("The picture that was given stays first.")
-        shown = self.pictures
-        shown[frame], shown[to] = shown[to], shown[frame]
-        self.references = ()
-        self._forget()
+        order = list(range(len(self.pictures)))
+        order[frame], order[to] = to, frame
+        self._arrange(order)
 
-    def note(self, settings: Settings, frames: Iterable[int], number: int) -> None:
-        """Put down how frames were drawn again, as `redraw.redraw` does."""
-        how = {"seed": settings.seed, "candidate": number, "sampler": settings.sampler}
-        self.redrawn |= {str(k): how for k in frames}
+    def put(self, frame: int, picture: Picture, origin: Origin) -> None:
+        """Show a frame that was drawn."""
+        self.pictures[frame], self.made[frame] = picture, (frame, origin)
+        self.looked.pop(frame, None)
+        self.drawn = self.drawn or origin.settings
+
+    def notes(self) -> dict:
+        """What manifests say of frames that were drawn again, as `redraw.redraw` does, or have had
+        other numbers."""
+        redrawn = {
+            str(k): {"seed": how.seed, "candidate": of.candidate, "sampler": how.sampler}
+            for k, (_, of) in self.made.items()
+            for how in [of.settings]
+            if of.candidate is not None
+        }
+        drawn_as = [self.made.get(k, (k,))[0] for k in range(len(self.pictures))]
+        moved = drawn_as != list(range(len(self.pictures)))
+        notes = {"redrawn": redrawn} if redrawn else {}
+        return {**notes, "drawn_as": drawn_as} if moved else notes
+
+    def check_drawn(self, captions: Sequence[str], model: str) -> str:
+        """The digest of the model that drew the frames; ValueError if they are not all of one
+        model, these captions and this first picture. model: that of the page, which may be
+        another by now."""
+        models = {one.digest for _, one in self.made.values()}
+        by = models.pop() if len(models) == 1 else model
+        for k, (place, one) in sorted(self.made.items()):
+            for what, same in (
+                ("caption", one.captions[place] == captions[k]),
+                ("first picture", one.first is self.first),
+                ("model", one.digest == by),
+            ):
+                if not same:
+                    raise ValueError(
+                        f"Frame {k + 1} was drawn with another {what}: draw it, or the whole "
+                        f"story, again, then save."
+                    )
+        return by
 
     def saw(self, frames: Iterable[int], weights: list[list[float]] | None) -> None:
         """Put down how much frames, just drawn, looked at earlier ones, if the model tells."""
@@ -147,9 +188,16 @@ class Story:
         finally:
             self.busy = False
 
+    def _arrange(self, order: Sequence[int]) -> None:
+        """Frames get other numbers, or are left out."""
+        self.pictures = [self.pictures[k] for k in order]
+        self.made = {n: self.made[k] for n, k in enumerate(order) if k in self.made}
+        self.references = ()
+        self._forget()
+
     def _forget(self) -> None:
         """Frames may have other numbers: what was noted by number does not hold any more."""
-        self.tries, self.redrawn, self.looked, self.offered = {}, {}, {}, None
+        self.tries, self.looked, self.offered = {}, {}, None
 
 
 @dataclass(frozen=True)
@@ -168,11 +216,13 @@ class _Stopped(Exception):
 class Drawing:
     """Iterate over it to see `work` done in a thread of its own; what it returned is `result`.
 
-    Whoever stops iterating stops the work, at its next step. What it raises is raised here.
+    origin: what it draws from. Whoever stops iterating stops the work, at its next step. What it
+    raises is raised here.
     """
 
-    def __init__(self, work: Callable[[dict], Any]) -> None:
+    def __init__(self, work: Callable[[dict], Any], origin: Origin) -> None:
         self.result: Any = None
+        self.origin = origin
         self._work, self._events, self._stop = work, queue.SimpleQueue(), threading.Event()
 
     def __iter__(self) -> Iterator[Progress]:
@@ -218,7 +268,7 @@ def draw(model: PageModel, story: Story, captions: list[str], settings: Settings
             drawn = pipeline.draw([prompt], settings.seed, given, **sampling, **hooks)
         return next(drawn.stories())
 
-    return Drawing(work)
+    return Drawing(work, _origin(model, story, captions, settings, None))
 
 
 def redraw(
@@ -229,29 +279,32 @@ def redraw(
     keep = _before(story, frame)
     if not rest:
         captions = captions[: frame + 1]
-    return _draw_kept(model, captions, settings, keep, f"{frame}/{number}")
+    origin = _origin(model, story, captions, settings, number)
+    return _draw_kept(model, story, origin, keep, f"{frame}/{number}")
 
 
 def draw_rest(
-    model: PageModel, story: Story, captions: list[str], settings: Settings, frame: int
+    model: PageModel, story: Story, captions: list[str], settings: Settings, frame: int, chosen: int
 ) -> Drawing:
-    """Draw what comes after a frame that was chosen."""
+    """Draw what comes after a frame that was chosen, whose number they are noted with."""
     keep = _before(story, frame + 1)
-    return _draw_kept(model, captions, settings, keep, f"{frame}/0")
+    origin = _origin(model, story, captions, settings, chosen)
+    return _draw_kept(model, story, origin, keep, f"{frame}/0")
 
 
 def candidates(
     model: PageModel, story: Story, captions: list[str], settings: Settings, frame: int, count: int
-) -> Iterator[Progress | tuple[int, Picture]]:
-    """Draw a frame `count` times; yields progress, and each picture with its number."""
+) -> Iterator[Progress | tuple[int, Picture, Origin]]:
+    """Draw a frame `count` times; yields progress, and each picture with number and origin."""
     keep = _before(story, frame)
     first = max(1, story.tries.get(frame, 0))  # 0 is what drawing it again draws first
     for number in range(first, first + count):
-        work = _draw_kept(model, captions[: frame + 1], settings, keep, f"{frame}/{number}")
+        origin = _origin(model, story, captions[: frame + 1], settings, number)
+        work = _draw_kept(model, story, origin, keep, f"{frame}/{number}")
         for event in work:
             if event.picture is None:
                 yield event
-        yield number, work.result[0][frame]
+        yield number, work.result[0][frame], origin
 
 
 def _before(story: Story, frame: int) -> dict[int, Picture]:
@@ -267,88 +320,25 @@ def _before(story: Story, frame: int) -> dict[int, Picture]:
     return keep
 
 
-def _draw_kept(
-    model: PageModel, captions: list[str], settings: Settings, keep: dict, noise: str
-) -> Drawing:
+def _origin(
+    model: PageModel, story: Story, captions: list[str], settings: Settings, candidate: int | None
+) -> Origin:
     settings.check()
-    sampling, name = pipeline_arguments(settings.sampler), f"{settings.name}/{noise}"
+    read = model.characters_read(captions)
+    return Origin(settings, captions, model.digest, read, story.first, candidate)
+
+
+def _draw_kept(model: PageModel, story: Story, origin: Origin, keep: dict, noise: str) -> Drawing:
+    how, captions = origin.settings, origin.captions
+    sampling = pipeline_arguments(how.sampler)
+    name = f"{(story.drawn or how).name}/{noise}"  # the story's, whatever is typed by now
 
     def work(hooks: dict) -> Drawn:
-        with model.drawing(settings.sampler["scheduler"]) as pipeline:
-            drawn = pipeline.redraw(captions, keep, settings.seed, name, **sampling, **hooks)
+        with model.drawing(how.sampler["scheduler"]) as pipeline:
+            drawn = pipeline.redraw(captions, keep, how.seed, name, **sampling, **hooks)
         return next(drawn.stories())
 
-    return Drawing(work)
-
-
-def save(
-    model: PageModel, story: Story, captions: list[str], settings: Settings, out: Path
-) -> list[Path]:
-    """Write a samples folder with strip, GIF, PDF and story file; their paths, the folder zipped.
-
-    The folder is `out`/NAME, or NAME-2 and so on where that is taken: nothing is overwritten.
-    """
-    settings.check()
-    for number, picture in enumerate(story.pictures, 1):
-        if picture is None:
-            raise ValueError(f"Frame {number} is not drawn yet: draw it, or remove it, then save.")
-    if len({picture.shape for picture in story.pictures}) > 1:  # one was given after the others
-        raise ValueError("The frames are of several sizes: draw the story again, then save.")
-    asked = StoryPrompt(settings.name, captions, story.first).asked()
-    content: dict = {"captions": captions}
-    if story.first is not None:
-        content["first_frame"] = "first_frame.png"
-    if story.redrawn:
-        asked["redrawn"] = story.redrawn
-    of_all = {
-        "seed": settings.seed,
-        "given": int(story.first is not None),
-        "checkpoint": model.digest,
-        "sampler": settings.sampler,
-    }
-    with _new_folder(out, settings.name) as (folder, new):
-        samples = SamplesFolder(new / "samples", of_all, asked={settings.name: asked})
-        samples.add(
-            settings.name,
-            captions,
-            np.stack(story.pictures),
-            history_weights=story.history_weights(),
-            captions_read=model.characters_read(captions),
-        )
-        written = write_story_files(StoryFiles(str(samples.path), str(new)))
-        names = {".gif": "gif", ".png": "strip.png", ".pdf": "pdf"}
-        files = [
-            path.rename(new / f"{settings.name}.{names[path.suffix]}") for path in sorted(written)
-        ]
-        if story.first is not None:
-            Image.fromarray(story.first).save(new / "first_frame.png")
-        text = yaml.safe_dump({"story_id": settings.name, **content}, allow_unicode=True)
-        story_file = new / f"{settings.name}.yaml"
-        story_file.write_text(text, encoding="utf-8")
-        zipped = shutil.make_archive(str(new / "samples"), "zip", new / "samples")
-    return [folder / Path(file).name for file in (*files, story_file, zipped)]
-
-
-@contextmanager
-def _new_folder(out: Path, name: str) -> Iterator[tuple[Path, Path]]:
-    """A folder `out`/NAME[-NUMBER] that is nobody else's, and one to fill that takes its name."""
-    for number in range(1, 100_000):
-        folder = out / (name if number == 1 else f"{name}-{number}")
-        with writing(folder):
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-        break
-    else:
-        raise ValueError(f"{out} is full of stories called {name}: choose another name.")
-    try:
-        with writing_folder(folder) as new:
-            yield folder, new
-    except BaseException:
-        with suppress(OSError):
-            folder.rmdir()
-        raise
+    return Drawing(work, origin)
 
 
 def _array(frame: Tensor) -> Picture:

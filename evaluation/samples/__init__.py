@@ -15,6 +15,9 @@
         history_weights         (K, K), how much frame n looked at each earlier one; where wanted
         captions_read           K numbers of characters that the model reads of captions that are
                                 too long for it, null for the others; where there are such
+        redrawn                 {frame: how}, of those that were drawn again
+        drawn_as                K numbers that frames had as they were drawn; where the page's story
+                                had its frames moved or some removed since
     DIR/label_vocabulary.json   all names that labels use, by kind; where there are labels
     DIR/STORY/0000.png …        frames; reference_0000.png …
 

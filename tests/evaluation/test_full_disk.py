@@ -26,7 +26,8 @@ from evaluation.pictures.story_files import StoryFiles, write_story_files
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.samples import SamplesFolder
 from models.training.loggers import build_logger
-from page.story import Settings, Story, save
+from page.saving import save
+from page.story import Settings, Story
 
 ROOM = 600  # bytes that a file may have
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +25,8 @@ from page import handlers, learning
 from page import model as models
 from page.handlers import _Page
 from page.model import load_model, newest_model
-from page.story import Settings, Story, candidates, draw, draw_rest, redraw, save
+from page.saving import save
+from page.story import Origin, Settings, Story, candidates, draw, draw_rest, redraw
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +45,13 @@ def told(model, settings):
     story = Story([None] * len(CAPTIONS))
     drawing = draw(model, story, CAPTIONS, settings)
     events = list(drawing)
-    story.pictures, story.drawn = list(drawing.result[0]), settings
+    put(story, drawing)
     return story, events
+
+
+def put(story, drawing):
+    for k, frame in enumerate(drawing.result[0]):
+        story.put(k, frame, drawing.origin)
 
 
 @pytest.fixture
@@ -122,13 +130,13 @@ def test_candidates_are_those_of_redraw_and_go_on(told, model, settings, sampled
         event for event in candidates(model, story, CAPTIONS, settings, 1, 2)
         if isinstance(event, tuple)
     ]  # fmt: skip
-    assert [number for number, _ in offered] == [1, 2]
-    for number, shown in offered:
+    assert [number for number, *_ in offered] == [1, 2]
+    for number, shown, _ in offered:
         path = folder / f"my_story/candidates/0001-{number}.png"
         assert np.array_equal(picture(path), shown)
     story.pictures[1] = offered[1][1]
     sampled(own_story("my_story"), "redraw.frame=1", "redraw.candidates=2", "redraw.choose=2")
-    after = finished(draw_rest(model, story, CAPTIONS, settings, 1))
+    after = finished(draw_rest(model, story, CAPTIONS, settings, 1, 2))
     assert alike(after, frames_of(folder))
 
 
@@ -140,11 +148,12 @@ def test_a_given_picture_stays_and_the_story_is_saved(
     story = Story([None] * 3)
     story.give(given)
     drawing = draw(model, story, CAPTIONS, settings)
-    story.pictures, story.drawn = finished(drawing), settings
+    list(drawing)
+    put(story, drawing)
     own = own_story("my_story", first_frame="given.png")
     folder, _ = sampled(own, "task=continuation")
     assert alike(story.pictures, frames_of(folder))
-    story.note(settings, [2], 4)
+    story.put(2, story.pictures[2], replace(drawing.origin, candidate=4))
     files = save(model, story, CAPTIONS, settings, tmp_path / "out")
     assert [path.name for path in files] == [
         "my_story.gif", "my_story.strip.png", "my_story.pdf", "my_story.yaml", "samples.zip",
@@ -168,7 +177,9 @@ def test_a_saved_story_says_what_mode_sample_says(model, settings, sampled, own_
     folder, entries = sampled(own_story("my_story", captions=captions))
     assert entries["my_story"]["captions_read"][2] < len(captions[2])
     frames = [frame.astype(np.uint8) for frame in frames_of(folder)]
-    story = Story(frames, drawn=settings)
+    story, read = Story([None] * 3), model.characters_read(captions)
+    for k, frame in enumerate(frames):
+        story.put(k, frame, Origin(settings, captions, model.digest, read, None))
 
     def saved():
         files = save(model, story, captions, settings, tmp_path / "out")
@@ -384,14 +395,16 @@ def test_what_frames_looked_at_is_told_until_they_change():
 def test_a_chosen_candidate_is_noted_as_it_was_drawn(settings):
     """Though other settings are typed by the time it is chosen."""
     black = np.zeros((8, 8, 3), np.uint8)
-    story = Story([black] * 3, offered=(1, [(1, black), (2, black)], settings))
+    origin = Origin(settings, CAPTIONS, "", [None] * 3, None, candidate=2)
+    story = Story([black] * 3, offered=(1, [(1, black, origin), (2, black, origin)]))
     later = Settings("my_story", 9, settings.sampler)
     page = SimpleNamespace(
         _read=lambda *_: (CAPTIONS, later), _looks=lambda _: {}, story=0, images=range(1, 4),
         gallery=4, status=5,
     )  # fmt: skip
     list(_Page._choose(page, 1, False, story))
-    assert story.redrawn == {"1": {"seed": 0, "candidate": 2, "sampler": settings.sampler}}
+    how = {"seed": 0, "candidate": 2, "sampler": settings.sampler}
+    assert story.notes() == {"redrawn": {"1": how}}
 
 
 def test_a_candidate_that_came_before_a_stop_is_taken_for_its_own_frame(page, told, settings):
@@ -408,10 +421,73 @@ def test_a_candidate_that_came_before_a_stop_is_taken_for_its_own_frame(page, to
 
 
 def test_frames_move_with_their_pictures():
-    story = Story(["a", "b", "c"], tries={1: 1}, redrawn={"1": {}})
+    story = Story([None] * 3, tries={1: 1})
+    origin = Origin(Settings("a", 0, {}), ["x", "y", "z"], "", [None] * 3, None)
+    for k, frame in enumerate("abc"):
+        story.put(k, frame, replace(origin, candidate=None if k else 5))
+    assert "drawn_as" not in story.notes()
     story.move(0, 2)
     story.remove(1)
-    assert story.pictures == ["c", "a"] and not story.tries and not story.redrawn
+    assert story.pictures == ["c", "a"] and not story.tries
+    again = {"seed": 0, "candidate": 5, "sampler": {}}
+    assert story.notes() == {"redrawn": {"1": again}, "drawn_as": [2, 0]}
+
+
+def saved_line(page, story, fields):
+    (shown,) = [page._save(story, *fields)]
+    assert page.files in shown, shown
+    (manifest,) = Path(shown[page.files]["value"][0]).parent.rglob("manifest.jsonl")
+    return json.loads(manifest.read_text())
+
+
+def test_a_saved_story_says_what_it_was_drawn_with(page, settings):
+    """Though the model was replaced, as learning does, and another name and seed are typed."""
+    story, drawn_by = Story([None] * 3), page.model
+    list(page._draw(story, *typed(settings)))
+    page.model = copy.copy(drawn_by)
+    page.model.digest = "another"
+    line = saved_line(page, story, typed(Settings("other", 9, settings.sampler)))
+    assert (page.out / "other").is_dir()
+    assert (line["story_id"], line["seed"]) == ("my_story", 0)
+    assert (line["checkpoint"], line["captions"]) == (drawn_by.digest, CAPTIONS)
+
+
+def test_what_is_no_story_of_one_drawing_is_not_saved(page, settings):
+    def refused(fields):
+        return page._save(story, *fields)[page.status]
+
+    story, fields = Story([None] * 3), typed(settings)
+    list(page._draw(story, *fields))
+    said = refused(typed(settings, [CAPTIONS[0], "Luna jumps.", CAPTIONS[2]]))
+    assert said.startswith("⚠ Frame 2 was drawn with another caption: draw it, or")
+    page.model = copy.copy(page.model)
+    page.model.digest = "another"
+    list(page._redraw(2, 1, False, story, *fields))
+    assert "Frame 1 was drawn with another model: draw it" in refused(fields)
+    list(page._redraw(0, 1, True, story, *fields))
+    assert saved_line(page, story, fields)["checkpoint"] == "another"
+    story.give(np.zeros((64, 64, 3), np.uint8))
+    assert "Frame 2 was drawn with another first picture" in refused(fields)
+
+
+def test_a_frame_that_was_drawn_before_a_stop_is_noted(page, settings):
+    story, again = Story([None] * 3), typed(Settings("other", 9, settings.sampler))
+    list(page._draw(story, *typed(settings)))
+    old = list(story.pictures)
+    work = page._redraw(1, 1, True, story, *again)
+    while np.array_equal(story.pictures[1], old[1]):
+        next(work)
+    work.close()
+    line = saved_line(page, story, again)
+    assert line["story_id"] == "my_story" and line["seed"] == 0
+    assert line["redrawn"]["1"]["seed"] == 9 and "0" not in line["redrawn"]
+    # The name it was drawn with is what the noise of its frames hangs on.
+    story.tries.clear()
+    list(page._redraw(1, 1, False, story, *typed(Settings("my_story", 9, settings.sampler))))
+    story.tries.clear()
+    same = story.pictures[1]
+    list(page._redraw(1, 1, False, story, *again))
+    assert np.array_equal(story.pictures[1], same)
 
 
 def test_words_that_the_model_never_saw_are_named(model, sampled, own_story):

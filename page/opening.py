@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gradio as gr
@@ -17,6 +18,7 @@ def launch(page: gr.Blocks, port: int, waiting: int, out: Path) -> str:
     Raises:
         OSError: the port is taken.
     """
+    _ask_past_proxies()
     page.queue(max_size=waiting)
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
     try:
@@ -36,3 +38,11 @@ def launch(page: gr.Blocks, port: int, waiting: int, out: Path) -> str:
     except OSError as error:
         raise OSError(f"port={port} is taken; give another, or port=0 for any") from error
     return address
+
+
+def _ask_past_proxies() -> None:
+    """Gradio asks its own address whether it answers; a proxy, usual on clusters, cannot."""
+    past = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    if past != "*":
+        hosts = ",".join(filter(None, (past, "127.0.0.1", "localhost")))
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts

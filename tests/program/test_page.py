@@ -25,6 +25,7 @@ from page import handlers, learning
 from page import model as models
 from page.handlers import _Page
 from page.model import load_model, newest_model
+from page.opening import launch
 from page.saving import save
 from page.story import Origin, Settings, Story, candidates, draw, draw_rest, redraw
 
@@ -368,6 +369,18 @@ def test_who_wants_to_teach_while_somebody_does_is_told(model, tmp_path, monkeyp
         assert next(second) == {page.learning: handlers.WAITING}
     first.close()
     assert next(second) == {page.learning: "`olga is learnt`"}
+
+
+def test_it_opens_behind_a_proxy(tmp_path, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody is there
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "example.org")
+    with gr.Blocks() as empty:
+        gr.Markdown("nothing")
+    assert launch(empty, 0, 1, tmp_path).startswith("http://127.0.0.1:")
+    empty.close(verbose=False)
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "example.org,127.0.0.1,localhost"
 
 
 @pytest.mark.parametrize("word, like, count, says", [

@@ -63,9 +63,15 @@ def learn(
     name = _free(word.lower(), (out / "characters", RUNS))
     folder, run = out / "characters" / name, RUNS / name
     file = folder.with_suffix(".yaml")
+    with writing(folder):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:  # another page's, which was faster
+            raise ValueError(
+                f"Another page has just begun to learn {word}: learn again."
+            ) from error
     with _removed_unless_learnt(folder, file, run):
         with writing(folder):
-            folder.mkdir(parents=True)
             for number, picture in enumerate(pictures, 1):
                 shutil.copy(picture, folder / f"{number:02}-{Path(picture).name}")
         character = {"word": word, "class_word": class_word, "pictures": str(folder.resolve())}

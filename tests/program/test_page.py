@@ -355,6 +355,17 @@ def test_a_learning_that_is_stopped_ends_its_process_and_leaves_nothing(
     assert not left
 
 
+def test_two_pages_that_learn_a_word_at_once_leave_each_other_alone(trained, tmp_path, monkeypatch):
+    """Both found the name free; the other was faster."""
+    monkeypatch.setattr(learning, "_free", lambda word, folders: word)
+    for path in ("characters/milo/01-milo.png", "characters/milo.yaml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("of the other page")
+    with pytest.raises(ValueError, match="Another page has just begun to learn milo"):
+        next(learning.learn(trained, "milo", "bear", "", ["milo.png"], tmp_path))
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
 def test_who_wants_to_teach_while_somebody_does_is_told(model, tmp_path, monkeypatch):
     def learn(*told):
         yield f"{told[1]} is learnt"

@@ -5,7 +5,7 @@ Opens on this machine alone, with the model trained last, or the demo's.
 
 from __future__ import annotations
 
-import common.interrupts  # noqa: F401  Ctrl-C while importing the rest is one line, too
+from common.interrupts import ending_at_signals  # Ctrl-C while importing the rest is one line, too
 
 # isort: split
 import os
@@ -43,11 +43,12 @@ def serve(options: App) -> None:
     if options.port > 65535:
         raise ValueError(f"port={options.port} is too large: give one up to 65535")
     path = Path(options.model) if options.model else newest_model()
-    model = load_model(path, options.accelerator)
-    page = build_page(model, Path(options.out))
-    address = launch(page, options.port, options.queue, Path(options.out))
-    print(f"{path} draws at {address} (Ctrl-C ends it)", flush=True)
-    page.block_thread()
+    with ending_at_signals("the page is closed"):  # ends what it learns, too
+        model = load_model(path, options.accelerator)
+        page = build_page(model, Path(options.out))
+        address = launch(page, options.port, options.queue, Path(options.out))
+        print(f"{path} draws at {address} (Ctrl-C ends it)", flush=True)
+        page.block_thread()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import subprocess
 import threading
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 from outcomes import CAPTIONS, picture
 from PIL import Image
 
+import app
 from datasets.cartoon.grammar import make_story, vocabulary
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import Scene
@@ -364,6 +366,25 @@ def test_two_pages_that_learn_a_word_at_once_leave_each_other_alone(trained, tmp
     with pytest.raises(ValueError, match="Another page has just begun to learn milo"):
         next(learning.learn(trained, "milo", "bear", "", ["milo.png"], tmp_path))
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+def test_a_page_that_is_ended_from_outside_lets_what_it_learns_clean_up(monkeypatch, tmp_path):
+    """Which happens at exit: not where the signal ends the process itself."""
+
+    class Empty:
+        def block_thread(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("page.model.load_model", lambda *_: None)
+    monkeypatch.setattr("page.handlers.build_page", lambda *_: Empty())
+    monkeypatch.setattr("page.opening.launch", lambda *_: "here")
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            app.serve(app.App(model="a.ckpt", out=str(tmp_path)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_who_wants_to_teach_while_somebody_does_is_told(model, tmp_path, monkeypatch):

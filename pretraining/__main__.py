@@ -72,14 +72,14 @@ def main(arguments: list[str] | None = None) -> None:
     work = args.work or Path("outputs/pretraining") / out.name
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     with error_in_one_line():
+        keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
+        how = {key: getattr(args, key) for key in keys}
+        how["device"] = _device(args.device)
         if args.stories:
             source = story_source(args.stories, args.image_size, args.dataset)
         else:
             kinds = {"strangers": args.strangers, "world": args.world}
             source = cartoon_source(image_size=args.image_size, **kinds)
-        keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
-        how = {key: getattr(args, key) for key in keys}
-        how["device"] = _device(args.device)
         make_base(source, out, work, Settings(args.image_size, **how))
         if args.stories:
             write_training_file(out, args.stories, args.dataset, args.image_size)

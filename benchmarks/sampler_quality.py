@@ -181,6 +181,7 @@ def main() -> None:
             for seed in range(args.seeds):
                 for name, words in ways().items():
                     if args.only in name and runs.read(name, seed) is None:
+                        print(f"{name}, seed {seed}", flush=True)
                         runs.write(name, seed, measure(words, seed))
         results = [one for name in ways() for one in runs.of(name, args.seeds)]
     except (ConfigError, OSError, ValueError) as error:

@@ -20,9 +20,9 @@ __all__ = [
 ELSEWHERE = "choose another place"
 _FULL = "No space left|too large|quota exceeded"
 # What libraries say of a disk in errors that are no OSError: PyTorch's and safetensors'.
+_DISK = f"{_FULL}|Read-only file|PytorchStreamWriter|inline_container|iostream error"
 _MASK = os.umask(0o077)  # which can only be read by setting it
 os.umask(_MASK)
-_DISK = f"{_FULL}|Read-only file|PytorchStreamWriter|inline_container|iostream error"
 
 
 def is_address(path: str | os.PathLike) -> bool:

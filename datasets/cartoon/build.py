@@ -134,11 +134,11 @@ def _draw(scenes: list[Scene], processes: int) -> list[np.ndarray]:
     how = {"desc": "drawing cartoon scenes", "total": len(scenes), "leave": False}
     if processes < 2 or len(scenes) < 4 * _CHUNK:  # starting processes would take longer
         return list(tqdm(map(_picture, scenes), **how))
-    # "spawn" imports the whole program anew in every process; only Linux can fork safely instead.
     chunks = [scenes[n : n + _CHUNK] for n in range(0, len(scenes), _CHUNK)]
     drawn = in_processes(
         _pictures, chunks, processes, len(chunks),
         "a process that draws cartoon scenes was killed, perhaps for memory: start again",
+        # "spawn" imports the whole program anew in each; only Linux can fork safely instead.
         "fork" if sys.platform == "linux" else "spawn",
     )  # fmt: skip
     return list(tqdm(chain.from_iterable(drawn), **how))

@@ -54,12 +54,8 @@ class Previews(pl.Callback):
             self._draw_between_steps(trainer, module)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if (
-            (whole or trainer.is_last_batch)
-            and self.every_n_steps
-            and trainer.global_step % self.every_n_steps == 0
-        ):
+        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        if whole and self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             self._draw_between_steps(trainer, module)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

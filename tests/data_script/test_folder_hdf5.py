@@ -145,11 +145,11 @@ def test_the_script_builds_replaces_and_explains(tmp_path):
     assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
     with FileLock(tmp_path / ".s.h5.lock"):
         second = script("--data_dir", data, "--save_path", target)
+    says = f"error: --save_path: {target} is in use by another process; wait for its end, or give"
+    assert second.returncode == 1 and second.stderr.startswith(says)
     (tmp_path / "mine").mkdir()
     lost = script("--data_dir", tmp_path / "gone", "--save_path", tmp_path / "mine" / "s.h5")
     assert lost.returncode == 1 and (tmp_path / "mine").is_dir()  # though empty: we did not make it
-    says = f"error: --save_path: {target} is in use by another process; wait for its end, or give"
-    assert second.returncode == 1 and second.stderr.startswith(says)
 
 
 def test_the_examples_of_the_help_and_of_the_readme_run(tmp_path):

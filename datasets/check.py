@@ -98,8 +98,8 @@ def check_story_file(
                 decoded.update(stories.rows)
                 found.unreadable |= unreadable
                 problems += unreadable.values()
-        first = found.captions.get((split, keys[0]))
-        if not problems and (first.stories or first.left_out):
+        here = [found.captions[split, key] for key in keys if not problems]
+        if any(one.stories or one.left_out for one in here):
             try:  # what neither pass sees, such as columns of different lengths
                 validate_story_file(path, (split,), keys)
             except ValueError as error:

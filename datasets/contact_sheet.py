@@ -20,9 +20,15 @@ TEXT, LINES = 11, 4  # a caption: pixels high, lines
 def draw_contact_sheet(
     path: str | os.PathLike, target: str | os.PathLike, keys: Sequence[str], stories: int = 6
 ) -> None:
-    """Write a PNG of stories that lie evenly over all splits; of a strip its middle frame."""
+    """Write a PNG of stories that lie evenly over all splits; of a strip its middle frame.
+    ValueError if none is whole."""
     files = [{key: StoryFile(path, split, key) for key in keys} for split in SPLITS]
     places = [(columns, number) for columns in files for number in _whole(columns)]
+    if not places:
+        raise ValueError(
+            f"{path} has no story that is whole under {' and '.join(keys)}: nothing can be drawn; "
+            "build it with some"
+        )
     chosen = np.unique(np.linspace(0, len(places) - 1, min(stories, len(places))).round())
     rows = [_row(*places[int(n)]) for n in chosen]
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")

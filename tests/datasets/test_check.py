@@ -91,6 +91,12 @@ def shorter(key: str, n: int):
     return edited(change)
 
 
+def empty(path: Path, key: str) -> None:
+    with h5py.File(path, "a") as file:
+        for split in SPLITS:
+            file[split][key].resize((0,))
+
+
 PROBLEMS = {
     "two problems": (
         edited(lambda f: (cut_picture(f), f["val/image0"].__setitem__(1, f["val/image0"][1][:9]))),
@@ -98,6 +104,10 @@ PROBLEMS = {
     ),
     "one picture": (edited(lambda f: f.pop("val/image1")), ["'val' has 1 pictures a story, other"]),
     "fewer pictures": (shorter("train/image1", 2), ["story 2 of 'train' is broken (image1: "]),
+    "a key without captions": (
+        lambda path: [story_file(path, keys=("dii", "sis")), empty(path, "dii")],
+        [f"lengths in '{split}' differ" for split in SPLITS],
+    ),
     "no story": (edited(lambda f: [f[s][k].resize((0,)) for s in SPLITS for k in f[s]]),
                  ["holds no story; build it with some"]),
 }  # fmt: skip
@@ -212,4 +222,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "1 problem" in capsys.readouterr().out and not (tmp_path / "y.png").exists()
     assert run(monkeypatch, tmp_path / "gone.h5").startswith("error: story file")
     assert run(monkeypatch, path, "--sheet", "x.jpg") == 2
+    with h5py.File(path, "a") as file:  # and no story is left
+        for column in (file[f"{split}/image0"] for split in SPLITS):
+            column[:] = [np.frombuffer(b"<html>", np.uint8)] * len(column)
+    said = run(monkeypatch, path, "--leave_out", "--sheet", tmp_path / "y.png")
+    assert "has no story that is whole under text" in said
     assert run(monkeypatch, path, "--max_length", "-4") == 2

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,16 +32,21 @@ def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
     """Drawn shots with the captions, casts and characters of ViStoryBench's stories in `root`;
     what else labels say stays.
 
-    folder: one that mode=sample wrote, or the benchmark's own that holds NN/shots.
+    folder: one that mode=sample wrote, or the benchmark's own that holds NN/shots. Captions are of
+    the language that it was drawn from, as its captions or LANGUAGE in its path tell; else English.
     """
-    known = {story.story_id: story for story in read_benchmark(root)}
+    known = _by_id(root, "en")
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist: give a folder of drawn shots")
     if (folder / MANIFEST).is_file():
         samples = read_samples(folder)
         drawn = {one.story_id: one for one in whole_stories(samples.stories)}
+        with suppress(ValueError):  # it may lack the other language
+            known = max(known, _by_id(root, "ch"), key=lambda told: _told_in(drawn, told))
     else:
         samples = Samples(folder, [])
+        if folder.resolve().parent.name == "ch":
+            known = _by_id(root, "ch")
         inner = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
         drawn = {path.name: None for path in inner}
     if not drawn:
@@ -64,6 +70,21 @@ def open_benchmark(folder: Path, root: str | os.PathLike) -> Samples:
         one = replace(one, captions=captions, captions_read=[], labels=labels)
         stories.append(replace(one, characters=told.characters))
     return replace(samples, stories=stories)
+
+
+def _by_id(root: str | os.PathLike, language: str) -> dict[str, BenchmarkStory]:
+    return {story.story_id: story for story in read_benchmark(root, language=language)}
+
+
+def _told_in(drawn: dict[str, SampledStory], known: dict[str, BenchmarkStory]) -> int:
+    """Letters of `known` that the drawn captions hold; a template may have put more around them."""
+    return sum(
+        len(shot.caption)
+        for name, story in drawn.items()
+        if name in known
+        for shot, caption in zip(known[name].shots, story.captions, strict=False)
+        if shot.caption in caption
+    )
 
 
 def whole_stories(stories: Sequence[SampledStory]) -> Iterator[SampledStory]:
@@ -103,7 +124,7 @@ def write_vistorybench(
     """Copy every drawn shot to where the benchmark looks for it; the folder of the run."""
     if not re.fullmatch(r"\d{8}-\d{6}", timestamp):
         raise ValueError(f"timestamp={timestamp} is not of the form YYYYMMDD-HHMMSS")
-    known = {story.story_id: story for story in read_benchmark(root, language=language)}
+    known = _by_id(root, language)
     run, work = Path(out, method, mode, language, timestamp), []
     for story in whole_stories(samples.stories):
         told = known.get(story.story_id)

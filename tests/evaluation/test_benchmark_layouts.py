@@ -72,6 +72,32 @@ def test_every_shot_goes_out_and_is_found_again(root, tmp_path, capsys):
     assert theirs.stories[0].labels[-1] == {"cast": []} != theirs.stories[0].labels[0]
 
 
+TEMPLATES = ["{Static Shot Description}", "{Plot Correspondence} {Static Shot Description}"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_captions_are_of_the_language_that_was_drawn_from(root, tmp_path, template):
+    for language, first in (("en", "Shot 1 of 01."), ("ch", "镜头1：Shot 1 of 01.")):
+        drawn, now = tmp_path / f"drawn {language}", "20260102-030405"
+        draw(read_benchmark_prompts(root, "full", language, template), drawn)
+        main([f"samples={drawn}", "layout=vistorybench", f"out={tmp_path}", f"benchmark={root}",
+              "method=ours", f"language={language}", f"timestamp={now}"])  # fmt: skip
+        for folder in (drawn, tmp_path / "ours" / "base" / language / now):
+            story = open_samples(folder, benchmark=root).stories[0]
+            assert story.captions[0] == first and story.labels[0]["cast"] == ["Pip", "Ada"]
+
+
+def test_a_benchmark_without_its_chinese_captions_is_read(root, tmp_path):
+    draw(read_benchmark_prompts(root, caption="{Setting Description}"), tmp_path / "drawn")
+    for path in root.glob("*/story.json"):
+        told = json.loads(path.read_text("utf-8-sig"))
+        for shot in told["Shots"]:
+            del shot["Static Shot Description"]["ch"]
+        path.write_text(json.dumps(told), "utf-8")
+    samples = open_samples(tmp_path / "drawn", benchmark=root)
+    assert samples.stories[0].captions[0] == "Shot 1 of 01."
+
+
 def test_only_longer_stories_are_cut():
     first = np.zeros((4, 4, 3), np.uint8)
     long = StoryPrompt("a", list("123456"), first)

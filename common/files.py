@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 __all__ = [
-    "CannotWrite", "beside", "file_hash", "file_state", "held", "is_address", "remove_leftovers",
-    "replacing", "writing", "writing_folder",
+    "CannotWrite", "beside", "check_writable", "file_hash", "file_state", "held", "is_address",
+    "remove_leftovers", "replacing", "writing", "writing_folder",
 ]  # fmt: skip
 
 ELSEWHERE = "choose another place"
@@ -115,6 +116,14 @@ def writing(path: str | os.PathLike, size: int = 0, otherwise: str = ELSEWHERE) 
         raise CannotWrite(
             f"cannot write {path}: {_why(Path(path), size, error)}, or {otherwise}"
         ) from error
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Before long work: CannotWrite where no file or folder of that name could be made."""
+    path = Path(os.path.realpath(path))
+    with writing(path):
+        there = next(folder for folder in path.parents if folder.exists())
+        tempfile.TemporaryFile(dir=there).close()
 
 
 def _why(path: Path, size: int, error: Exception) -> str:

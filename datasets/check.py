@@ -20,6 +20,7 @@ from pathlib import Path
 
 import h5py
 
+from common.files import check_writable
 from common.model_folders import refuse_code
 from common.terminal import error_in_one_line, script_parser, tqdm
 from datasets.contact_sheet import draw_contact_sheet
@@ -228,6 +229,8 @@ def main() -> None:
     if args.stories < 1 or (args.max_length or 1) < 1:
         parser.error("--stories and --max_length must be 1 or more")
     with error_in_one_line():
+        if args.sheet:
+            check_writable(args.sheet)
         count_tokens, unit = token_counter(args.tokenizer)
         found = check_story_file(args.file, count_tokens, args.quick)
         print(summary(found, unit, args.max_length))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.files import check_writable
 from evaluation.command_line import option, run
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def make_judge(
     from datasets.cartoon.worlds import WORLDS
     from evaluation.networks.judge_training import train_judge
 
+    check_writable(path)
     training, vocabulary = TRAINING[world], vocabulary or WORLDS[world].labels
     if not scenes:
         scenes = all_scenes() if world == "small" else _wide_scenes(training + TEST)

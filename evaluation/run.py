@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.files import file_hash, replacing
+from common.files import check_writable, file_hash, replacing
 from evaluation.command_line import check
 from evaluation.comparison_table import SUFFIXES, comparison_table
 from evaluation.metrics.bootstrap import interval, paired_p, story_weights
@@ -59,6 +59,9 @@ def evaluate(options: Options) -> dict:
     systems = _paired([_open(place, options) for place in [options.samples, *others]], warnings)
     samples, materials = systems[0].runs[0], [one.materials for one in systems]
     metrics, skipped = choose(options, [run for runs in materials for run in runs])
+    out = Path(options.out or systems[0].folder)
+    if metrics or options.format or options.pictures:
+        check_writable(out / "metrics.json")
     result = {
         "samples": systems[0].folder,
         "stories": len(samples.stories),
@@ -82,7 +85,6 @@ def evaluate(options: Options) -> dict:
         print(f"\n{lines}")
     for warning in warnings:
         print(f"warning: {warning}")
-    out = Path(options.out or systems[0].folder)
     if metrics:
         with replacing(out / "metrics.json") as temporary:
             text = json.dumps(result, indent=2, allow_nan=False)

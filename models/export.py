@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.documents import as_quoted_word
-from common.files import replacing, writing_folder
+from common.files import check_writable, replacing, writing_folder
 from evaluation.command_line import option, run
 from models.main_process import say
 
@@ -37,6 +37,7 @@ def export(options: Export) -> Path:
         raise ValueError(f"checkpoint: there is no {source}; give a checkpoint or such a folder")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"out: {out} is there already; give another name or remove it")
+    check_writable(out)
     if source.is_dir():
         return _write_checkpoint(source, out)
     return _write_folder(options, source, out)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models.inception import InceptionOutputs
 
-from common.files import replacing
+from common.files import check_writable, replacing
 from common.terminal import tqdm
 from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
@@ -70,6 +70,7 @@ class LabelledFrames(Dataset):
 
 def train(options: Training) -> dict[str, float] | None:
     """Train, write `out` and return the error on held-out stories (None without ten stories)."""
+    check_writable(options.out)
     side, device = options.image_size, device_of(options.device)
     samples = read_samples(options.data)
     training, test = (LabelledFrames(samples, part, side) for part in (False, True))

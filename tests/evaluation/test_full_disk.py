@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +18,19 @@ from sample_folders import VOCABULARY, write_samples
 from building import sampler_settings
 from common.files import replacing
 from configuration import load_config, write_config
+from datasets.check import main as check_command
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.story_writer import StoryWriter
+from demo.judge import make_judge
+from evaluation.classifier import Training
+from evaluation.networks.classifier_training import train
 from evaluation.networks.features import FeatureCache, Features
 from evaluation.networks.judge import Judge, JudgeNetwork
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.story_files import StoryFiles, write_story_files
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.samples import SamplesFolder
+from models.export import Export, export
 from models.training.loggers import build_logger
 from page.saving import save
 from page.story import Settings, Story
@@ -95,6 +101,29 @@ def data(tmp_path_factory):
     with StoryWriter(home / "s.h5", 2) as writer:
         writer.add("train", [NOISE, NOISE], {"text": ["One.", "Two."]})
     return home
+
+
+def check(data: Path) -> None:
+    words = ["check", str(data / "s.h5"), "--sheet", "/proc/x.png"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as said:
+        patch.setattr(sys, "argv", words)
+        patch.setattr("datasets.check.check_story_file", None)
+        check_command()
+    raise OSError(str(said.value))
+
+
+LATE = {  # what writes after long work, which fails here
+    "contact sheet": check,
+    "a judge": lambda data: make_judge(Path("/proc/x"), scenes=(1 / 0 for _ in "x")),
+    "a classifier": lambda data: train(Training("gone", "/proc/x")),
+    "a model": lambda data: export(Export(str(data / "s.h5"), "/proc/x")),
+}
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_a_place_that_nothing_can_be_written_to_is_said_before_the_work(kind, data):
+    with pytest.raises(OSError, match="cannot write /proc/x.*: .*; make /proc writable, or choose"):
+        LATE[kind](data)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -209,6 +209,15 @@ def test_what_cannot_be_measured_is_said_before_any_work(tmp_path, judge_file):
     preflight(Options("later", metrics="cartoon", judge=judge, cache=str(tmp_path / "c")))
 
 
+def test_what_cannot_be_written_is_said_before_any_work(tmp_path, measured, monkeypatch):
+    folder = write_stories(tmp_path / "s")
+    monkeypatch.setattr("evaluation.run._measure", lambda *_: pytest.fail("it measures"))
+    for out in ("/proc/x", str(folder / "manifest.jsonl" / "x")):
+        with pytest.raises(OSError, match=f"cannot write {out}/metrics.json: .*choose another"):
+            measured(folder, metrics="cartoon", out=out)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_all_is_what_the_samples_and_files_allow(tmp_path):
     write_samples(tmp_path / "s", references=False)
     material = Material.of("s", read_samples(tmp_path / "s").stories)

@@ -12,6 +12,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
+from open_clip.factory import _find_checkpoint_in_dir
 from open_clip.pretrained import download_pretrained_from_hf
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -114,9 +115,8 @@ def _hash(model: str, weights: str | None) -> str:
     if model.startswith("hf-hub:"):  # just downloaded, or found
         return file_hash(download_pretrained_from_hf(model.removeprefix("hf-hub:")))
     if weights is None:
-        folder = Path(model.partition(":")[2])
-        files = [*folder.glob("open_clip_*.safetensors"), *folder.glob("open_clip_*.bin")]
-        return file_hash(files[0]) if files else "unknown"
+        # open_clip's own choice among several; it has no other name
+        return file_hash(_find_checkpoint_in_dir(Path(model.partition(":")[2])))
     if not Path(weights).is_file():  # a tag: open_clip has just downloaded it, or found it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

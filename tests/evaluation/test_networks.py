@@ -43,6 +43,26 @@ def test_clip_from_a_local_folder_gives_the_models_own_cosines(tmp_path):
     assert len(sha256) == 64 and sha256 in pictures.key and pictures.key != captions.key
 
 
+@pytest.mark.parametrize("name, beside", [
+    ("model.safetensors", None), ("pytorch_model.bin", None), ("mine.pth", None),
+    ("open_clip_pytorch_model.bin", "mine.safetensors"),
+    ("model.safetensors", "open_clip_mine.safetensors"),
+])  # fmt: skip
+def test_the_hash_of_a_local_clip_is_of_the_file_that_is_read(tmp_path, name, beside):
+    folder, found = tmp_path / "clip", []
+    for seed in (0, 1):
+        shutil.rmtree(folder, ignore_errors=True)
+        model = write_clip(folder, seed)
+        (folder / "open_clip_model.safetensors").unlink()
+        save = save_file if name.endswith("safetensors") else torch.save
+        save(model.state_dict(), folder / name)
+        if beside:
+            save_file({"x": torch.zeros(1)}, folder / beside)
+        found.append(clip_network(Options("s", clip_model=f"local-dir:{folder}", device="cpu")))
+        assert found[-1].sha256 == file_hash(folder / name)
+    assert found[0].encoders["text"].key != found[1].encoders["text"].key
+
+
 def test_a_clip_of_the_hub_is_kept_apart_by_its_weights(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

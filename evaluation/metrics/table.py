@@ -201,7 +201,7 @@ _RECORDS = (
         "character; mean of stories", "evaluation.metrics.vistorybench:csd_cross", **_CSD,
     ),
     Metric(
-        "aesthetic", "Aesthetic Predictor 2.5, {network}, from 1 to 10",
+        "aesthetic", "Aesthetic Predictor 2.5, {network}, from 1 to 10; mean of stories",
         "evaluation.metrics.vistorybench:aesthetic", group="vistorybench",
         network="evaluation.networks.aesthetic:aesthetic_network", file="aesthetic_head",
     ),

@@ -63,10 +63,11 @@ def csd_cross(material: Material, csd: Network, features: Features) -> np.ndarra
 
 
 def aesthetic(material: Material, predictor: Network, features: Features) -> np.ndarray:
-    """Scores of frames."""
+    """Scores of frames, each counted as its share of its story: their mean is that of stories."""
     where = material.drawn
     scores = features(material.pictures[where], predictor.encoders["score"])[:, 0]
-    return material.per_frame(where, scores)
+    share = (where / np.maximum(where.sum(1, keepdims=True), 1))[where]
+    return material.per_frame(where, scores * share, share)
 
 
 def cids_cross(material: Material, network: Network, features: Features) -> np.ndarray:

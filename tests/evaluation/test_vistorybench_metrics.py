@@ -147,6 +147,19 @@ def test_edge_cases_of_the_benchmark(world):
     assert bench.nothing(material, None, once).tolist() == [[0, 0]]
 
 
+def test_each_story_counts_once_in_the_aesthetic_score():
+    long, short = ([Path(f"{name}{k}.png") for k in range(n)] for name, n in (("a", 5), ("b", 2)))
+    material = Material.of("s", [
+        SampledStory("a", ["text"] * 5, long, given=1), SampledStory("b", ["text"] * 2, short),
+        SampledStory("c", ["text"], [Path("c.png")], given=1),
+    ])  # fmt: skip
+    counts = bench.aesthetic(material, NETWORK, Made({}))
+    scores = [[vector(path)[0] for path in paths] for paths in (long[1:], short)]
+    value = counts[..., 0].sum() / counts[..., 1].sum()
+    assert value == pytest.approx(np.mean([np.mean(one) for one in scores]))
+    assert counts[0, 1, 0] / counts[0, 1, 1] == pytest.approx(scores[0][0])  # below its frame
+
+
 def test_style_over_all_pairs_and_against_the_first_picture(world):
     material, features = world
     (story,) = material.stories

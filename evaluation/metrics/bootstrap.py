@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import permutation_test
 
-__all__ = ["interval", "paired_p", "ratio", "story_weights"]
+__all__ = ["interval", "paired_p", "ratio", "resampled", "story_weights"]
 
 
 def story_weights(stories: int, draws: int, seed: int = 0) -> np.ndarray:
@@ -34,11 +34,23 @@ def ratio(counts: np.ndarray) -> np.ndarray:
         return counts[..., 0] / counts[..., 1]
 
 
+def resampled(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Ratio of the sums of (S, 2) with each row of `weights`; where fewer than two stories count,
+    which resampling cannot change either, NaN in all but the first."""
+    values = ratio(weights @ counts)
+    values[1:] = values[1:] if _counted(counts) > 1 else np.nan
+    return values
+
+
+def _counted(counts: np.ndarray) -> int:
+    return np.count_nonzero(counts[:, 1])
+
+
 def paired_p(one: np.ndarray, two: np.ndarray, draws: int = 9999) -> float | None:
     """Two-sided p of two systems' (S, 2) numerators and denominators: how often the ratio of sums
     differs as much when stories change systems at random (all ways, where they are fewer). None of
-    a single story."""
-    if len(one) < 2 or np.isnan(ratio(one.sum(0)) - ratio(two.sum(0))):
+    a single story that counts."""
+    if _counted(one + two) < 2 or np.isnan(ratio(one.sum(0)) - ratio(two.sum(0))):
         return None
     both = np.concatenate([one, two])
     stories = np.arange(len(one))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.metrics.bootstrap import interval, ratio
+from evaluation.metrics.bootstrap import interval, ratio, resampled
 from evaluation.metrics.material import Material
 from evaluation.metrics.table import Metric, load
 from evaluation.networks.features import Features, Network
@@ -53,7 +53,7 @@ class Measurement:
         else:
             tables = [self.count(run) for run in runs]  # of each seed, (S, 2) or (S, K[, K], 2)
             sums = [_by_story(table) for table in tables]
-            each = np.stack([ratio(self.draws @ one) for one in sums])
+            each = np.stack([resampled(self.draws, one) for one in sums])
             by_story = np.sum(sums, 0)
             entry = {"n": int((tables[0][..., 1] > 0).sum())}
             if variants:
@@ -88,7 +88,7 @@ class Measurement:
     def _course(self, name: str, tables: Sequence[np.ndarray]) -> dict:
         """Means along the second axis of (S, K, 2) with their intervals."""
         along = [
-            np.mean([ratio(self.draws @ table[:, k]) for table in tables], 0)
+            np.mean([resampled(self.draws, table[:, k]) for table in tables], 0)
             for k in range(tables[0].shape[1])
         ]
         return {
@@ -100,11 +100,12 @@ class Measurement:
         """Set distances see no order, so that "shuffled" is the real frames of one story: total
         collapse. "real" is every other story's frames against the rest."""
         where, sizes = material.drawn, material.drawn.sum(1)
+        draws = self.draws if np.count_nonzero(sizes) > 1 else self.draws[:1]
         distance, encoder = load(self.metric.measure), self.network.encoders["features"]
         drawn = self.features(material.pictures[where], encoder)
         entry = {"n": len(drawn)}
         if "references" not in self.metric.needs:
-            return distance()(drawn, sizes, self.draws), entry
+            return distance()(drawn, sizes, draws), entry
         real = self.features(material.references[where], encoder)
         against = distance(real)
         if bounds:
@@ -115,7 +116,7 @@ class Measurement:
                 entry["real"] = number(distance(halves[0])(halves[1], [len(halves[1])], once)[0])
             if len(one) > 1:
                 entry["shuffled"] = number(against(one, [len(one)], once)[0])
-        return against(drawn, sizes, self.draws), entry
+        return against(drawn, sizes, draws), entry
 
 
 def _by_story(table: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from sample_folders import label, write_manifest, write_samples
 
 from evaluation.comparison_table import comparison_table
 from evaluation.metrics import clip_scores, consistency
-from evaluation.metrics.bootstrap import paired_p
+from evaluation.metrics.bootstrap import paired_p, story_weights
 from evaluation.metrics.material import Material
 from evaluation.metrics.measure import Measurement
 from evaluation.metrics.table import METRICS, Metric
@@ -186,6 +186,41 @@ def test_a_single_story_has_no_interval_and_tells_no_systems_apart(tmp_path, bri
     assert entry["best"] and other["best"]
     assert re.search(r"contrast +35.000 +– +35.000 +– +–$", capsys.readouterr().out, re.M)
     assert "contrast,a,70.0,,,,2,,True" in (tmp_path / "a" / "table.csv").read_text()
+
+
+def test_what_only_one_story_tells_has_no_interval_either(tmp_path, brightness):
+    for name in ("a", "b"):
+        entries = write_grey(tmp_path / name, [(10, 20), (30, 50), (60, 90)])
+        for entry in entries[1:]:
+            entry |= {key: entry[key][:1] for key in ("frames", "captions")}
+        write_manifest(tmp_path / name, entries)
+    options = Options(str(tmp_path / "a"), ["contrast"], str(tmp_path / "b"), draws=50,
+                      cache=str(tmp_path / "c.sqlite"), pictures=False)  # fmt: skip
+    entry = evaluate(options)["metrics"]["contrast"]
+    assert entry["by_frame"][1] == 20 and entry["by_frame_interval"][1] is None
+    assert entry["by_frame_interval"][0] and entry["interval"]
+    for name in ("a", "b"):  # and of all that is drawn
+        entries = write_grey(tmp_path / name, [(10, 20), (30, 50), (60, 90)])
+        for entry in entries[1:]:
+            entry["given"] = 2
+        write_manifest(tmp_path / name, entries)
+    found = evaluate(options)
+    entry, other = found["metrics"]["contrast"], found["compare"][0]["metrics"]["contrast"]
+    assert (entry["value"], entry["interval"], other["difference_interval"]) == (15, None, None)
+    assert other["p"] is None
+
+
+@pytest.mark.parametrize("name", ["fid", "kid"])
+def test_a_distance_of_one_storys_frames_has_no_interval(name):
+    def made(number, given):
+        frames = [f"{number}{k}" for k in range(3)]
+        return SampledStory(str(number), frames, frames, frames[::-1], given=given)
+
+    material = Material.of("s", [made(0, 0), made(1, 3), made(2, 3)])
+    network = Network("n", "n", "", {"features": "features"})
+    measure = Measurement(METRICS[name], network, unit, story_weights(3, 20))
+    entry = measure([material], {"real": None}).entry
+    assert entry["interval"] is None and entry["n"] == 3
 
 
 def test_real_frames_without_a_neighbour_tell_nothing(stories):

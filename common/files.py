@@ -70,14 +70,23 @@ def beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary folder beside `path` to fill; it takes that name when all went well."""
+    """A temporary folder beside `path` to fill; it takes that name when all went well.
+
+    An empty folder of that name is replaced, too.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with _telling_of(path):
             temporary.mkdir(parents=True)
             yield temporary
-            os.replace(temporary, path)  # an empty folder of that name is replaced, too
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+                path.rmdir()  # Windows replaces no folder, not even an empty one
+                os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

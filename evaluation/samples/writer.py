@@ -229,6 +229,20 @@ class SamplesFolder:
         if there is None:
             self.outdated.pop(story_id, None)
         self._refuse_taken(story_id)
+        folder, old = self.path / story_id, self.path / f".{story_id}.old.{os.getpid()}"
+        if folder.exists():  # Windows lets no folder take the place of another
+            os.replace(folder, old)
+        try:
+            self._say(lines, line, there)
+        except BaseException:
+            if old.exists() and line not in self.manifest.read_bytes():  # the line has its pictures
+                os.replace(old, folder)
+            raise
+        os.replace(drawn, folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _say(self, lines: list[bytes], line: bytes, there: bytes | None) -> None:
+        """Put a story's line into the manifest, in place of the one that is there."""
         if there is None:
             handle = os.open(self.manifest, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
@@ -236,10 +250,7 @@ class SamplesFolder:
             finally:
                 os.close(handle)
         else:
-            for name in _pictures(there):
-                (self.path / name).unlink(missing_ok=True)
             self._rewrite(line if one == there else one for one in lines)
-        os.replace(drawn, self.path / story_id)
 
 
 def _pictures(line: bytes | None) -> list[str]:

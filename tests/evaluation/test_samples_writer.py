@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.files import writing_folder
 from evaluation.samples import SamplesFolder
 
 SAMPLER = {"scheduler": "ddim", "eta": 0.0}
@@ -134,6 +136,37 @@ def test_a_manifest_is_rewritten_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         add(folder, 1)
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
+    check_whole(tmp_path, [1])  # with the pictures that it had
+
+
+def test_a_story_is_replaced_where_no_folder_can_be(tmp_path, monkeypatch):
+    """As on Windows, not even an empty one."""
+    asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
+    add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
+    asked["s1"] = {"captions": ["Now.", "Another."]}
+    folder, replace = SamplesFolder(tmp_path, SETTINGS, asked=asked), os.replace
+
+    def as_on_windows(source, target):
+        if Path(target).is_dir():
+            raise PermissionError(13, "Access is denied", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", as_on_windows)
+    add(folder, 1)
+    assert [entry["captions"] for entry in entries(tmp_path)] == [["Now.", "Another."]]
+    check_whole(tmp_path, [1])
+    (tmp_path / "s2").mkdir()
+    add(folder, 2)
+    check_whole(tmp_path, [1, 2])
+    assert not list(tmp_path.glob(".*"))
+    with writing_folder(tmp_path / "empty") as new:
+        (tmp_path / "empty").mkdir()
+        (new / "x").write_text("x")
+    assert (tmp_path / "empty" / "x").read_text() == "x"
+    with pytest.raises(OSError, match="cannot write .*empty"):
+        with writing_folder(tmp_path / "empty") as new:
+            (new / "y").write_text("y")
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize("story", ["..", "../up"])

@@ -31,6 +31,7 @@ from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionM
 
 from benchmarks.damaged_stories import STRENGTHS, blurred, noisy, pencil, write_told
 from benchmarks.stand_in_detector import DETECTOR_STEPS, train_detector
+from common.files import replacing, writing_folder
 from common.terminal import tqdm
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, all_scenes
@@ -109,9 +110,10 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
     out.mkdir(parents=True, exist_ok=True)
     labelled, siglip = out / "labelled", out / "siglip"
 
-    def made(name: str, make: Callable[[Path], None]) -> str:
+    def made(name: str, make: Callable[[Path], None], whole=replacing) -> str:
         if not (path := out / name).exists():
-            make(path)
+            with whole(path) as temporary:
+                make(temporary)
         return str(path)
 
     def train_classifier(path: Path) -> None:
@@ -119,7 +121,7 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
         train(Training(str(labelled), str(path), device="cpu", **CLASSIFIER))
 
     classifier = made("classifier.safetensors", train_classifier)
-    weights = made("clip/open_clip_model.safetensors", lambda path: train_clip(path.parent))
+    weights = made("clip/open_clip_model.safetensors", train_clip)
     clip = f"local-dir:{Path(weights).parent}"
     return {
         "judge": made("judge.safetensors", make_judge),
@@ -139,7 +141,7 @@ def prepare_networks(out: Path) -> dict[str, str | bool]:
         "csd_weights": made("csd.safetensors", train_csd),
         "aesthetic_head": made("aesthetic.safetensors", lambda path: train_aesthetic(siglip, path)),
         "aesthetic_encoder": str(siglip),
-        "detector": made("detector", train_detector),
+        "detector": made("detector", train_detector, writing_folder),
         "lpips_weights": made(
             "alexnet.safetensors", lambda path: save_file(random_alexnet().state_dict(), path)
         ),
@@ -190,10 +192,9 @@ def random_alexnet() -> nn.Module:
     return network
 
 
-def train_clip(folder: Path) -> None:
+def train_clip(path: Path) -> None:
     """Contrastive training on scenes and their captions, held-out combinations included."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(CLIP))
+    path.with_name("open_clip_config.json").write_text(json.dumps(CLIP))
     torch.manual_seed(0)
     model = open_clip.CLIP(**CLIP["model_cfg"])
     tokenise = open_clip.SimpleTokenizer(context_length=32)
@@ -213,7 +214,7 @@ def train_clip(folder: Path) -> None:
         loss.backward()
         optimiser.step()
         schedule.step()
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    save_file(model.state_dict(), path)
 
 
 def train_dino(path: Path) -> None:

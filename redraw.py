@@ -28,7 +28,7 @@ from building import (
 from common.documents import parse_json
 from common.files import file_hash, replacing
 from configuration import ConfigError, checkpoint_to_draw_with
-from evaluation.samples import MANIFEST, SampledStory, read_picture, read_samples
+from evaluation.samples import CANDIDATES, MANIFEST, SampledStory, read_picture, read_samples
 from models.frames import refuse_black
 
 __all__ = ["redraw"]
@@ -116,7 +116,7 @@ def _check(story: SampledStory, wanted: DictConfig, folder: Path) -> None:
 
 
 def _candidate(folder: Path, story_id: str, frame: int, number: int) -> Path:
-    return folder / story_id / "candidates" / f"{frame:04}-{number}.png"
+    return folder / story_id / CANDIDATES / f"{frame:04}-{number}.png"
 
 
 class _Drawer:

@@ -20,6 +20,7 @@
                                 had its frames moved or some removed since
     DIR/label_vocabulary.json   all names that labels use, by kind; where there are labels
     DIR/STORY/0000.png …        frames; reference_0000.png …
+    DIR/STORY/candidates        pictures to choose among for frames; where some were asked for
 
 `writer.py` writes it, `reader.py` reads and checks it, `plain_folders.py` reads pictures that have
 no manifest, and `labels.py` the labels beside them.
@@ -37,10 +38,10 @@ from evaluation.samples.reader import (
     read_samples,
     strange_names,
 )
-from evaluation.samples.writer import RESERVED, SamplesFolder
+from evaluation.samples.writer import CANDIDATES, RESERVED, SamplesFolder
 
 __all__ = [
-    "MANIFEST", "PLOT", "RESERVED", "STORYBOARD", "VOCABULARY", "SampledStory", "Samples",
-    "SamplesFolder", "check_vocabulary", "open_samples", "places_of", "read_picture",
+    "CANDIDATES", "MANIFEST", "PLOT", "RESERVED", "STORYBOARD", "VOCABULARY", "SampledStory",
+    "Samples", "SamplesFolder", "check_vocabulary", "open_samples", "places_of", "read_picture",
     "read_samples", "strange_names",
 ]  # fmt: skip

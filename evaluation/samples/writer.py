@@ -28,7 +28,9 @@ try:
 except ImportError:  # on Windows, where only one process may draw into a folder
     fcntl = None
 
-__all__ = ["RESERVED", "SamplesFolder"]
+__all__ = ["CANDIDATES", "RESERVED", "SamplesFolder"]
+
+CANDIDATES = "candidates"  # the folder in a story's where `redraw` offers some
 
 # What the programs write beside the stories.
 RESERVED = {MANIFEST, VOCABULARY, STORYBOARD, PLOT, "storyboard.html", "metrics.json"}
@@ -161,6 +163,11 @@ class SamplesFolder:
         ours = {folder, *(self.path / name for name in _pictures(line))}
         inside = folder.rglob("*") if folder.is_dir() else ()
         strange = next((one for one in (folder, *inside) if one.exists() and one not in ours), None)
+        if line and strange == folder / CANDIDATES:
+            raise ValueError(
+                f"{strange} holds candidates for frames of story {story_id!r}, which now is to be "
+                "drawn otherwise: delete them or move them away, or choose another folder"
+            )
         if strange or (folder.exists() and not folder.is_dir()):
             raise ValueError(
                 f"{strange or folder} is there, but {MANIFEST} does not list it as ours: move "

@@ -116,6 +116,10 @@ def test_a_story_that_is_drawn_again_takes_nothing_of_the_users_along(tmp_path):
         add(folder, 1)
     assert (tmp_path / "s1" / "notes.txt").read_text() == "mine"
     (tmp_path / "s1" / "notes.txt").unlink()
+    (tmp_path / "s1" / "candidates").mkdir()  # of `redraw`
+    with pytest.raises(ValueError, match="s1/candidates holds candidates for .* 's1', which now"):
+        SamplesFolder(tmp_path, SETTINGS, asked=asked)
+    (tmp_path / "s1" / "candidates").rmdir()
     add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
     assert [entry["captions"] for entry in entries(tmp_path)] == [["Now.", "Another."]]
     check_whole(tmp_path, [1])

@@ -76,7 +76,7 @@ def sample(config: DictConfig) -> Path:
     print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
     if metrics:
         with option_prefix("evaluation."):
-            evaluate(options)
+            evaluate(options, names)  # of all that the folder may hold, those of this command
     return folder
 
 

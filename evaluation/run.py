@@ -47,8 +47,11 @@ class _System:
         return [Material.of(str(run.folder), run.stories) for run in self.runs]
 
 
-def evaluate(options: Options) -> dict:
-    """Measure, print, write metrics.json, charts and storyboards into the folder; the metrics."""
+def evaluate(options: Options, only: Sequence[str] | None = None) -> dict:
+    """Measure, print, write metrics.json, charts and storyboards into the folder; the metrics.
+
+    only: ids of the stories in `samples` that count; None: all.
+    """
     check(options)
     if options.out and Path(options.out).is_file():
         raise ValueError(f"out={options.out} is a file: give the name of a folder")
@@ -56,7 +59,10 @@ def evaluate(options: Options) -> dict:
     if isinstance(others, str):  # a folder's name may hold commas
         others = [others] if Path(others).is_dir() else others.split(",")
     warnings: list[str] = []
-    systems = _paired([_open(place, options) for place in [options.samples, *others]], warnings)
+    ours = _open(options.samples, options)
+    if only is not None:
+        ours = _just(ours, {*only}, options)
+    systems = _paired([ours, *(_open(place, options) for place in others)], warnings)
     samples, materials = systems[0].runs[0], [one.materials for one in systems]
     metrics, skipped = choose(options, [run for runs in materials for run in runs])
     out = Path(options.out or systems[0].folder)
@@ -110,6 +116,14 @@ def _open(place: str, options: Options) -> _System:
     seeds = seeds if seeds and not (folder / MANIFEST).is_file() else [folder]
     named = (options.reference, options.captions, options.story_length, options.labels)
     return _System(place, [open_samples(one, *named, options.benchmark) for one in seeds])
+
+
+def _just(system: _System, names: set[str], options: Options) -> _System:
+    if options.benchmark:  # what was drawn in parts is one story by now
+        names |= {name.rpartition("-part")[0] for name in names}
+    runs = [replace(run, stories=[story for story in run.stories if story.story_id in names])
+            for run in system.runs]  # fmt: skip
+    return replace(system, runs=runs)
 
 
 def _paired(systems: Sequence[_System], warnings: list[str]) -> list[_System]:

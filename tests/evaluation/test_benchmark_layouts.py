@@ -14,6 +14,8 @@ from common.vistorybench import read_benchmark
 from datasets.story_hdf5 import is_story_id
 from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
 from evaluation.export import main
+from evaluation.options import Options
+from evaluation.run import evaluate
 from evaluation.samples import SamplesFolder, open_samples, read_samples
 from evaluation.samples.benchmarks import write_vinabench
 
@@ -96,6 +98,14 @@ def test_a_benchmark_without_its_chinese_captions_is_read(root, tmp_path):
         path.write_text(json.dumps(told), "utf-8")
     samples = open_samples(tmp_path / "drawn", benchmark=root)
     assert samples.stories[0].captions[0] == "Shot 1 of 01."
+
+
+def test_stories_that_were_drawn_in_parts_are_measured_by_their_parts(root, tmp_path):
+    draw(in_parts(read_benchmark_prompts(root), 5), tmp_path / "drawn")
+    options = Options(str(tmp_path / "drawn"), pictures=False, benchmark=str(root))
+    found = evaluate(options, ["01-part1", "01-part2"])
+    assert (found["stories"], found["frames"]) == (1, 6)
+    assert evaluate(options)["stories"] == 3
 
 
 def test_only_longer_stories_are_cut():

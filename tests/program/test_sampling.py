@@ -187,6 +187,9 @@ def test_what_was_drawn_is_measured(sampled, tmp_path):
                   if not b["place_named"]]  # fmt: skip
     entry = found["metrics"]["cartoon/place_accuracy"]
     assert (entry["value"], entry["n"]) == (pytest.approx(np.mean(right)), len(right))
+    sampled(*words, "task=continuation", "num_stories=1")  # of what the folder holds, its own
+    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert (found["stories"], found["frames"]) == (1, 4)
 
 
 @pytest.mark.parametrize("words, missing", [

@@ -225,10 +225,6 @@ _RECORDS = (
         "0.01, {network}; 0.5 is no preference, 1 a copy; mean of stories",
         "evaluation.metrics.vistorybench:copy_paste", higher_is_better=False, **_CIDS,
     ),
-    Metric(
-        "cids_realistic_human", "not measured: it takes ArcFace, AdaFace and FaceNet, which are "
-        "not here", "evaluation.metrics.vistorybench:nothing", **_BENCH,
-    ),
     *(
         Metric(f"cartoon/{name}", f"judge, {text}", f"evaluation.metrics.cartoon:{name}",
                errors=errors, **_CARTOON)

@@ -5,7 +5,9 @@ characters keeps the E surest; characters and boxes are matched (Hungarian) by t
 box with the character's reference crops. A reference crop is the surest box of a reference picture,
 or the whole picture where there is none. The benchmark's released code resolves conflicts one by
 one, which differs only where two characters want one box; its copy-paste rate became another one
-later. Realistic humans take part in matching, as they hold a box, but not in identity.
+later. Realistic humans take part in matching, as they hold a box, but not in identity: the
+benchmark's `cids_realistic_human` takes face networks (ArcFace, AdaFace, FaceNet), which are not
+here.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from evaluation.samples import SampledStory
 
 __all__ = [
     "aesthetic", "cids_cross", "cids_self", "copy_paste", "csd_cross", "csd_self", "matched",
-    "nothing", "onstage_count",
+    "onstage_count",
 ]  # fmt: skip
 
 BOX = 0.25  # sureness of a box
@@ -107,10 +109,6 @@ def copy_paste(material: Material, network: Network, features: Features) -> np.n
                 degrees.append(softmax(near / TEMPERATURE, axis=0)[0].mean())
         values.append(_mean(degrees))
     return _of_stories(values)
-
-
-def nothing(material: Material, network: None, features: Features) -> np.ndarray:
-    return np.zeros((len(material.stories), 2))
 
 
 @dataclass

@@ -144,7 +144,6 @@ def test_edge_cases_of_the_benchmark(world):
     assert shots == pytest.approx((100 + 500 * np.exp(-1)) / 6, abs=1e-3)
     once = Made({"s2.png": [box(0.9, 0)]})  # Fox, a single time
     assert bench.cids_self(material, NETWORK, once)[0, 0] == pytest.approx(1 / 3)
-    assert bench.nothing(material, None, once).tolist() == [[0, 0]]
 
 
 def test_each_story_counts_once_in_the_aesthetic_score():

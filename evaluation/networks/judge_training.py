@@ -15,7 +15,6 @@ from torch import Tensor
 from common.terminal import tqdm
 from evaluation.networks.judge import SIDE, Judge, JudgeNetwork, shrink
 from evaluation.networks.judge_parts import CELLS, CHOICES
-from evaluation.samples import check_vocabulary
 
 __all__ = ["train_judge"]
 
@@ -31,12 +30,6 @@ def train_judge(
     batch_size: int = 64,
 ) -> Judge:
     """Train on (N, 128, 128, 3) uint8 frames and their N labels; the same seed, the same judge."""
-    check_vocabulary(vocabulary, "train_judge")
-    if len(frames) != len(labels) or not len(frames):
-        raise ValueError(
-            f"train_judge got {len(frames)} frames and {len(labels)} labels: give "
-            "equally many, at least one"
-        )
     pixels, target = torch.cat(list(shrink(frames))), _encode(labels, vocabulary)
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -70,24 +63,18 @@ def _encode(labels: Sequence[dict], vocabulary: dict) -> dict[str, Tensor]:
     cast = torch.zeros(len(labels), len(characters))
     clothes = torch.full(cast.shape, ABSENT)
     where = torch.full((len(labels), len(characters) + 1), ABSENT)
-    try:
-        for n, label in enumerate(labels):
-            for name in label["cast"]:
-                cast[n, characters[name]] = 1
-                clothes[n, characters[name]] = colours[label["clothes"][name]]
-            for name, (x, y) in label.get("at", {}).items():
-                column, row = (min(max(int(CELLS * one), 0), CELLS - 1) for one in (x, y))
-                where[n, characters.get(name, -1)] = CELLS * row + column
-        choices = {
-            kind: torch.tensor([_number(label[kind], numbers[key]) for label in labels])
-            for kind, key in CHOICES.items()
-            if "weathers" in vocabulary or kind in ("place", "action")
-        }
-    except KeyError as error:
-        raise ValueError(
-            f"a frame label lacks {error} or it is not in the vocabulary: build the "
-            "labels and the vocabulary together"
-        ) from error
+    for n, label in enumerate(labels):
+        for name in label["cast"]:
+            cast[n, characters[name]] = 1
+            clothes[n, characters[name]] = colours[label["clothes"][name]]
+        for name, (x, y) in label.get("at", {}).items():
+            column, row = (min(max(int(CELLS * one), 0), CELLS - 1) for one in (x, y))
+            where[n, characters.get(name, -1)] = CELLS * row + column
+    choices = {
+        kind: torch.tensor([_number(label[kind], numbers[key]) for label in labels])
+        for kind, key in CHOICES.items()
+        if "weathers" in vocabulary or kind in ("place", "action")
+    }
     return {"cast": cast, "clothes": clothes, "where": where, **choices}
 
 

@@ -72,17 +72,6 @@ def test_same_seed_same_judge_and_the_global_random_state_is_left_alone():
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-def test_bad_training_input():
-    frames, labels = toy_frames(2, seed=0)
-    with pytest.raises(ValueError, match="2 frames and 1 labels"):
-        train_judge(frames, labels[:1], VOCABULARY, 0)
-    labels[0]["place"] = "moon"
-    with pytest.raises(ValueError, match="'moon'"):
-        train_judge(frames, labels, VOCABULARY, 0)
-    with pytest.raises(ValueError, match="list of different names 'places'"):
-        train_judge(frames, labels, {"characters": ["ann"]}, 0)
-
-
 def test_bad_judge_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.safetensors does not exist"):
         Judge.load(tmp_path / "gone.safetensors")

@@ -58,19 +58,9 @@ class _Wandb(_Telling, WandbLogger): ...
 
 
 def build_logger(kind: str, folder: Path, run_name: str) -> Logger | bool:
-    """The logger called `kind`, beside a run's checkpoints; False: none.
-
-    Raises:
-        ValueError: its package is not installed.
-    """
+    """The logger called `kind`, beside a run's checkpoints; False: none."""
     if kind == "none":
         return False
-    try:
-        if kind == "wandb":
-            return _Wandb(run_name, save_dir=folder)
-        return {"tensorboard": _TensorBoard, "csv": _CSV}[kind](folder, name="logs")
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"logger={kind} needs a package that is not installed ({error}); install it, or set "
-            f"logger=tensorboard"
-        ) from error
+    if kind == "wandb":
+        return _Wandb(run_name, save_dir=folder)
+    return {"tensorboard": _TensorBoard, "csv": _CSV}[kind](folder, name="logs")

@@ -307,8 +307,6 @@ def test_what_does_not_fit_is_refused(tmp_path):
     path = build(tmp_path / "s.h5", [[noise(9, 8), noise(8, 8)]])
     with pytest.raises(ValueError, match="s.h5: image0 of story 0 of 'val' is 8x9, not a column"):
         dataset(path, spec="pororo")[0]
-    with pytest.raises(ValueError, match="task 'imagination' is unknown: use one of visualization"):
-        dataset(path, task="imagination")
 
 
 def module(path: Path, **change) -> StoryDataModule:

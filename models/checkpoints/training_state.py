@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside weights: can a training take it up?"""
+"""What a checkpoint holds beside weights: how far its training had come, and can one take it up?"""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from models.checkpoints.progress import mend_progress
-
-__all__ = ["check_training_state"]
+__all__ = ["check_training_state", "correct_progress", "place_in_epoch"]
 
 _MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "adamw8bit": ("state1", "state2")}
 
@@ -23,7 +21,7 @@ def check_training_state(
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        done = mend_progress(content)
+        done = correct_progress(content)
         (state,), (schedule,) = content["optimizer_states"], content["lr_schedulers"]
         numbers = [n for group in state["param_groups"] for n in group["params"]]
         moments = {n: _flat(one) for n, one in state["state"].items()}
@@ -59,3 +57,38 @@ def _flat(state: dict) -> dict:
     """What is kept of one tensor; bitsandbytes saves its moments in a dictionary of their own."""
     nested = (one for one in state.values() if isinstance(one, dict))
     return {k: v for one in (state, *nested) for k, v in one.items() if k != "step"}
+
+
+def correct_progress(checkpoint: dict) -> dict[str, int]:
+    """Correct the counts of epochs in place; returns those trained whole, and optimiser steps.
+
+    With `max_steps` Lightning takes an epoch that is over for one to go on with, finds no batch
+    left in it and counts it again; and an epoch that `max_steps` cut off, it counts as whole.
+
+    Raises:
+        KeyError: the checkpoint does not say.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+    if epochs["current"]["processed"] == epochs["current"]["ready"]:  # written at an epoch's end
+        cut = not batches["is_last_batch"]
+        for count in (epochs["current"], epochs["total"]):
+            count["processed"] -= cut
+            count["completed"] = count["processed"]
+        if not cut:
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
+    return {"epochs": epochs["current"]["processed"], "steps": checkpoint["global_step"]}
+
+
+def place_in_epoch(checkpoint: dict, done: int) -> None:
+    """Have Lightning count `done` batches of the epoch as done, in place.
+
+    It counts batches, of which as many stories make fewer when batches have grown since.
+    """
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    current, total = batches["current"], batches["total"]
+    if current["processed"] != done:
+        batches["current"] = dict.fromkeys(current, done)
+        batches["current"]["completed"] -= total["processed"] - total["completed"]
+        batches["is_last_batch"] = False

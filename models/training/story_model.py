@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from models.checkpoints.progress import mend_progress, place_in_epoch
+from models.checkpoints.training_state import correct_progress, place_in_epoch
 from models.components import Components
 from models.conditioning import Context
 from models.frames import encode_frames
@@ -164,7 +164,7 @@ class StoryModel(pl.LightningModule):
         if self.tune != "all":  # the rest is the base's, which is loaded already
             for key in _STATES & checkpoint.keys():
                 checkpoint[key] = {**self.state_dict(), **checkpoint[key]}
-        mend_progress(checkpoint)
+        correct_progress(checkpoint)
         data = self.trainer.datamodule
         state = checkpoint.get(type(data).__qualname__)
         if state and (done := data.batches_behind(state)) is not None:

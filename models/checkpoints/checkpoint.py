@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from common.documents import as_word
 from models.caption_tokenizer import EXACT, LEGACY
-from models.checkpoints.finite import not_finite
 from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.safe_loading import forget_contents, read_content
 from models.checkpoints.upstream import (
@@ -19,7 +18,7 @@ from models.checkpoints.upstream import (
     is_upstream,
     without_text_model,
 )
-from models.checkpoints.weights_hash import weights_hash
+from models.checkpoints.weights import not_finite, weights_hash
 from models.components import Components
 from models.main_process import say
 from models.training.tuning import is_add_on, tuned_names

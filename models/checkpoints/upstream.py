@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.checkpoints.stable_embedding import adopt_stable_embeddings
 from models.training.tuning import is_add_on
 
 __all__ = ["adapt", "from_upstream", "is_lora", "is_upstream", "to_upstream", "without_text_model"]
@@ -21,6 +20,7 @@ __all__ = ["adapt", "from_upstream", "is_lora", "is_upstream", "to_upstream", "w
 _DROPPED = re.compile(r".*position_ids|(clip_text|blip_text|blip_image)_null_token|inception\..*")
 # A level of CLIP's names that came and went with transformers' versions.
 _TEXT_MODEL = re.compile(r"^((?:conditioner\.)?text_encoder\.)(?:text_model\.)?")
+_TABLES = ("type_embeddings", "time_embeddings")
 _TIMES = "conditioner.time_embeddings.weight"
 _POSITIONS = "conditioner.text_encoder.embeddings.position_embedding.weight"
 # Our prefix, theirs.
@@ -95,7 +95,7 @@ def adapt(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
     if vae and not any(key.startswith("vae.") for key in state) and own.keys() & state.keys():
         state.update(vae)
         said.append("it has no VAE; the backbone's is taken")
-    adopt_stable_embeddings(model, state)
+    _adopt_stable_embeddings(model, state)
     times = state.get(_TIMES)
     if times is not None and _TIMES in own and 1 < len(times) < len(own[_TIMES]):
         # Rows for more earlier frames; the last that was ever trained is the one before their last.
@@ -148,6 +148,30 @@ def to_upstream(
 def is_lora(key: str) -> bool:
     """Whether a tensor of this name is part of a LoRA, whoever made it."""
     return "lora_" in key or "_lora." in key
+
+
+def _adopt_stable_embeddings(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give the conditioner of `model` the kind of tables that `state`, in our names, comes from.
+
+    Their rows go through a LayerNorm, `.norm.*` in the checkpoint (Dettmers et al., arXiv
+    2110.02861, section 2.3).
+
+    Raises:
+        ValueError: such tables without bitsandbytes.
+    """
+    conditioner = getattr(model, "conditioner", None)
+    for name in _TABLES:
+        if conditioner is not None and f"conditioner.{name}.norm.weight" in state:
+            try:
+                from bitsandbytes.nn import StableEmbedding  # slow to import, and rarely needed
+            except ImportError as error:
+                raise ValueError(
+                    f"the checkpoint's {name} are bitsandbytes' StableEmbedding ({error}); "
+                    f"pip install bitsandbytes"
+                ) from error
+            plain = getattr(conditioner, name)
+            table = StableEmbedding(plain.num_embeddings, plain.embedding_dim)
+            setattr(conditioner, name, table.to(plain.weight.device))
 
 
 def _rename(key: str, source: int) -> str:

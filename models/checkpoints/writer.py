@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from common.files import replacing, writing
 from models.checkpoints.file_kinds import check_sums
-from models.checkpoints.finite import not_finite
 from models.checkpoints.run_folder import LAST, PREVIOUS
+from models.checkpoints.weights import not_finite
 from models.training.tuning import tuned_names
 
 __all__ = ["CheckpointWriter", "check_room", "checkpoint_size"]

@@ -29,7 +29,7 @@ from common.documents import as_word
 from common.files import file_hash, writing
 from common.hdf5 import replacing_hdf5
 from common.terminal import tqdm
-from models.checkpoints.weights_hash import weights_hash
+from models.checkpoints.weights import weights_hash
 from models.frames import HistoryTransform, sides
 
 __all__ = ["LatentCache", "Latents"]

@@ -15,8 +15,8 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
 from common.interrupts import FROM_OUTSIDE, REQUEUE
-from models.checkpoints.finite import not_finite
 from models.checkpoints.run_folder import LAST, NON_FINITE
+from models.checkpoints.weights import not_finite
 from models.main_process import say
 
 __all__ = ["StopAtNonFinite", "StopOnSignal", "requeue"]

@@ -1,4 +1,4 @@
-"""A hash of weights: do two models start from the same numbers?"""
+"""Questions about weights: has a training gone wrong ruined them, do two models have the same?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["weights_hash"]
+__all__ = ["not_finite", "weights_hash"]
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors that hold NaN or infinity."""
+    return sorted(
+        name
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor)
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    numbers = tensor.float() if tensor.itemsize == 1 else tensor  # no extremes in 8 bits
+    return bool(torch.stack(torch.aminmax(numbers)).isfinite().all())  # they pass NaN on
 
 
 def weights_hash(state: Mapping[str, Tensor], *texts: str, signed_zeros: bool = True) -> str:

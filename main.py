@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.documents import as_quoted_word
 from common.imports import heavy_imports
-from common.terminal import print_any_letter
+from common.terminal import error_in_one_line, in_one_line, print_any_letter
 from configuration import load_config
 from configuration.composition import FILE, file_words, lay_over, parse_words, read_file
 
@@ -49,22 +49,21 @@ SWEEP = {"-m", "--multirun"}
 def run(words: Sequence[str]) -> None:
     """Do what the words of the command line ask; whatever is wrong ends in one line."""
     try:
-        config = load_config(words)
-        if config.num_cpu_cores not in (None, -1):
-            with heavy_imports():
-                import torch
-            torch.set_num_threads(config.num_cpu_cores)
-        # Only what the mode needs is imported, which takes seconds.
-        if config.mode == "train":
-            with heavy_imports():
-                from train import train
-            train(config)
-        else:
-            with heavy_imports():
-                from sample import sample
-            sample(config)
-    except (OSError, ValueError) as error:  # ConfigError is a ValueError
-        sys.exit("error: " + in_one_line(error))
+        with error_in_one_line():
+            config = load_config(words)
+            if config.num_cpu_cores not in (None, -1):
+                with heavy_imports():
+                    import torch
+                torch.set_num_threads(config.num_cpu_cores)
+            # Only what the mode needs is imported, which takes seconds.
+            if config.mode == "train":
+                with heavy_imports():
+                    from train import train
+                train(config)
+            else:
+                with heavy_imports():
+                    from sample import sample
+                sample(config)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -79,11 +78,9 @@ def run_with_hydra(words: Sequence[str]) -> None:
     program, files = sys.argv[0], [word for word in words if word.startswith("config=")]
     words = [word.lstrip("+") for word in words if not word.startswith("config=")]
     words.sort(key=lambda word: word not in SWEEP)  # Hydra's parser wants no words on both sides
-    try:
+    with error_in_one_line():
         base = OmegaConf.merge(read_file(), *lay_over(file_words(files)))
         swept = _swept(words)
-    except ValueError as error:
-        sys.exit("error: " + in_one_line(error))
     ConfigStore.instance().store("merged", OmegaConf.merge(base, HYDRA))
 
     def job(config: DictConfig) -> None:
@@ -97,11 +94,9 @@ def run_with_hydra(words: Sequence[str]) -> None:
         run(told)
 
     sys.argv = [program, *words]
-    try:
+    with error_in_one_line():  # of switches that do not go together
         folder = str(FILE.parent)
         hydra.main(config_path=folder, config_name="merged", version_base="1.3")(job)()
-    except ValueError as error:  # switches that do not go together
-        sys.exit("error: " + in_one_line(error))
 
 
 def _swept(words: Sequence[str]) -> set[str]:
@@ -110,14 +105,6 @@ def _swept(words: Sequence[str]) -> set[str]:
         return set()
     told = [word for word in words if "=" in word and not word.startswith("-")]
     return {o.get_key_element() for o in parse_words(told, sweep=True) if o.is_sweep_override()}
-
-
-def in_one_line(error: Exception) -> str:
-    """What an error says; of a loader process's, which comes with a traceback, the last line."""
-    text = str(error)
-    if "\nOriginal Traceback " in text:
-        text = re.split(r"\n[\w.]+: ", text)[-1]
-    return " ".join(text.split())
 
 
 def main(words: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from building import (
 )
 from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
-from common.terminal import tqdm
+from common.terminal import error_in_one_line, tqdm
 from configuration import checkpoint_to_draw_with
 from datasets.damage import unreadable
 from datasets.notices import (
@@ -224,10 +224,8 @@ class Wanted:
 
 
 def _draw_as(rank: int, share: tuple, shares: list[list[int]], devices: list) -> None:
-    try:
+    with error_in_one_line():
         _draw(*share, shares[rank], devices[rank], show_progress=rank == 0)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def _draw(

@@ -12,9 +12,7 @@ by `benchmarks.new_characters`.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import torch
 from benchmarks.history_hits import history_hits
 from benchmarks.runs import Runs, mean_spread, print_table
 from building import open_stories
+from common.terminal import error_in_one_line, script_parser
 from configuration import load_config
 from evaluation.metrics.cartoon import ROWS as METRICS
 from evaluation.options import Options
@@ -131,9 +130,7 @@ def _trained(checkpoint: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/causal_story"))
     parser.add_argument("--steps", type=int, default=120, help="of every training")
     parser.add_argument("--stories", type=int, default=50, help="test stories drawn by a run")
@@ -142,12 +139,10 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="config keys for all runs")
     args = parser.parse_args()
     ablation = Ablation(args.out, args.steps, args.stories, args.overrides)
-    try:
+    with error_in_one_line():
         for seed in range(0 if args.tables else args.seeds):
             ablation.compare_add_ons(seed)
         ablation.print_tables(args.seeds)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.terminal import error_in_one_line
 from evaluation.samples import SampledStory, read_samples
 
 __all__ = ["history_hits", "needed_frames"]
@@ -79,7 +80,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_in_one_line():
         main(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")

@@ -13,8 +13,6 @@ fragmentation, the workspaces of convolutions.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from statistics import median
@@ -33,6 +31,7 @@ from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.training_step import training_step
 from benchmarks.turns import gpu_peak
 from building import HALF, add_add_ons
+from common.terminal import error_in_one_line, script_parser
 from configuration import load_config
 from configuration.rules import DATASETS
 from models.components import Components
@@ -230,22 +229,18 @@ def _bytes(values: Iterable) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("overrides", nargs="+", metavar="key=value", help="as main.py takes them")
     parser.add_argument("--measure", action="store_true", help="run on a GPU instead of counting")
     logging.set_verbosity_error()
     args = parser.parse_args()
-    try:
+    with error_in_one_line():
         config = read_config(args.overrides)
         if args.measure and config.mode == "sample":
             raise ValueError("--measure runs a training step; leave it out to count mode=sample")
         if args.measure and not torch.cuda.is_available():
             raise ValueError("--measure: this machine has no CUDA GPU; leave it out to count")
         planned = measure(config) if args.measure else plan(config)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     if args.measure:
         print(
             f"{torch.cuda.get_device_name()}: peak {planned['peak'] / 2**30:.2f} GiB, "

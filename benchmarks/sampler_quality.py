@@ -10,8 +10,6 @@ takes. What is measured is kept in OUT and is not measured again.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,7 +21,8 @@ from matplotlib.figure import Figure
 from benchmarks.runs import Runs, mean_spread, print_table
 from building import build_pipeline, open_stories, sampler_arguments, story_frames
 from common.files import file_hash
-from configuration import ConfigError, load_config
+from common.terminal import error_in_one_line, script_parser
+from configuration import load_config
 from datasets.story_prompts import read_prompts
 from evaluation.metrics.bootstrap import ratio
 from evaluation.metrics.cartoon import ROWS, count_frames
@@ -158,9 +157,7 @@ def plot(results: list[dict]) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("judge", type=Path)
     parser.add_argument("--out", type=Path, default=Path("outputs/sampler_quality"))
@@ -170,7 +167,7 @@ def main() -> None:
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("overrides", nargs="*", help="config keys of all ways")
     args = parser.parse_intermixed_args()
-    try:
+    with error_in_one_line():
         settings = {key: file_hash(getattr(args, key)) for key in ("checkpoint", "judge")}
         settings |= {"stories": args.stories, "overrides": args.overrides}
         runs = Runs(args.out, settings)
@@ -184,8 +181,6 @@ def main() -> None:
                         print(f"{name}, seed {seed}", flush=True)
                         runs.write(name, seed, measure(words, seed))
         results = [one for name in ways() for one in runs.of(name, args.seeds)]
-    except (ConfigError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     print_tables(results)
     plot(results).savefig(args.out / "quality.png")
 

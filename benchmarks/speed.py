@@ -11,7 +11,6 @@ stories of any number of steps, as drawing is nothing but them one after the oth
 
 from __future__ import annotations
 
-import argparse
 import platform
 import statistics
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from benchmarks.reference import Reference
 from benchmarks.speed_training import training_table
 from benchmarks.turns import has_bf16, ratio, seconds_of, take_turns
 from building import drawing_precision
+from common.terminal import script_parser
 from models.components import Components
 from models.conditioning import Context
 from models.cross_attention import context_projected_once
@@ -289,9 +289,7 @@ def processor(device: torch.device) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--size", choices=SIZES, default="middle")
     parser.add_argument("--latents", type=int, nargs="+", default=[32, 64], help="a side")
     parser.add_argument("--rounds", type=int, default=3)

@@ -16,7 +16,9 @@ from tqdm import tqdm as bar
 import common.interrupts  # noqa: F401  in every program that says something, Ctrl-C is one line
 from common.documents import as_quoted_word
 
-__all__ = ["error_in_one_line", "print_any_letter", "script_parser", "setting", "tqdm"]
+__all__ = [
+    "error_in_one_line", "in_one_line", "print_any_letter", "script_parser", "setting", "tqdm",
+]  # fmt: skip
 
 
 def print_any_letter() -> None:
@@ -26,11 +28,14 @@ def print_any_letter() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def script_parser(doc: str, example: str) -> argparse.ArgumentParser:
-    """A parser whose --help shows a script's docstring as it stands, and ends in an example."""
+def script_parser(doc: str, example: str | None = None) -> argparse.ArgumentParser:
+    """A parser whose --help shows a script's docstring as it stands, and maybe an example."""
     print_any_letter()
-    how = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    return argparse.ArgumentParser(description=doc, epilog=f"example: {example}", **how)
+    return argparse.ArgumentParser(
+        description=doc,
+        epilog=example and f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 @contextmanager
@@ -39,7 +44,15 @@ def error_in_one_line() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_one_line(error)}")
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says; of a loader process's, which comes with a traceback, the last line."""
+    text = str(error)
+    if "\nOriginal Traceback " in text:
+        text = re.split(r"\n[\w.]+: ", text)[-1]
+    return " ".join(text.split())
 
 
 def setting(key: str, path: str | os.PathLike) -> str:

@@ -7,7 +7,6 @@ it stands: `samples=007` and `samples='run #2'` name those folders.
 from __future__ import annotations
 
 import os
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from difflib import get_close_matches
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from common.terminal import print_any_letter
+from common.terminal import error_in_one_line, print_any_letter
 
 __all__ = ["check", "help_text", "option", "option_prefix", "parse", "run", "spelled"]
 
@@ -54,10 +53,8 @@ def run(kind: type[T], usage: str, work: Callable[[T], Any], arguments: Sequence
     print_any_letter()
     if {"-h", "--help"} & set(arguments):
         return print(help_text(kind, usage.strip()))
-    try:
+    with error_in_one_line():
         work(parse(kind, arguments))
-    except (ValueError, OSError) as error:
-        sys.exit("error: " + " ".join(str(error).split()))
 
 
 def parse(kind: type[T], arguments: Sequence[str]) -> T:

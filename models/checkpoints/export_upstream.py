@@ -10,7 +10,6 @@ empty caption.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from common.files import replacing
+from common.terminal import script_parser
 from models.caption_tokenizer import EXACT
 from models.checkpoints.checkpoint import read_checkpoint, read_tokenization
 from models.checkpoints.upstream import to_upstream
@@ -69,9 +69,7 @@ def export_upstream(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--diffusion_model", required=True, help="for CLIP's tokenizer")

@@ -24,9 +24,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from common.documents import as_quoted_word
 from common.imports import heavy_imports
-from common.terminal import error_in_one_line, in_one_line, print_any_letter
+from common.terminal import as_quoted_word, error_in_one_line, in_one_line, print_any_letter
 from configuration import load_config
 from configuration.composition import FILE, file_words, lay_over, parse_words, read_file
 

@@ -35,9 +35,8 @@ from building import (
     sampler_arguments,
     story_spec,
 )
-from common.documents import as_word
 from common.files import held, remove_leftovers
-from common.terminal import setting
+from common.terminal import as_word, setting
 from configuration import (
     ConfigError,
     checkpoint_folder,

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-__all__ = ["as_quoted_word", "as_word", "check_yaml", "parse_json", "parse_yaml"]
+__all__ = ["check_yaml", "parse_json", "parse_yaml"]
 
 MOST_NODES = 100_000  # of a YAML file with its aliases written out
-
-
-def as_word(value: object) -> str:
-    """A value as the command line takes it."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{','.join(map(str, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)
-
-
-def as_quoted_word(key: str, text: object) -> str:
-    """`key="text"` as Hydra takes it, whatever characters the text has."""
-    # A backslash means something before a quote alone.
-    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), str(text))
-    return f'{key}="{escaped}"'
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -1,4 +1,5 @@
-"""What programs print: letters that the terminal lacks, and lines where there is no terminal."""
+"""What programs print: letters that the terminal lacks, lines where there is no terminal, errors in
+one line, and keys with their values as one would type them."""
 
 from __future__ import annotations
 
@@ -8,16 +9,16 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tqdm import tqdm as bar
 
 import common.interrupts  # noqa: F401  in every program that says something, Ctrl-C is one line
-from common.documents import as_quoted_word
 
 __all__ = [
-    "error_in_one_line", "in_one_line", "print_any_letter", "script_parser", "setting", "tqdm",
+    "as_quoted_word", "as_word", "error_in_one_line", "in_one_line", "print_any_letter",
+    "script_parser", "setting", "tqdm",
 ]  # fmt: skip
 
 
@@ -53,6 +54,22 @@ def in_one_line(error: Exception) -> str:
     if "\nOriginal Traceback " in text:
         text = re.split(r"\n[\w.]+: ", text)[-1]
     return " ".join(text.split())
+
+
+def as_word(value: object) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(str, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
+def as_quoted_word(key: str, text: object) -> str:
+    """`key="text"` as Hydra takes it, whatever characters the text has."""
+    # A backslash means something before a quote alone.
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), str(text))
+    return f'{key}="{escaped}"'
 
 
 def setting(key: str, path: str | os.PathLike) -> str:

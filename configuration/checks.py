@@ -9,8 +9,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.documents import as_word
 from common.files import is_address
+from common.terminal import as_word
 from configuration.rules import RULES, ConfigError
 from evaluation.metrics.table import own_story_metrics
 from models.checkpoints.run_folder import LAST, last_good

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.documents import as_word
+from common.terminal import as_word
 from configuration.checks import checkpoint_folder
 from configuration.composition import read_file
 from configuration.rules import ConfigError

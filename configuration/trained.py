@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.documents import as_word
+from common.terminal import as_word
 from configuration.files import refuse_resolvers
 from configuration.rules import ConfigError
 from datasets.specs import SPECS

@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.documents import as_quoted_word
 from common.files import check_writable, replacing, writing_folder
+from common.terminal import as_quoted_word
 from evaluation.command_line import option, run
 from models.main_process import say
 

@@ -21,8 +21,8 @@ from building import (
     known_words,
     sampler_settings,
 )
-from common.documents import as_quoted_word
 from common.files import file_hash
+from common.terminal import as_quoted_word
 from configuration import load_config
 from datasets.notices import characters_read, long_captions, unknown_words
 from models.checkpoints.run_folder import LAST, PREVIOUS, last_good

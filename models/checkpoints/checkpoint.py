@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.documents import as_word
+from common.terminal import as_word
 from models.caption_tokenizer import EXACT, LEGACY
 from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.safe_loading import forget_contents, read_content

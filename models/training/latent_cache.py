@@ -25,10 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.documents import as_word
 from common.files import file_hash, writing
 from common.hdf5 import replacing_hdf5
-from common.terminal import tqdm
+from common.terminal import as_word, tqdm
 from models.checkpoints.weights import weights_hash
 from models.frames import HistoryTransform, sides
 

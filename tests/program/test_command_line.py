@@ -15,8 +15,7 @@ import yaml
 import main
 import sample
 import train
-from common.documents import as_quoted_word
-from common.terminal import setting
+from common.terminal import as_quoted_word, setting
 from configuration import ConfigError, load_config
 from configuration.rules import RULES
 

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from configuration import ConfigError, checkpoint_to_draw_with, plain
-from configuration.trained import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
+from configuration.checkpoint_settings import EXTRA_SAMPLER_KEYS, SAMPLER_KEYS
 from datasets.cartoon.build import WORLD_SEED, ensure_cartoon_file
 from datasets.cartoon.strangers import make_up
 from datasets.cartoon.worlds import WORLDS
@@ -44,7 +44,7 @@ from models.training.tuned_decoder import TunedDecoder, merge_decoder
 from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
-    "HALF", "add_add_ons", "build_parts", "build_pipeline", "check_scheduler",
+    "HALF", "attach_add_ons", "build_parts", "build_pipeline", "check_scheduler",
     "check_weights_file", "drawing_precision", "find_devices", "known_words", "open_stories",
     "own_stories", "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_frames",
     "story_spec",
@@ -115,7 +115,7 @@ def build_parts(config: DictConfig) -> Components:
             f"{config.backbone}.image_size is {backbone.image_size}, which "
             f"{backbone.diffusion_model} cannot draw; set it to {wanted}"
         )
-    add_add_ons(parts, config)
+    attach_add_ons(parts, config)
     if config.new_characters:
         # Rows that are looked for start as the word is spelt: training or weights give them.
         starts = {
@@ -167,7 +167,7 @@ def choose_tokenization(config: DictConfig) -> dict:
     return chosen
 
 
-def add_add_ons(parts: Components, config: DictConfig, load: bool = True) -> None:
+def attach_add_ons(parts: Components, config: DictConfig, load: bool = True) -> None:
     """Causal-Story's add-ons and LoRA, and the weights that tuning starts from if `load`."""
     used = in_use(OmegaConf.to_container(config.causal_story))
     parts.add_ons = {} if config.tune == "all" else {"tune": config.tune}

@@ -44,7 +44,7 @@ from configuration import (
     read_file,
     write_config,
 )
-from configuration.going_on import changed_since, find_start
+from configuration.resuming import changed_since, find_start
 from datasets.data_module import StoryDataModule
 from datasets.new_characters import AUTO, NewCharacter, resized
 from datasets.shared_memory import workers_that_fit

@@ -28,9 +28,9 @@ from transformers.utils import logging
 
 from benchmarks.gpu_autocast import GpuAutocast
 from benchmarks.random_parts import Sizes, random_batch, random_parts
+from benchmarks.timing import gpu_peak
 from benchmarks.training_step import training_step
-from benchmarks.turns import gpu_peak
-from building import HALF, add_add_ons
+from building import HALF, attach_add_ons
 from common.terminal import error_in_one_line, script_parser
 from configuration import load_config
 from configuration.rules import DATASETS
@@ -128,7 +128,7 @@ def measure(config: DictConfig) -> dict[str, float]:
         data = config[config.dataset]
         parts = random_parts(Sizes(), data.max_length, len(data.new_tokens or ()))
         batch = random_batch(parts, config)
-    add_add_ons(parts, config, load=False)
+    attach_add_ons(parts, config, load=False)
     for network in (parts.unet, parts.vae):
         network.to(memory_format=torch.channels_last)
     model = build_model(config, parts, EPOCH).to(device).train()
@@ -207,7 +207,7 @@ def _parts(config: DictConfig, sizes: Sizes) -> Components:
         parts = random_parts(sizes, data.max_length, len(data.new_tokens or ()))
     # peft moves what it adds to where it is already, which fake tensors cannot do.
     with patch.object(nn.Module, "to", lambda module, *_, **__: module):
-        add_add_ons(parts, config, load=False)
+        attach_add_ons(parts, config, load=False)
     words = len(config.new_characters) if config.tune != "all" else 0
     for encoder, table in token_tables(parts.conditioner) if words else ():
         rows = torch.empty(words, table.embedding_dim)

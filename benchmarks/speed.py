@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.random_parts import Sizes, random_parts
 from benchmarks.reference import Reference
 from benchmarks.speed_training import training_table
-from benchmarks.turns import has_bf16, ratio, seconds_of, take_turns
+from benchmarks.timing import has_bf16, ratio, seconds_of, take_turns
 from building import drawing_precision
 from common.terminal import script_parser
 from models.components import Components

@@ -18,8 +18,8 @@ from transformers.initialization import no_init_weights
 from benchmarks.memory_plan import PeakMemory
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.reference import Reference
+from benchmarks.timing import gpu_peak, has_bf16, in_turns, ratio, seconds_of
 from benchmarks.training_step import training_step
-from benchmarks.turns import gpu_peak, has_bf16, in_turns, ratio, seconds_of
 from models.components import Components
 from models.frames import downscale
 from models.story_batch import StoryBatch

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from common.files import replacing
+from configuration.checkpoint_settings import inherit, read_settings, refuse_contradictions
 from configuration.checks import check, checkpoint_to_draw_with
 from configuration.files import (
     PRESETS,
@@ -29,7 +30,6 @@ from configuration.files import (
     unknown_keys,
 )
 from configuration.rules import DATASETS, RULES, ConfigError
-from configuration.trained import inherit, read_settings, refuse_contradictions
 
 __all__ = [
     "FILE", "file_words", "lay_over", "load_config", "parse_words", "plain", "read_file",

@@ -21,8 +21,8 @@ from transformers import (
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from models.checkpoints.forms import plain_names, unwrap
 from models.checkpoints.safe_loading import read_content
+from models.checkpoints.state_dicts import plain_names, unwrap
 from models.checkpoints.upstream import from_upstream
 from models.frames import HistoryTransform
 

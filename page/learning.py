@@ -18,7 +18,7 @@ import yaml
 
 from common.files import held, writing
 from common.picture_files import SUFFIXES
-from configuration.trained import read_settings
+from configuration.checkpoint_settings import read_settings
 from data_script.character_pictures import read_character
 from datasets.new_characters import AUTO
 from page.model import RUNS

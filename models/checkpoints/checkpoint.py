@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from common.terminal import as_word
 from models.caption_tokenizer import EXACT, LEGACY
-from models.checkpoints.forms import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.safe_loading import forget_contents, read_content
+from models.checkpoints.state_dicts import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.upstream import (
     adapt,
     from_upstream,

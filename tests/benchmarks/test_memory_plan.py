@@ -13,7 +13,7 @@ from benchmarks.gpu_autocast import GpuAutocast
 from benchmarks.memory_plan import PeakMemory, fitting, gpu_optimizer, main, plan, read_config
 from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.training_step import training_step
-from building import add_add_ons
+from building import attach_add_ons
 from models.training.optimizer import build_optimizer, step_in_backward
 from train import build_model
 
@@ -71,7 +71,7 @@ def test_fake_tensors_take_what_real_ones_do(words):
     config = read_config([PRESET, *SMALL, *words])
     planned = plan(config, MINUTE)
     parts = random_parts(MINUTE, 8)
-    add_add_ons(parts, config, load=False)
+    attach_add_ons(parts, config, load=False)
     model = build_model(config, parts, 1000).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(config.optimizer, trained, 1e-4, 0, fused=True)

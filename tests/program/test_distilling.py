@@ -9,7 +9,7 @@ from outcomes import read, same
 
 import train
 from configuration import ConfigError, load_config
-from configuration.trained import read_settings
+from configuration.checkpoint_settings import read_settings
 from models import StoryPipeline
 from models.export import Export, export
 from models.training.story_model import StoryModel

@@ -8,7 +8,7 @@ from outcomes import read
 
 import train
 from configuration import ConfigError
-from configuration.trained import read_settings
+from configuration.checkpoint_settings import read_settings
 
 TIMES = "conditioner.time_embeddings.weight"
 

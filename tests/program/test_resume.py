@@ -14,7 +14,7 @@ import building
 import sample
 import train
 from configuration import ConfigError
-from configuration.going_on import find_start
+from configuration.resuming import find_start
 from models.training.story_model import StoryModel
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_base import IMAGE_SIZE
 
 import sample
-from configuration.trained import SAMPLER_KEYS
+from configuration.checkpoint_settings import SAMPLER_KEYS
 from datasets.cartoon.world import LABEL_VOCABULARY
 from evaluation.networks.judge import Judge, JudgeNetwork
 

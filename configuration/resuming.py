@@ -7,10 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from common.terminal import as_word
+from configuration.checkpoint_settings import read_settings
 from configuration.checks import checkpoint_folder
 from configuration.composition import read_file
 from configuration.rules import ConfigError
-from configuration.trained import read_settings
 from models.checkpoints.run_folder import LAST, last_good
 
 __all__ = ["changed_since", "find_start"]

@@ -1,4 +1,4 @@
-"""Works that take turns in one run, so that whatever else the machine does meets all of them."""
+"""Time and memory that works take, in turns: whatever else the machine does meets all of them."""
 
 from __future__ import annotations
 

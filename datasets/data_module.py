@@ -165,9 +165,6 @@ class StoryDataModule(pl.LightningDataModule):
         sampler: StorySampler | None = None,
         drop_last: bool = False,
     ) -> DataLoader:
-        if not len(stories):
-            file = stories.stories
-            raise ValueError(f"{file.path}: split {file.split!r} has no story: build it with some")
         return DataLoader(
             stories,
             batch_size=self.batch_size,

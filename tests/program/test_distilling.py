@@ -129,11 +129,3 @@ def test_what_cannot_be_is_refused(shrunk, fast, trained, words, says):
     with pytest.raises(ConfigError, match=says) as caught:
         shrunk(*(word.format(fast=fast, trained=trained) for word in words))
     sentence(caught)
-
-
-@pytest.mark.long
-def test_a_base_that_was_tuned_is_refused(distil, shrunk, trained):
-    base = f"base_model_file={trained}"
-    tuned = train.train(shrunk("run_name=low", "tune=lora", "lora_rank=2", "max_steps=1", base))
-    with pytest.raises(ValueError, match="holds only what was tuned; give what it was tuned from"):
-        distil("run_name=none", f"base_model_file={tuned}", "tune=all")

@@ -8,7 +8,7 @@ ask a row of the table that was never trained.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +20,7 @@ __all__ = ["EXACT", "LEGACY", "WHOLE_WORD", "CaptionTokenizer", "read_blip", "re
 
 EXACT, WHOLE_WORD = "exact", "whole_word"
 LEGACY = "legacy"  # of checkpoints that do not say how their words were matched
+WORD_JOINER = "\u2060"
 
 
 @dataclass
@@ -96,18 +97,25 @@ def _add_unknown(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> li
 def _add_whole_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[int, int]:
     """Give each word a row of its own; returns row -> row of the one token it was before, if any.
 
-    The library looks words up as they are added but finds them in the lower-cased text, and these
-    vocabularies have no capitals: in capitals a word is new whether it was known or not.
+    The library looks words up as they are added but finds them in the lower-cased text: what is
+    added is new as it is written, whether the word was known or not.
     """
-    starts = {}
+    starts, known = {}, tokenizer.get_vocab().keys() - tokenizer.get_added_vocab()
     for word in words:
         before = tokenizer(word, add_special_tokens=False).input_ids
-        capitals = word.upper() if word.upper().lower() == word.lower() else word
-        tokenizer.add_tokens([AddedToken(capitals, single_word=True, normalized=True)])
-        row = tokenizer.convert_tokens_to_ids(capitals)
+        new = _as_new(word, known)
+        tokenizer.add_tokens([AddedToken(new, single_word=True, normalized=True)])
+        row = tokenizer.convert_tokens_to_ids(new)
         if len(before) == 1 and before[0] not in (row, tokenizer.unk_token_id):
             starts[row] = before[0]
     return starts
+
+
+def _as_new(word: str, known: Set[str]) -> str:
+    """In capitals, which these vocabularies have none of; a known word that has none, as of Hebrew,
+    with a mark that BLIP's tokenizer clears away."""
+    capitals = word.upper() if word.upper().lower() == word.lower() else word
+    return capitals + WORD_JOINER if capitals in known else capitals
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from tiny_base import save_tiny_base
 
+from models.caption_tokenizer import EXACT, read_blip, read_clip
 from models.components import load_components
 from models.training.new_words import GrownEmbedding, add_words, merge_words, token_tables
+from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 
 def test_a_grown_table_reads_as_one_table_and_trains_its_new_rows_alone():
@@ -58,3 +60,27 @@ def test_a_word_starts_as_its_class_word_and_is_found_whole_in_any_case(base, ma
         assert one(["Milo, zorp."]).input_ids == other(["Milo, zorp."]).input_ids
     state = parts.modules().state_dict()
     again.modules().load_state_dict(state)
+
+
+OTHER_SCRIPTS = "מילו and गगन meet Νίκος and 桃 by the sea."
+
+
+def in_other_scripts():
+    """Both tokenizers of a world that knows OTHER_SCRIPTS."""
+    clip, blip = (build([OTHER_SCRIPTS], 20) for build in (build_clip_tokenizer, build_blip_tokenizer))
+    return read_clip(clip, [], EXACT), read_blip(blip, [], EXACT)
+
+
+def rows(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False).input_ids
+
+
+def test_a_known_word_without_capitals_gets_a_row_of_its_own_too():
+    for tokenizer in in_other_scripts():
+        before, words = len(tokenizer), ["מילו", "olga", "गगन", "桃", "milo"]
+        tokenizer.add_words(words)
+        expected = list(range(before, before + len(words)))
+        assert [rows(tokenizer, word) for word in words] == [[row] for row in expected]
+        assert expected[0] in rows(tokenizer, "Olga, מילו.") and len(tokenizer) == expected[-1] + 1
+        tokenizer.add_words(words)  # which it has, as tokenizers of a saved folder do
+        assert len(tokenizer) == expected[-1] + 1

@@ -113,8 +113,9 @@ def _add_whole_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -
 
 def _as_new(word: str, known: Set[str]) -> str:
     """In capitals, which these vocabularies have none of; a known word that has none, as of Hebrew,
-    with a mark that BLIP's tokenizer clears away."""
-    capitals = word.upper() if word.upper().lower() == word.lower() else word
+    with a mark that BLIP's tokenizer clears away. Letters whose capital is another's, too, as of a
+    final sigma, stay."""
+    capitals = "".join(c.upper() if c.upper().lower() == c else c for c in word.lower())
     return capitals + WORD_JOINER if capitals in known else capitals
 
 

@@ -84,3 +84,10 @@ def test_a_known_word_without_capitals_gets_a_row_of_its_own_too():
         assert expected[0] in rows(tokenizer, "Olga, מילו.") and len(tokenizer) == expected[-1] + 1
         tokenizer.add_words(words)  # which it has, as tokenizers of a saved folder do
         assert len(tokenizer) == expected[-1] + 1
+
+
+def test_a_word_that_ends_in_a_sigma_is_found():
+    for tokenizer in in_other_scripts():
+        row = len(tokenizer)
+        tokenizer.add_words(["Ρένος"])
+        assert rows(tokenizer, "ρένος") == rows(tokenizer, "Ρένος") == [row]

@@ -59,7 +59,7 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
 
     Raises:
         ValueError: pictures or captions that cannot be used (see `read_character`), a word that the
-            model knows already, a class word that it does not.
+            model knows already or cannot be told apart, a class word that it does not know.
     """
     characters = [read_character(one) for one in OmegaConf.to_container(config.new_characters)]
     if characters:
@@ -157,6 +157,8 @@ def _check_words(config: DictConfig) -> None:
                 f"new_characters: {one.word!r} is a word of the language, which from now on means "
                 f"this character alone"
             )
+    for tokenizer in tokenizers:
+        tokenizer.add_words([one.word for one in config.new_characters])
 
 
 def _size(config: DictConfig) -> int:

@@ -41,8 +41,21 @@ class CaptionTokenizer:
         return self.tokenizer([self.prepare(caption) for caption in captions], **how)
 
     def add_words(self, words: Sequence[str]) -> None:
-        """Give each word a row of its own behind all others; found whole, in any case."""
+        """Give each word a row of its own behind all others; found whole, in any case.
+
+        Raises:
+            ValueError: a word gets none, such as a digit that CLIP knows.
+        """
+        known = self.tokenizer.get_vocab().keys() - self.tokenizer.get_added_vocab()
         _add_whole_words(self.tokenizer, words)
+        for word in words:
+            row = self.tokenizer.convert_tokens_to_ids(_as_new(word, known))
+            if (ids := self(word, add_special_tokens=False).input_ids) != [row]:
+                pieces = " ".join(self.tokenizer.convert_ids_to_tokens(ids))
+                raise ValueError(
+                    f"new_characters: the word {word!r} gets no token of its own, as "
+                    f"{type(self.tokenizer).__name__} reads it as {pieces!r}; choose another word"
+                )
 
     def __len__(self) -> int:
         """Rows that a table of embeddings needs."""

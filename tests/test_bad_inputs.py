@@ -761,6 +761,10 @@ NEW_CHARACTERS = {
         words("word: waves", "caption: waves"),
         "knows the word 'waves' already, as another one; choose a word",
     ),
+    "a digit": (
+        both(words("word: '7'"), gone("milo/0.txt")),
+        "the word '7' gets no token of its own, .*; choose another word",
+    ),
     "two words": (words("word: Milo Dog"), "word is 'Milo Dog'; give one word of letters"),
     "no folder": (words("pictures: nowhere"), "there is no folder nowhere with pictures of 'milo'"),
     "a key that is none": (words("picture: x"), "new_characters is .*; it must be a list of char"),

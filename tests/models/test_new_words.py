@@ -91,3 +91,11 @@ def test_a_word_that_ends_in_a_sigma_is_found():
         row = len(tokenizer)
         tokenizer.add_words(["Ρένος"])
         assert rows(tokenizer, "ρένος") == rows(tokenizer, "Ρένος") == [row]
+
+
+@pytest.mark.parametrize("words, read_as", [(["olga", "7"], "7</w>"), (["ΝΊΚΟΣ"], None)])
+def test_a_word_that_gets_no_row_of_its_own_is_refused(words, read_as):
+    clip, _ = in_other_scripts()
+    with pytest.raises(ValueError, match=f"the word '{words[-1]}' gets no token .*; choose") as said:
+        clip.add_words(words)
+    assert read_as is None or f"reads it as '{read_as}'" in str(said.value)

@@ -28,6 +28,7 @@ from building import (
     sampler_settings,
     story_spec,
 )
+from common.accents import without_accents
 from common.files import file_hash
 from configuration import ConfigError
 from data_script.character_pictures import read_character
@@ -133,6 +134,7 @@ def _check_words(config: DictConfig) -> None:
     tokenizers = load_tokenizers(backbone.diffusion_model, backbone.blip_model, **tokenization)
     learnt = [*tokenization["new_tokens"], *tokenization["new_words"]]
     known = known_words(config, tokenization["new_words"])
+    taken = {without_accents(word): word for word in (known or learnt)}
     for one in config.new_characters:
         if one.class_word == AUTO:
             if (count := len(candidates(*tokenizers))) > MOST_WORDS:
@@ -146,10 +148,11 @@ def _check_words(config: DictConfig) -> None:
                 f"new_characters: this model has never seen class_word {one.class_word!r}; give a "
                 f"word that it knows for something like {one.word!r}{such}"
             )
-        if one.word.lower() in (known or map(str.lower, learnt)):
+        if same := taken.get(without_accents(one.word)):
+            as_read = "" if same.lower() == one.word.lower() else f", which BLIP reads as {same!r}"
             raise ConfigError(
-                f"new_characters: this model knows the word {one.word!r} already, as another one; "
-                f"choose a word for the character that it has never seen"
+                f"new_characters: this model knows the word {one.word!r} already, as another one"
+                f"{as_read}; choose a word for the character that it has never seen"
             )
         rows = [t([one.word], add_special_tokens=False)["input_ids"][0] for t in tokenizers]
         if all(len(ids) == 1 for ids in rows):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from common.accents import without_accents
 from common.files import is_address
 from common.terminal import as_word
 from configuration.rules import RULES, ConfigError
@@ -104,12 +105,12 @@ def _check_characters(config: DictConfig) -> None:
             "new_characters are learnt by a trained model, but base_model_file is null; set "
             "base_model_file to that model's checkpoint"
         )
-    words = [one.word.lower() for one in config.new_characters]
+    words = [without_accents(one.word) for one in config.new_characters]
     for one, word in zip(config.new_characters, words, strict=True):
-        if not re.fullmatch(r"[^\W_]+", word) or words.count(word) > 1:
+        if not re.fullmatch(r"[^\W_]+", one.word.lower()) or words.count(word) > 1:
             raise ConfigError(
                 f"new_characters: word is {one.word!r}; give one word of letters and digits for "
-                f"each, all of them different"
+                f"each, all of them different, not only in accents, which BLIP does not read"
             )
         if not Path(one.pictures).is_dir():
             raise ConfigError(

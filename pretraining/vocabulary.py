@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -13,6 +12,7 @@ from functools import cache
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import BertTokenizer, CLIPTokenizer
 
+from common.accents import without_accents
 from models.components import BLIP_SPECIAL_TOKENS
 
 __all__ = ["build_blip_tokenizer", "build_clip_tokenizer", "split_words", "token_counter"]
@@ -47,7 +47,7 @@ def build_clip_tokenizer(captions: Sequence[str], max_length: int) -> CLIPTokeni
 
 def build_blip_tokenizer(captions: Sequence[str], max_length: int) -> BertTokenizer:
     """A lower-casing word-piece tokenizer with every word of `captions`, [DEC] and [ENC]."""
-    plain = (_without_accents(caption) for caption in captions)
+    plain = (without_accents(caption) for caption in captions)
     counts = Counter(word for caption in plain for word in split_words(caption))
     words = {word for word, _ in sorted(counts.items(), key=lambda w: (-w[1], w[0]))[:MOST_WORDS]}
     letters = sorted(set("abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()").union(*counts))
@@ -72,9 +72,3 @@ def token_counter(captions: Sequence[str]) -> Callable[[str], int]:
 def split_words(caption: str) -> list[str]:
     """Lower-case words and punctuation marks, apart."""
     return re.findall(r"[^\W\d_]+|\d|_|[^\w\s]", caption.lower())
-
-
-def _without_accents(caption: str) -> str:
-    """As BERT's lower-casing tokenizers read it."""
-    letters = unicodedata.normalize("NFD", caption.lower())
-    return "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")

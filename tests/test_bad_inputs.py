@@ -761,6 +761,10 @@ NEW_CHARACTERS = {
         words("word: waves", "caption: waves"),
         "knows the word 'waves' already, as another one; choose a word",
     ),
+    "a known word but for its accent": (
+        both(words("word: lúna"), gone("milo/0.txt")),
+        "knows the word 'lúna' already, as another one, which BLIP reads as 'luna'; choose a word",
+    ),
     "a digit": (
         both(words("word: '7'"), gone("milo/0.txt")),
         "the word '7' gets no token of its own, .*; choose another word",
@@ -778,6 +782,11 @@ CONFIGURATIONS |= {
         words("new_characters=[{{word: milo, class_word: bear, pictures: .}}, "
               "{{word: Milo, class_word: cat, pictures: .}}]", f"base_model_file={__file__}"),
         "give one word of letters and digits for each, all of them different",
+    ),
+    "the same word but for its accent": (
+        words("new_characters=[{{word: \"andré\", class_word: bear, pictures: .}}, "
+              "{{word: andre, class_word: cat, pictures: .}}]", f"base_model_file={__file__}"),
+        "word is 'andré'; .* all of them different, not only in accents, which BLIP does not read",
     ),
     "words to tune without words": (
         words("tune=words", f"base_model_file={__file__}"), "tune is words, but new_characters is"

@@ -231,6 +231,8 @@ def _of_old_words(config: DictConfig, characters: Sequence[NewCharacter]) -> Ite
     for n in range(DRAWN):
         random = Random(f"{config.seed}/old/{n}")
         character = random.choice(characters)
-        name = old[n % len(old)]
         said = [random.choice(character.captions) for _ in range(HISTORY_SLOTS)]
-        yield [character.called(caption, name) for caption in said]
+        others = (one for one in characters if one is not character)
+        for k, one in enumerate((character, *others)):  # captions may name several
+            said = [one.called(caption, old[(n + k) % len(old)]) for caption in said]
+        yield said

@@ -218,6 +218,20 @@ def test_stories_are_made_anew_where_the_old_ones_beside_them_are_others(
     assert any(words in f" {caption.lower()}" for caption in told for words in weather)
 
 
+def test_stories_that_the_base_draws_name_no_newcomer(shrunk, trained, pictures):
+    """The base does not know the others either that a caption names."""
+    captions = {"milo": ["Milo meets Olga.", "MILO waves."], "olga": ["Olga and milo sleep."]}
+    base = [f"base_model_file={trained}", "dataset=folder", "prior_stories=drawn"]
+    config = shrunk(*base, told(pictures))
+    square = [Image.new("RGB", (8, 8))]
+    characters = [NewCharacter(word, square, said) for word, said in captions.items()]
+    stories = new_characters._of_old_words(config, characters)
+    told_of = {caption for story in stories for caption in story}
+    meetings = {"Bear meets cat.", "Cat meets bear."}
+    sleeps = {"Bear and cat sleep.", "Cat and bear sleep."}
+    assert told_of == {*meetings, *sleeps, "Bear waves.", "Cat waves."}
+
+
 def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     entry = f"word: milo, pictures: {pictures / 'milo'}"
     asked = [f"base_model_file={trained}", "dataset=folder", "prior_stories=drawn"]

@@ -38,7 +38,7 @@ class NewCharacter:
 
     def called(self, caption: str, name: str) -> str:
         """A caption with another name for it."""
-        caption = finds(self.word).sub(name, caption)
+        caption = finds(self.word).sub(lambda _: name, caption)  # as it is, with backslashes
         return caption[:1].upper() + caption[1:]
 
 

@@ -141,6 +141,10 @@ def test_a_checkpoint_of_the_new_alone_draws_with_its_base(
         new_characters.read_characters(shrunk(words[0], told(pictures, "milo")))
 
 
+def test_a_pronoun_may_be_any_text():
+    assert NewCharacter("milo", [], []).called("Then Milo waves.", r"\1 \g") == r"Then \1 \g waves."
+
+
 def test_a_story_of_new_characters_keeps_their_clothes_and_leaves_who_he_is_to_earlier_frames():
     red, blue, grey, black = (Image.new("RGB", (8, 8), c) for c in ("red", "blue", "grey", "black"))
     milo = NewCharacter("milo", [red, blue], ["Milo waves.", "Then Milo jumps."], "he")

@@ -78,7 +78,11 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
 
 
 def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder: Path) -> Path:
-    """`folder`/new_characters.h5, the stories to tune with; made only if it is not there."""
+    """`folder`/new_characters.h5, the stories to tune with; made only if it is not there.
+
+    Raises:
+        ConfigError: the run's training, which is to go on, was with others.
+    """
     prior = _prior(config)
     size = _size(config)
     made_of = {
@@ -90,8 +94,16 @@ def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder
     }
     path, key = folder / NAME, SPECS[config.dataset].text_key
     attributes = {"content_hash": sha256(json.dumps(made_of).encode()).hexdigest()}
-    if path.is_file() and StoryFile(path, "train", key).content_hash == attributes["content_hash"]:
-        return path
+    if path.is_file():
+        if StoryFile(path, "train", key).content_hash == attributes["content_hash"]:
+            return path
+        start = config.train_model_file
+        if start and Path(start).resolve().parent == folder.resolve():
+            raise ConfigError(
+                f"run_name: pictures or captions of new_characters, or the old stories beside "
+                f"them, have changed since {start}, which learnt from {path}; give another "
+                f"run_name, or resume=never to train in its place"
+            )
     rows: list[list[Frame]] = []
     if prior == "data":
         rows = list(_of_data(config))

@@ -222,8 +222,38 @@ def test_stories_are_made_anew_where_the_old_ones_beside_them_are_others(
     assert any(words in f" {caption.lower()}" for caption in told for words in weather)
 
 
-def test_stories_that_the_base_draws_name_no_newcomer(shrunk, trained, pictures):
+def test_a_run_does_not_go_on_with_other_pictures_or_captions(
+    shrunk, trained, fewer_stories, tmp_path
+):
+    """Its decoder would never learn them."""
+    (tmp_path / "milo").mkdir()
+    for n in range(2):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / "milo" / f"{n}.png")
+    words = [
+        f"base_model_file={trained}",
+        "run_name=other_pictures",
+        "max_steps=1",
+        "tune=words",
+        told(tmp_path, "milo"),
+        "decoder_steps=1",
+        "batch_size=8",
+        "prior_stories=none",
+    ]
+    checkpoint = train.train(shrunk(*words))
+    kept = checkpoint.with_name("new_characters.h5").read_bytes()
+    (tmp_path / "milo" / "0.txt").write_text("Milo waves.")
+    says = "have changed since .*last.ckpt.*; give another run_name, or resume=never"
+    for more in ([], ["max_steps=2"], [f"train_model_file={checkpoint}", "max_steps=2"]):
+        with pytest.raises(ConfigError, match=says):
+            train.train(shrunk(*words, *more))
+    assert checkpoint.with_name("new_characters.h5").read_bytes() == kept
+    train.train(shrunk(*words, "resume=never"))
+    assert checkpoint.with_name("new_characters.h5").read_bytes() != kept
+
+
+def test_stories_that_the_base_draws_name_no_newcomer(shrunk, trained, pictures, monkeypatch):
     """The base does not know the others either that a caption names."""
+    monkeypatch.setattr(new_characters, "DRAWN", 40)
     captions = {"milo": ["Milo meets Olga.", "MILO waves."], "olga": ["Olga and milo sleep."]}
     base = [f"base_model_file={trained}", "dataset=folder", "prior_stories=drawn"]
     config = shrunk(*base, told(pictures))

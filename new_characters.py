@@ -149,7 +149,14 @@ def _check_words(config: DictConfig) -> None:
     taken = {without_accents(word): word for word in (known or learnt)}
     for one in config.new_characters:
         if one.class_word == AUTO:
-            if (count := len(candidates(*tokenizers))) > MOST_WORDS:
+            new = [*tokenization["new_words"], *(other.word for other in config.new_characters)]
+            if not (count := len(candidates(*tokenizers, new))):
+                raise ConfigError(
+                    f"new_characters: class_word of {one.word!r} is {AUTO}, but no word of three "
+                    f"letters or more is one token to both tokenizers of this model; give a word "
+                    f"that it knows"
+                )
+            if count > MOST_WORDS:
                 raise ConfigError(
                     f"new_characters: class_word of {one.word!r} is {AUTO}, which tries all words "
                     f"of a small model; this one has {count}: give one for something like it"

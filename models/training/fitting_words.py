@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.accents import without_accents
 from models.conditioning import Context
 from models.frames import encode_frames
 from models.training.new_words import GrownEmbedding, token_tables
@@ -26,11 +27,15 @@ NOISE = 0.85  # share of the schedule: what is left there tells the scene, not w
 AT_ONCE = 48  # rows of the U-Net
 
 
-def candidates(clip_tokenizer: CaptionTokenizer, blip_tokenizer: CaptionTokenizer) -> list[str]:
-    """The words that are one token of both."""
-    known = blip_tokenizer.tokenizer.get_vocab().keys()
+def candidates(
+    clip_tokenizer: CaptionTokenizer, blip_tokenizer: CaptionTokenizer, new_words: Iterable[str]
+) -> list[str]:
+    """The words that are one token of both, without new ones, which have other rows now."""
+    known, new = blip_tokenizer.tokenizer.get_vocab().keys(), {*map(without_accents, new_words)}
+    spelt = clip_tokenizer.tokenizer.convert_tokens_to_string  # tokens are letters for bytes
     tokens = clip_tokenizer.tokenizer.get_vocab().keys()
-    words = {token.removesuffix("</w>") for token in tokens if token.endswith("</w>")} & known
+    whole = (token.removesuffix("</w>") for token in tokens if token.endswith("</w>"))
+    words = {spelt([token]) for token in whole} & known - new
     return sorted(word for word in words if len(word) > 2 and word.isalpha())
 
 
@@ -48,7 +53,8 @@ def fitting_words(
     pictures: (N, 3, H, W) in [-1, 1]; captions: of all of them, with a word in the new one's place.
     """
     parts = model.parts
-    words = candidates(parts.clip_tokenizer, parts.blip_tokenizer)
+    new_words = parts.tokenization.get("new_words", ())
+    words = candidates(parts.clip_tokenizer, parts.blip_tokenizer, new_words)
     random = torch.Generator().manual_seed(0)
     latents = encode_frames(parts.vae, pictures, random)
     noise = torch.randn(latents.shape, generator=random).to(latents)

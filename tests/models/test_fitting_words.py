@@ -6,11 +6,13 @@ import pytest
 import torch
 from tiny_base import save_tiny_base
 
+from models.caption_tokenizer import EXACT, read_blip, read_clip
 from models.components import load_components
 from models.frames import encode_frames
 from models.training.fitting_words import candidates, fitting_words, start_words
 from models.training.new_words import add_words, merge_words, token_tables
 from models.training.story_model import StoryModel
+from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def captions(word):
 
 def test_the_words_are_those_that_lead_to_the_pictures_as_first_frames(model):
     parts = model.parts
-    words = candidates(parts.clip_tokenizer, parts.blip_tokenizer)
+    words = candidates(parts.clip_tokenizer, parts.blip_tokenizer, ())
     assert {"bear", "waves"} <= set(words) and len(words) > 12
     pictures = torch.randn(2, 3, 64, 64).clamp(-1, 1)
     found = fitting_words(model, pictures, captions)
@@ -63,6 +65,24 @@ def test_the_words_are_those_that_lead_to_the_pictures_as_first_frames(model):
     others = set(words[::6]) - set(found)
     assert found == sorted(found, key=fit, reverse=True)
     assert fit(found[-1]) > max(map(fit, others))
+
+
+def test_a_new_word_that_the_base_has_a_token_for_is_not_among_those_tried(tmp_path):
+    base = save_tiny_base(tmp_path / "base")
+    parts = load_components(str(base), str(base / "blip"), 64, 16)
+    tokenizers = parts.clip_tokenizer, parts.blip_tokenizer
+    words = candidates(*tokenizers, ())
+    add_words(parts, {word: word for word in words[3:]}, beside=True)
+    found = fitting_words(StoryModel(parts), torch.randn(2, 3, 64, 64).clamp(-1, 1), captions)
+    assert sorted(found) == words[:3]
+    start_words(parts, {words[3]: found})
+
+
+def test_words_of_other_scripts_are_tried_too():
+    said = ["Λούνα runs by the море.", "café", "לונה"]
+    clip, blip = (build(said, 20) for build in (build_clip_tokenizer, build_blip_tokenizer))
+    tokenizers = read_clip(clip, [], EXACT), read_blip(blip, [], EXACT)
+    assert candidates(*tokenizers, ["לונה"]) == ["runs", "the", "море"]
 
 
 @pytest.mark.parametrize("beside", [True, False])

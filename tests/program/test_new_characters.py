@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,7 @@ from models.frames import encode_frames
 from models.pipeline import StoryPipeline
 from models.training.tuned_decoder import tune_decoder
 from page.model import load_model
+from pretraining.vocabulary import build_clip_tokenizer
 
 STORY = ["Milo waves in the house.", "He sleeps.", "MILO and Olga jump."]
 
@@ -276,6 +279,17 @@ def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     with pytest.raises(ConfigError, match="no old name is known.*set prior_stories=none"):
         new_characters.read_characters(auto)
     assert [one.word for one in new_characters.read_characters(bear)] == ["milo"]
+
+
+def test_a_model_without_words_to_try_needs_a_class_word(shrunk, trained, home, pictures, tmp_path):
+    """Such as one of Chinese, whose letters are BLIP's tokens."""
+    base = shutil.copytree(home / "base", tmp_path / "base")
+    build_clip_tokenizer(["小 明 在 跑 。"], 20).save_pretrained(base / "tokenizer")
+    milo = f"{{word: milo, pictures: {pictures / 'milo'}, class_word: auto}}"
+    config = shrunk(f"tiny.diffusion_model={base}", f"new_characters=[{milo}]", "dataset=folder",
+                    f"base_model_file={trained}", "prior_stories=none")  # fmt: skip
+    with pytest.raises(ConfigError, match="class_word of 'milo' is auto, but no word .*; give a"):
+        new_characters.read_characters(config)
 
 
 def test_the_decoder_learns_frames_that_are_no_squares(tmp_path, monkeypatch):

@@ -224,9 +224,12 @@ def parse_words(words: Sequence[str], sweep: bool = False) -> list[Override]:
         except ValueError as error:
             raise ConfigError(str(error)) from error
         except HydraException as error:
+            value, what, such = word.partition("=")[2], "a value", '"..."'
+            if value.startswith("["):  # quotes around all of it would make one text of it
+                what, such = "each text in it", '[{word: "..."}]' if "{" in value else '["..."]'
             raise ConfigError(
-                f"{word!r} cannot be understood; put a value with special characters in two pairs "
-                f"of quotes: '{key}=\"...\"'"
+                f"{word!r} cannot be understood; put {what} with special characters in two pairs "
+                f"of quotes: '{key}={such}'"
             ) from error
         if parsed[-1].is_sweep_override() and not sweep:
             raise ConfigError(

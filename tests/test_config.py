@@ -13,6 +13,7 @@ from known_keys import leaves, sentence
 from omegaconf import OmegaConf
 
 from configuration import ConfigError, checkpoint_folder, load_config
+from configuration.composition import parse_words
 from configuration.rules import BACKBONES, DATASETS, RULES
 
 ROOT = Path(__file__).parents[1]
@@ -163,13 +164,23 @@ def test_no_gpu_and_a_gpu_is_refused(composed_once):
 FORM = [
     ("mode", "not of the form key=value, such as mode=sample"),
     ("--mode", "not of the form key=value"),
-    ("seed=[", "put a value with special characters in two pairs of quotes: 'seed=\"...\"'"),
+    ("seed=(", "put a value with special characters in two pairs of quotes: 'seed=\"...\"'"),
+    (
+        "metrics=[é]",
+        "put each text in it with special characters in two pairs of quotes: 'metrics=[\"...\"]'",
+    ),
+    ("new_characters=[{word: lúna}]", "two pairs of quotes: 'new_characters=[{word: \"...\"}]'"),
     ("story=a(b).yaml", "put a value with special characters in two pairs of quotes"),
     ("tiny.=1", "'tiny.' is not a key"),
     ("seed=1,2", "gives seed several values; give one, a list as seed=[a,b]"),
     ("seed=${sed}", "Interpolation key 'sed' not found"),
     ("run_name=???", "Missing mandatory value: run_name"),
 ]
+
+
+def test_quoted_texts_within_a_list_are_understood():
+    (word,) = parse_words(['new_characters=[{word: "lúna", pictures: "./é"}]'])
+    assert word.value() == [{"word": "lúna", "pictures": "./é"}]
 
 
 @pytest.mark.parametrize("word, says", FORM, ids=[word for word, _ in FORM])

@@ -24,6 +24,7 @@ class App:
     model: str | None = option(
         "checkpoint, or a folder that models.export wrote; null: newest", None
     )
+    base_model_file: str | None = option("what it was tuned from, where that has moved", None)
     port: int = option("where it opens, http://127.0.0.1:PORT; 0: any that is free", 7860, least=0)
     out: str = option("folder for stories that are saved", "outputs/page")
     queue: int = option("stories that may wait while one is drawn; more are turned away", 10)
@@ -44,7 +45,7 @@ def serve(options: App) -> None:
         raise ValueError(f"port={options.port} is too large: give one up to 65535")
     path = Path(options.model) if options.model else newest_model()
     with ending_at_signals("the page is closed"):  # ends what it learns, too
-        model = load_model(path, options.accelerator)
+        model = load_model(path, options.accelerator, options.base_model_file)
         page = build_page(model, Path(options.out))
         address = launch(page, options.port, options.queue, Path(options.out))
         print(f"{path} draws at {address} (Ctrl-C ends it)", flush=True)

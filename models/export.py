@@ -28,6 +28,7 @@ class Export:
     dtype: str = option("precision of the weights", "float32", choices=DTYPES)
     merge_lora: bool = option("add a LoRA to the weights; false: keep it in a file beside", True)
     samples: str | None = option("samples folder, for the model card: metrics, storyboard", None)
+    base_model_file: str | None = option("what it was tuned from, where that has moved", None)
 
 
 def export(options: Export) -> Path:
@@ -54,9 +55,10 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
-    config = load_config(
-        ["mode=sample", as_quoted_word("test_model_file", source)], needs_stories=False
-    )
+    words = ["mode=sample", as_quoted_word("test_model_file", source)]
+    if options.base_model_file:
+        words.append(as_quoted_word("base_model_file", options.base_model_file))
+    config = load_config(words, needs_stories=False)
     parts = load_parts(config, source)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
     trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}

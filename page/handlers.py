@@ -207,7 +207,7 @@ class _Page(Widgets):
             yield {self.learning: WAITING}
         try:
             old = self.model.path
-            lines = learn(old, word, class_word, pronoun, pictures, self.out)
+            lines = learn(old, word, class_word, pronoun, pictures, self.out, self.model.base)
             path = yield from self._learning(lines)
             kind = self.model.device.type
             self.model = load_model(path, "gpu" if kind == "cuda" else kind)

@@ -32,13 +32,20 @@ HOW: dict = {}  # keys of the training that are not left to presets/new-characte
 
 
 def learn(
-    base: Path, word: str, class_word: str, pronoun: str, pictures: Sequence[str], out: Path
+    base: Path,
+    word: str,
+    class_word: str,
+    pronoun: str,
+    pictures: Sequence[str],
+    out: Path,
+    moved: str | None = None,
 ) -> Generator[str, None, Path]:
     """Train as main.py does with `new_characters`; yields what it says, returns the checkpoint.
 
     The pictures and the configuration are kept in a folder of `out`. A model that was taught
-    characters before learns them again beside the new one, from its own base. Whoever stops
-    iterating ends the training; nothing is left of one that did not come to its end.
+    characters before learns them again beside the new one, from its own base (`moved`: where that
+    is now, if it has moved). Whoever stops iterating ends the training; nothing is left of one that
+    did not come to its end.
 
     Raises:
         ValueError: something is missing or no picture, or main.py says that it cannot be learnt.
@@ -85,7 +92,7 @@ def learn(
         known = (read_settings(base) or {}).get("config", {})
         before = known.get("new_characters") or []
         if before and known["tune"] != "all":
-            base = Path(known["base_model_file"])
+            base = Path(moved or known["base_model_file"])
         content = {
             "base_model_file": str(base.resolve()),
             "new_characters": [*before, character],

@@ -56,6 +56,7 @@ class PageModel:
     known_words: frozenset[str] | None = None
     references: References | None = None  # stories of its data set
     world: str = "small"  # of the cartoon
+    base: str | None = None  # what it was tuned from, if that has moved
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -115,8 +116,9 @@ def newest_model() -> Path:
     )
 
 
-def load_model(path: Path, accelerator: str = "auto") -> PageModel:
-    """A checkpoint, or a folder that models.export wrote.
+def load_model(path: Path, accelerator: str = "auto", base: str | None = None) -> PageModel:
+    """A checkpoint, or a folder that models.export wrote; `base`: what it was tuned from, where
+    that is not where it was.
 
     Raises:
         ValueError, OSError: it is neither, or cannot be drawn with here.
@@ -126,10 +128,10 @@ def load_model(path: Path, accelerator: str = "auto") -> PageModel:
     if path.is_dir() and (path / "model_index.json").is_file():
         return _of_folder(path, accelerator)
     check_weights_file("model", path)
-    config = load_config(
-        ["mode=sample", as_quoted_word("test_model_file", path), f"accelerator={accelerator}"],
-        needs_stories=False,
-    )
+    words = ["mode=sample", as_quoted_word("test_model_file", path), f"accelerator={accelerator}"]
+    if base:
+        words.append(as_quoted_word("base_model_file", base))
+    config = load_config(words, needs_stories=False)
     (device, *_) = find_devices(config)
     pipeline = build_pipeline(config, path, device)
     return PageModel(
@@ -144,6 +146,7 @@ def load_model(path: Path, accelerator: str = "auto") -> PageModel:
         known_words(config, pipeline.config.tokenization.get("new_words", ())),
         References(config),
         config.cartoon.world,
+        base,
     )
 
 

@@ -15,6 +15,7 @@ from models.export import Export, export
 from models.seeds import story_generator
 from models.sharing.model_card import write_model_card
 from models.training.tuning import has_lora
+from page.model import load_model
 
 
 @pytest.mark.long
@@ -92,6 +93,21 @@ def test_the_card_says_nothing_that_the_checkpoint_does_not(trained, shrunk, tmp
 def lora(shrunk, trained):
     words = ["tune=lora", "lora_rank=2", "run_name=lora", "init_lr=1e-2", "max_epochs=2"]
     return train.train(shrunk(*words, f"base_model_file={trained}"))
+
+
+def test_a_base_that_has_moved_can_be_named(lora, trained, tmp_path):
+    content, moved, out = read(lora), tmp_path / "moved.ckpt", tmp_path / "out"
+    content["config"]["base_model_file"] = str(tmp_path / "gone.ckpt")
+    torch.save(content, moved)
+    says = "base_model_file: there is no file .*gone.ckpt"
+    with pytest.raises(ValueError, match=says):
+        export(Export(str(moved), str(out)))
+    with pytest.raises(ValueError, match=says):
+        load_model(moved, "cpu")
+    assert export(Export(str(moved), str(out), base_model_file=str(trained))) == out
+    page = load_model(moved, "cpu", str(trained))
+    whole = StoryPipeline.from_pretrained(out)
+    assert same(page.pipeline.unet.state_dict(), whole.unet.state_dict())
 
 
 @pytest.mark.long

@@ -38,9 +38,12 @@ def read_character(entry: Mapping) -> NewCharacter:
         caption, where = said.get(path, ((entry.get("caption") or TEMPLATE), "caption"))
         caption = caption.replace("{word}", word[:1].upper() + word[1:])
         if not finds(word).search(caption):
+            remedy = "name the character in every caption"
+            if word in caption and word.upper() == word.lower():  # scripts that run on, as Chinese
+                remedy = "words are found between spaces, so put these around it"
             raise ValueError(
-                f"{where}: the caption {caption!r} of {path.name} does not say {word!r}; name the "
-                f"character in every caption"
+                f"{where}: the caption {caption!r} of {path.name} does not say {word!r} as a word; "
+                f"{remedy}"
             )
         pictures.append(_square(Image.fromarray(read_picture(path))))
         captions.append(caption)

@@ -743,7 +743,12 @@ NEW_CHARACTERS = {
     "a caption without the word": (
         content("milo/1.txt", "A dog, Camilo."),
         "milo/1.txt: the caption 'A dog, Camilo.' of 1.png does not "
-        "say 'milo'; name the character in every caption",
+        "say 'milo' as a word; name the character in every caption",
+    ),
+    "a caption without spaces": (
+        both(words("word: 小明"), content("milo/0.txt", "小明在跑。")),
+        "the caption '小明在跑。' of 0.png does not say '小明' as a word; words are found between "
+        "spaces, so put these around it",
     ),
     "a caption of Windows": (
         content("milo/1.txt", "Milo, très beau.".encode("cp1252")),

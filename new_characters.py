@@ -74,6 +74,11 @@ def read_characters(config: DictConfig) -> list[NewCharacter]:
     for one in characters:
         if (count := len(one.pictures)) < 3:
             say(f"new_characters: pictures of {one.word!r}: {count}; three to five teach more")
+        if one.oblong:
+            say(
+                f"new_characters: {one.oblong} of {count} pictures of {one.word!r} are not square: "
+                f"their middle alone is learnt"
+            )
     return characters
 
 

@@ -15,11 +15,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "opened", "read_picture", "refuse_animation", "upright"]
+__all__ = [
+    "MAX_PIXELS", "OTHER_SUFFIXES", "SUFFIXES", "opened", "read_picture", "refuse_animation",
+    "upright",
+]  # fmt: skip
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none of them runs a program
-SUFFIXES = {".png", ".jpg", ".jpeg", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm",
-            ".pgm"}  # fmt: skip
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+            ".ppm", ".pgm"}  # fmt: skip
+OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".pdf", ".tga",
+                  ".exr", ".dng", ".raw"}  # fmt: skip
 MAX_PIXELS = 64_000_000
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # we refuse earlier

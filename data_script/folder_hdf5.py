@@ -50,6 +50,7 @@ from datasets.story_hdf5 import SPLITS, is_story_id
 from datasets.story_writer import StoryWriter
 
 KEYS = ("story", "image", "caption")
+CAPTIONS = ("captions.jsonl", "captions.csv")
 OPEN_QUOTE = "a quote that opens here is not closed on its line: close it, or double quotes inside"
 FEW = 100  # stories: of so many or more, later ones move none to another split
 STEPS, BATCH = 1000, 5  # what the tiny backbone wants at least, of config.yaml's batch_size
@@ -70,7 +71,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
     """The stories of a captions file, checked; one sentence names file, line and remedy."""
     if not data_dir.is_dir():
         raise FileNotFoundError(f"--data_dir {data_dir} is not a folder: correct the path")
-    names = [captions] if captions else ["captions.jsonl", "captions.csv"]
+    names = [captions] if captions else CAPTIONS
     found = [data_dir / name for name in names if (data_dir / name).is_file()]
     if len(found) != 1:
         state = f"both {' and '.join(names)}" if found else f"no {' or '.join(names)}"
@@ -78,7 +79,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
     stories: dict[str, FolderStory] = {}
     told: dict[tuple[str, ...], str] = {}
     for where, row in caption_rows(found[0]):
-        values = {key: _text(row.get(key), key, where) for key in (*KEYS, "split")}
+        values = {key: row_text(row.get(key), key, where) for key in (*KEYS, "split")}
         empty = next((key for key in KEYS if not values[key]), None)
         if empty:
             raise ValueError(f"{where}: {empty!r} is missing or empty: fill it in")
@@ -95,7 +96,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
         image = find_picture(data_dir, row["image"], where)
         with opened(image) as picture:  # now, not after an hour of building
             refuse_animation(picture)
-            oblong = max(picture.size) > 1.1 * min(picture.size)
+            oblong = is_oblong(*picture.size)
         story = stories.setdefault(name, FolderStory(name, split))
         if story.split != split:
             raise ValueError(f"{where}: story {name!r} is in two splits: choose one")
@@ -118,7 +119,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
     return list(stories.values())
 
 
-def _text(value: object, key: str, where: str) -> str:
+def row_text(value: object, key: str, where: str) -> str:
     """On one line; ValueError for what is no text. A story may be called by a number."""
     if value is None:
         return ""
@@ -126,6 +127,11 @@ def _text(value: object, key: str, where: str) -> str:
         shown = json.dumps(value, ensure_ascii=False)[:100]
         raise ValueError(f"{where}: {key!r} is {shown}, not a text: put it in quotes")
     return " ".join(str(value).split())
+
+
+def is_oblong(width: int, height: int) -> bool:
+    """Whether a square part of a picture clearly leaves something out."""
+    return max(width, height) > 1.1 * min(width, height)
 
 
 def find_picture(folder: Path, name: str, where: str) -> Path:

@@ -29,12 +29,14 @@ Frame = tuple[np.ndarray, str]  # a picture, or its bytes as a story file keeps 
 
 @dataclass(frozen=True)
 class NewCharacter:
-    """pictures: square; captions: one for each, which says the word."""
+    """pictures: square; captions: one for each, which says the word; oblong: how many have lost
+    their ends."""
 
     word: str
     pictures: Sequence[Image.Image]
     captions: Sequence[str]
     pronoun: str | None = None
+    oblong: int = 0
 
     def called(self, caption: str, name: str) -> str:
         """A caption with another name for it."""

@@ -754,6 +754,29 @@ NEW_CHARACTERS = {
         content("milo/1.txt", "Milo, très beau.".encode("cp1252")),
         "milo/1.txt is not UTF-8",
     ),
+    "two captions for a picture": (
+        content("milo/captions.csv", HEAD + "a,0.png,Milo.\n"),
+        "milo/0.txt: 0.png is 'Milo waves.', but 'Milo.' in .*csv, line 2; keep one of them",
+    ),
+    "two captions beside a picture": (
+        content("milo/0.TXT", "Milo."),
+        "milo/0.txt: 0.png is 'Milo waves.', but 'Milo.' in .*/milo/0.TXT; keep one of them",
+    ),
+    "two captions files": (
+        both(content("milo/captions.csv", HEAD), content("milo/captions.jsonl", "")),
+        "milo holds both captions.jsonl and captions.csv: keep one of them",
+    ),
+    "a caption that is a list": (
+        content(
+            "milo/captions.jsonl",
+            '{"story": "a", "frames": [{"image": "1.png", "caption": ["Milo."]}]}',
+        ),
+        "jsonl, line 1: 'caption' is .*Milo.*, not a text: put it in quotes",
+    ),
+    "a picture of another kind": (
+        content("milo/a.HEIC", b""),
+        "milo/a.HEIC is of a kind that is not read: save it as PNG",
+    ),
     "a captions file of others": (
         content("milo/captions.csv", HEAD + "a,x.png,Milo.\n"),
         "picture .*milo/x.png does not exist: correct the name",

@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from common.picture_files import SUFFIXES
+from common.picture_files import OTHER_SUFFIXES, SUFFIXES
 from evaluation.samples.benchmarks import open_benchmark
 from evaluation.samples.labels import read_labels
 from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samples
@@ -18,8 +18,6 @@ from evaluation.samples.reader import MANIFEST, SampledStory, Samples, read_samp
 __all__ = ["PLOT", "STORYBOARD", "open_samples"]
 
 PLOT, STORYBOARD = "metrics_by_frame.png", "storyboard.png"  # what an evaluation leaves there
-OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".pdf", ".tga",
-                  ".exr", ".dng", ".raw"}  # fmt: skip
 
 
 def open_samples(

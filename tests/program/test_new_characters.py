@@ -87,6 +87,22 @@ def test_pictures_of_one_name_in_two_folders_keep_their_captions(tmp_path):
     assert read == {0: "Milo waves.", 1: "Milo sleeps here."}
 
 
+def test_each_picture_counts_once_with_its_own_caption(tmp_path):
+    (tmp_path / "s").mkdir()
+    for name, size in (("a.png", (8, 8)), ("b.jfif", (8, 16)), ("c.png", (20, 8))):
+        Image.new("RGB", size).save(tmp_path / name)
+    (tmp_path / "captions.csv").write_text("story,image,caption\n1,s/../a.png,Milo waves.\n")
+    (tmp_path / "b.TXT").write_text("Milo sleeps.")
+    milo = read_character({"word": "milo", "pictures": str(tmp_path)})
+    assert milo.captions == ["Milo waves.", "Milo sleeps.", "Milo."]
+    assert [picture.size for picture in milo.pictures] == [(8, 8)] * 3 and milo.oblong == 2
+
+
+def test_oblong_pictures_are_noted(shrunk, words, capsys):
+    new_characters.read_characters(shrunk(*words))
+    assert "2 of 2 pictures of 'milo' are not square: their middle" in capsys.readouterr().out
+
+
 @pytest.mark.long
 def test_what_stays_may_have_fewer_bits(shrunk, trained, pictures, fewer_stories):
     """Words are looked for and the decoder tuned, before and beside them."""

@@ -29,6 +29,7 @@ class StoryFrames:
         draws: so many random choices of each story are shown in turn, epoch by epoch; None: new
             ones in every epoch.
         size: height and width of drawn frames, whose proportions a cropped part has.
+        middle: crop to the middle of a picture in training as well.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class StoryFrames:
         independent_crops: bool = False,
         draws: int | None = None,
         size: tuple[int, int] = (1, 1),
+        middle: bool = False,
     ) -> None:
         self.stories = stories
         self.spec = spec
@@ -49,6 +51,7 @@ class StoryFrames:
         self.independent_crops = independent_crops
         self.draws = draws
         self.size = size
+        self.middle = middle or not self.training
         self._cache: dict[Hashable, Any] | None = {} if cache else None
 
     def __call__(
@@ -78,7 +81,7 @@ class StoryFrames:
         for index, k in product(range(len(self.stories)), frames):
             height, width = self.stories.picture_size(index, k)
             one = (width, width) if self.spec.strip else (height, width)
-            cropped = self.training and self._part_size(*one) != one
+            cropped = not self.middle and self._part_size(*one) != one
             if cropped or (self.spec.strip and height != width):
                 raise ValueError(
                     f"{self.stories.path}: image{k} of {self.stories.name(index)} is "
@@ -111,7 +114,7 @@ class StoryFrames:
             return frame
         height, width = self._part_size(*frame.shape[:2])
         free = frame.shape[0] - height + frame.shape[1] - width  # one of the two is 0
-        start = int(random.integers(free + 1)) if self.training else free // 2
+        start = free // 2 if self.middle else int(random.integers(free + 1))
         if height < frame.shape[0]:
             return frame[start:][:height]
         return frame[:, start:][:, :width]

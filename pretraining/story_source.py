@@ -91,7 +91,9 @@ def _read(
     if len(places) > stories:
         print(f"{files[0].path}: {stories} of {len(places)} stories are read, evenly spread")
         places = [places[i] for i in np.linspace(0, len(places) - 1, stories).astype(int)]
-    readers = {id(file): StoryFrames(file, spec, size=(size, size)) for file in files}
+    # The middle of each, so that a picture is the same one in every story, and in every split.
+    how = {"size": (size, size), "middle": True}
+    readers = {id(file): StoryFrames(file, spec, **how) for file in files}
     for file, index in tqdm(places, desc="read pictures", leave=False):
         pictures, _ = readers[id(file)](index)
         captions = file.captions(index)

@@ -56,6 +56,17 @@ def test_pictures_of_another_size_are_resized_and_training_stories_asked_for(tmp
     assert (frame[:, :, :30] == 0).all() and (frame[:, :, 34:] == 200).all()
 
 
+def test_an_oblong_picture_is_one_in_every_story_and_split(tmp_path):
+    wide = np.tile(np.arange(160, dtype=np.uint8)[None, :, None], (64, 1, 3))
+    with StoryWriter(tmp_path / "wide.h5", 2) as writer:
+        for split in ("train", "train", "val"):
+            writer.add(split, [encode_picture(wide)] * 2, {"text": CAPTIONS[:2]})
+    source = story_source(tmp_path / "wide.h5", 64)
+    assert len(source.frames) == 1 and not len(source.held_out)
+    assert source.frames[0, 0, 0].tolist() == list(range(48, 112))  # its middle
+    assert [example.frame for example in source.examples] == [0] * 4
+
+
 def test_too_long_a_story_loses_its_oldest_captions():
     captions = [f"word{'x' * n} " * 30 for n in range(3)]
     count = token_counter(captions)

@@ -25,6 +25,7 @@ from models.frames import HistoryTransform
 from pretraining.captions import CaptionTable
 from pretraining.schedule import Plan, fit
 from pretraining.source import Example
+from pretraining.vocabulary import is_unspaced
 
 __all__ = ["build_blip", "history_transform", "read_pictures", "train_alignment"]
 
@@ -142,7 +143,11 @@ def _telling_words(tokenizer: CLIPTokenizer, telling: Sequence[Collection[str]])
     """A rank for each id: 1 for the most telling words, and so on, any other word last."""
     rank = torch.full((len(tokenizer),), len(telling) + 1)
     for value, words in enumerate(telling, 1):
-        rank[[tokenizer(word).input_ids[1] for word in words]] = value
+        for word in words:
+            times = 1 + is_unspaced(
+                word
+            )  # twice, such a letter is read as within a run and at its end
+            rank[tokenizer(word * times).input_ids[1 : 1 + times]] = value
     return rank
 
 

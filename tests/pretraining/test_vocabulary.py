@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers import BertTokenizer, CLIPTokenizer
 
 from datasets.cartoon.world import all_scenes
 from models.components import load_tokenizers
+from pretraining.align import _telling_words
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 BUILDERS = {"clip": build_clip_tokenizer, "blip": build_blip_tokenizer}
@@ -100,6 +102,37 @@ def test_blip_s_extra_tokens_come_last_and_the_loader_finds_them(tokenizers, tmp
     clip, loaded = load_tokenizers(str(tmp_path), str(tmp_path / "blip"), ["zorg"])
     assert loaded("zorg").input_ids[1:-1] == [len(blip)] and len(loaded) == len(blip) + 1
     assert clip("zorg").input_ids[1:-1] == [len(tokenizers["clip"])]
+
+
+SPACED = ["A frog wakes.", "Milo's frog jumps, it's 12 o'clock.", "Größe 고양이가 잔다."]
+UNSPACED = ["小猫在海边跳舞。", "她在雪山上睡着了。", "Milo 和ねこがねる。"]
+
+
+@KINDS
+def test_of_scripts_without_spaces_letters_are_learnt(kind):
+    tokenizer = BUILDERS[kind]([*SPACED, *UNSPACED], MAX_LENGTH)
+    for text in (*UNSPACED, "小猫睡着了。"):  # the last in other words of the same letters
+        spaceless = text.lower().replace("milo ", "")
+        assert len(tokenizer.tokenize(text)) == len(spaceless) + ("Milo" in text)
+    first, second = (tokenizer.tokenize(text)[:2] for text in ("小猫在海边跳舞。", "小猫睡着了。"))
+    assert first == second and tokenizer.unk_token not in first
+    for text in SPACED:
+        assert tokenizer.tokenize(text) == BUILDERS[kind](SPACED, MAX_LENGTH).tokenize(text)
+
+
+def test_tokenizers_of_captions_with_spaces_are_what_they_were():
+    """As at commit 345f510: bases that are there have such tokenizers."""
+    before = {"clip": "2539a0180ba332f4", "blip": "93392178801cb913"}
+    for kind, build in BUILDERS.items():
+        content = build(SPACED, MAX_LENGTH).backend_tokenizer.to_str()
+        assert hashlib.sha256(content.encode()).hexdigest()[:16] == before[kind]
+
+
+def test_both_tokens_of_a_telling_letter_are_ranked():
+    tokenizer = build_clip_tokenizer(UNSPACED, MAX_LENGTH)
+    rank = _telling_words(tokenizer, [["猫"]])
+    ids = [tokenizer(text).input_ids for text in ("小猫在", "小猫")]
+    assert [int(rank[one[2]]) for one in ids] == [1, 1] and int(rank[ids[0][1]]) == 2
 
 
 @KINDS

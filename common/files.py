@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 __all__ = [
     "CannotWrite", "beside", "check_writable", "file_hash", "file_state", "held", "is_address",
-    "remove_leftovers", "replacing", "writing", "writing_folder",
+    "remove_leftovers", "renewing_folder", "replacing", "writing", "writing_folder",
 ]  # fmt: skip
 
 ELSEWHERE = "choose another place"
@@ -87,6 +87,30 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
                     raise
                 path.rmdir()  # Windows replaces no folder, not even an empty one
                 os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def renewing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary folder within `path` to fill; what it holds takes its place in `path` when all
+    went well. What else is there stays.
+
+    Within it, so that `path` may be a link, or another disk.
+    """
+    path = Path(path)
+    temporary = path / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with _telling_of(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            parts = list(temporary.iterdir())
+            (temporary / ".old").mkdir()
+            for part in parts:
+                there = path / part.name
+                if there.exists():
+                    os.replace(there, temporary / ".old" / part.name)
+                os.replace(part, there)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -21,6 +21,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers.utils import logging
 
+from common.files import replacing
 from common.terminal import error_in_one_line, script_parser, setting
 from datasets.cartoon.worlds import WORLDS
 from datasets.specs import SPECS
@@ -132,7 +133,8 @@ def write_training_file(out: Path, stories: Path, dataset: str, image_size: int)
         "max_epochs": max(1, math.ceil(TRAINING_STEPS * BATCH / len(file))),
     }
     text = "# python main.py config=THIS trains AR-LDM on this base, and mode=sample draws.\n"
-    (out / "train.yaml").write_text(text + OmegaConf.to_yaml(OmegaConf.create(keys)), "utf-8")
+    with replacing(out / "train.yaml") as temporary:
+        temporary.write_text(text + OmegaConf.to_yaml(OmegaConf.create(keys)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderRAE, DDIMScheduler
 from torch import nn
 
+from common.files import renewing_folder
 from models.conditioning import Context
 from models.frames import decode_latents
 from pretraining import align, autoencoder, decoder, text_to_image
@@ -47,15 +48,16 @@ def make_base(source: Source, out: Path, work: Path, settings: Settings) -> dict
     maker.summarise()
     maker.align()
     maker.train_decoder()
-    maker.save(out)
     report = {
         "image_size": settings.image_size, "size": settings.size, "seed": settings.seed,
         "start": str(settings.start or "nothing"), "about": source.about,
         "licence": source.licence, "stages": maker.run.figures,
         "count": len(source.held_out), "psnr_first": first_psnr,
-        "psnr_held_out": _psnr(maker.vae, source),
+        "psnr_held_out": _psnr(maker.vae, source), "name": out.name,
     }  # fmt: skip
-    write_model_card(out, report)
+    with renewing_folder(out) as folder:
+        maker.save(folder)
+        write_model_card(folder, report)
     return report
 
 
@@ -182,7 +184,7 @@ class _Maker:
             out, self.vae, self.words["unet"], self.words["text_encoder"], self.scheduler,
             self.clip_tokenizer, self.blip, self.blip_tokenizer,
         )  # fmt: skip
-        shutil.copytree(self.run.work / "previews", out / "previews", dirs_exist_ok=True)
+        shutil.copytree(self.run.work / "previews", out / "previews")
 
     def _started(self, **parts: nn.Module) -> Parts:
         """`parts`, with what the base to start from has of them."""

@@ -37,5 +37,5 @@ def write_model_card(out: Path, report: dict) -> None:
         for name, one in report["stages"].items()
     )
     measured = NONE_HELD_OUT if report["psnr_held_out"] is None else HELD_OUT.format(**report)
-    card = _CARD.format(name=out.name, rows=rows, measured=measured, **report)
+    card = _CARD.format(rows=rows, measured=measured, **report)
     (out / "README.md").write_text(card, encoding="utf-8")

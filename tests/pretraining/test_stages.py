@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 
 import numpy as np
@@ -114,6 +115,26 @@ def test_stages_that_are_done_are_kept_and_the_rest_goes_on(base, work, stories,
     changed = {f.parents[1].name for f, time in before.items() if f.stat().st_mtime_ns != time}
     assert changed == {"5-decoder"}
     assert not list(work.glob("*.pt"))
+
+
+def test_a_full_disk_leaves_the_base_that_was_there(base, work, stories):
+    (base / "notes.txt").write_text("the user's")
+    before = {file: file.read_bytes() for file in base.rglob("*") if file.is_file()}
+    sheet = max(path.stat().st_size for path in work.glob("previews/*.png"))
+    room, limit = max(map(len, before.values())) - 1, resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert sheet < room
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit[1]))  # of files: as on a full disk
+    try:
+        with pytest.raises(SystemExit, match=f"^error: cannot write {base}: .*space, or choose"):
+            main(command(stories, base, work))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    after = {file: file.read_bytes() for file in base.rglob("*") if file.is_file()}
+    assert after == before
+    (base / "unet" / "config.json").write_text("older")
+    main(command(stories, base, work))
+    assert {file: file.read_bytes() for file in base.rglob("*") if file.is_file()} == before
+    (base / "notes.txt").unlink()
 
 
 def test_stages_of_other_settings_are_not_mixed(base, work, stories):

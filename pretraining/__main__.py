@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
@@ -21,7 +23,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers.utils import logging
 
-from common.files import replacing
+from common.files import held, remove_leftovers, replacing
 from common.terminal import error_in_one_line, script_parser, setting
 from datasets.cartoon.worlds import WORLDS
 from datasets.specs import SPECS
@@ -29,10 +31,13 @@ from datasets.story_hdf5 import StoryFile
 from pretraining.base import make_base
 from pretraining.cartoon_source import cartoon_source
 from pretraining.sizes import IMAGE_SIZES, SIZES
-from pretraining.stages import Settings
+from pretraining.stages import STAGES, Settings
 from pretraining.story_source import story_source
 from pretraining.vocabulary import token_counter
 
+_WRITTEN = {"settings.json", "train.yaml"}
+for stage in STAGES.values():
+    _WRITTEN |= {stage.folder, stage.state, stage.sheet}
 TRAINING_STEPS, BATCH = 600, 5  # of AR-LDM on the base; config.yaml's batch_size
 
 
@@ -72,7 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     out = args.out or Path("outputs/bases") / name
     work = args.work or Path("outputs/pretraining") / out.name
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
-    with error_in_one_line():
+    if out.resolve() == work.resolve():
+        parser.error(f"--work {work}: give another folder than --out")
+    with error_in_one_line(), _held("--out", out), _held("--work", work):
         keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
         how = {key: getattr(args, key) for key in keys}
         how["device"] = _device(args.device)
@@ -89,6 +96,21 @@ def main(arguments: list[str] | None = None) -> None:
         parts = {"tiny.diffusion_model": out, "tiny.blip_model": out / "blip"}
         said = " ".join(setting(*part) for part in parts.items()) + f" cartoon.world={args.world}"
     print(f"{out} is done; next: python main.py {said}")
+
+
+@contextmanager
+def _held(option: str, folder: Path) -> Iterator[None]:
+    """Hold a folder that is to be written, without what a killed run left there; before long work.
+
+    Raises:
+        ValueError, CannotWrite: it is a file, in use by another run, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{option} {folder} is a file: give a folder")
+    with held(folder / ".lock", f"{option}: {folder} is"):
+        for place in (folder, folder / "previews"):
+            remove_leftovers(place, _WRITTEN | {folder.name})
+        yield
 
 
 def _device(name: str | None) -> torch.device:

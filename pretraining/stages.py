@@ -31,6 +31,14 @@ class Stage:
     least: int
     cost: float
 
+    @property
+    def state(self) -> str:
+        return f"{self.folder}.state.pt"
+
+    @property
+    def sheet(self) -> str:
+        return f"{self.folder}.png"
+
 
 STAGES = {
     "autoencoder": Stage("1-autoencoder", 1800, 32, 0.13, 200, 0.65),
@@ -95,7 +103,7 @@ class StageRun:
     ) -> dict[str, nn.Module]:
         """The trained parts; `build` makes them untrained, `train` returns the steps it took."""
         stage, path = STAGES[name], self.work / STAGES[name].folder
-        state = self.work / f"{stage.folder}.state.pt"
+        state = self.work / stage.state
         plan = self.settings.plan(name, state)
         torch.manual_seed(self.settings.seed)
         device = self.settings.device
@@ -128,7 +136,7 @@ class StageRun:
         self.figures[name] = figures
         self._spent["seconds"] += figures["seconds"]
         self._spent["cost"] += figures["steps"] * stage.cost
-        preview(self.work / "previews" / f"{stage.folder}.png", parts)
+        preview(self.work / "previews" / stage.sheet, parts)
         return parts
 
     def _left(self, plan: Plan) -> str:

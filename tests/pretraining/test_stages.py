@@ -6,10 +6,12 @@ import json
 import re
 import resource
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from configuration import load_config
@@ -135,6 +137,34 @@ def test_a_full_disk_leaves_the_base_that_was_there(base, work, stories):
     main(command(stories, base, work))
     assert {file: file.read_bytes() for file in base.rglob("*") if file.is_file()} == before
     (base / "notes.txt").unlink()
+
+
+def test_folders_are_looked_at_before_all_work(stories, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    inside = tmp_path / "file" / "base"
+    for out, work, says in (
+        (tmp_path / "file", tmp_path / "w", f"--out {tmp_path / 'file'} is a file: give a folder"),
+        (tmp_path / "b", tmp_path / "file", f"--work {tmp_path / 'file'} is a file: give a folder"),
+        (inside, tmp_path / "w", f"cannot write {inside}.*Not a directory.*choose another place"),
+    ):
+        with pytest.raises(SystemExit, match=f"^error: {says}"):
+            main(command(stories, out, work))
+    with pytest.raises(SystemExit, match="2"):
+        main(command(stories, tmp_path / "b", tmp_path / "b"))
+    assert "give another folder than --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_runs_do_not_share_a_folder_and_leftovers_go(base, work, stories, tmp_path):
+    for option, held in (("--out", base), ("--work", work)):
+        with FileLock(held / ".lock"):
+            with pytest.raises(SystemExit, match=f"^error: {option}: {held} is in use by another"):
+                main(command(stories, base, work))
+    for name in ("5-decoder", "5-decoder.state.pt", "previews/5-decoder.png"):
+        (work / name).with_name(f".{Path(name).name}.4711.tmp").mkdir()
+    (base / f".{base.name}.4711.tmp").mkdir()
+    main(command(stories, base, work))
+    assert not [*work.rglob(".*"), *base.rglob(".*")]
 
 
 def test_stages_of_other_settings_are_not_mixed(base, work, stories):

@@ -18,7 +18,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import (
     Callback,
-    ModelCheckpoint,
     WeightAveraging,
 )
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -63,6 +62,7 @@ from models.training.callbacks import (
     BestCheckpoint,
     KeepConfiguration,
     KeptCheckpoint,
+    LastCheckpoint,
     TimedCheckpoint,
 )
 from models.training.distillation import DistilledStoryModel
@@ -161,7 +161,7 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     if not (folder / LAST).exists():  # nothing was left to train of another run's checkpoint
         trainer.save_checkpoint(folder / LAST)
     if trainer.is_global_zero:
-        print(_summary(trainer, folder, len(stories)))
+        print(_summary(trainer, folder, stories))
     return folder / LAST
 
 
@@ -198,15 +198,27 @@ def _find_starts(model: StoryModel, config: DictConfig, characters: Sequence[New
     start_words(model.parts, starts)
 
 
-def _summary(trainer: pl.Trainer, folder: Path, stories: int) -> str:
+def _summary(trainer: pl.Trainer, folder: Path, stories: StoryFile) -> str:
     """What was trained, where it is, and how to draw with it."""
     report = trainer.progress_bar_callback
-    lines = [f"Trained to step {trainer.global_step}, on {stories} stories: {report.summary()}"]
+    lines = [
+        f"Trained to step {trainer.global_step}, on {len(stories)} stories: {report.summary()}"
+    ]
     best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
     if best is not None and best.best_model_path:
         lines.append(f"{best.best_model_path}: the best, val_loss {best.best_model_score:.4g}")
     draw = f"python main.py mode=sample {setting('test_model_file', folder / LAST)}"
+    if not _has_tests(stories):
+        draw += " story=FILE"  # one's own
     return "\n".join([*lines, f"{folder / LAST}: the last; draw with it: {draw}"])
+
+
+def _has_tests(stories: StoryFile) -> bool:
+    """Whether there are stories that mode=sample can draw of itself."""
+    try:
+        return len(StoryFile(stories.path, "test", stories.text_key)) > 0
+    except ValueError:  # a file of other programs may lack them; training does not read them
+        return False
 
 
 def build_data(
@@ -388,9 +400,11 @@ def _callbacks(config: DictConfig, folder: Path, start: Path | None) -> list[Cal
     if n := config.keep_every_n_epochs:
         each = {"every_n_epochs": n, "save_top_k": -1, "auto_insert_metric_name": False}
         callbacks.append(KeptCheckpoint(filename="epoch-{epoch:04d}", **each, **how))
-    callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **how))
+    # Epochs that last no minute need no checkpoint each.
+    last = LastCheckpoint(60 * min(1, config.save_every_minutes or 0), **how)
+    callbacks.append(last)
     if config.save_every_minutes is not None:  # and within epochs
         often = timedelta(minutes=config.save_every_minutes)
         callbacks.append(TimedCheckpoint(filename="last", train_time_interval=often, **how))
-    callbacks.append(StopOnSignal(folder))
+    callbacks.append(StopOnSignal(folder, last))
     return [*callbacks, TrainingReport()]

@@ -154,7 +154,9 @@ def write_training_file(out: Path, stories: Path, dataset: str, image_size: int)
         },
         "max_epochs": max(1, math.ceil(TRAINING_STEPS * BATCH / len(file))),
     }
-    text = "# python main.py config=THIS trains AR-LDM on this base, and mode=sample draws.\n"
+    tested = len(StoryFile(stories, "test", SPECS[dataset].text_key))
+    draws = "mode=sample" if tested else "mode=sample story=FILE"  # a story of one's own
+    text = f"# python main.py config=THIS trains AR-LDM on this base, and {draws} draws.\n"
     with replacing(out / "train.yaml") as temporary:
         temporary.write_text(text + OmegaConf.to_yaml(OmegaConf.create(keys)), "utf-8")
 

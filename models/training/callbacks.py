@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-from models.checkpoints.run_folder import BEST
+from models.checkpoints.run_folder import BEST, LAST
 
-__all__ = ["BestCheckpoint", "KeepConfiguration", "KeptCheckpoint", "TimedCheckpoint"]
+__all__ = [
+    "BestCheckpoint", "KeepConfiguration", "KeptCheckpoint", "LastCheckpoint", "TimedCheckpoint",
+]  # fmt: skip
 
 
 class KeepConfiguration(Callback):
@@ -54,6 +57,36 @@ class BestCheckpoint(ModelCheckpoint):
             at = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
             state_dict = {**state_dict, **at, "best_k_models": scores, "dirpath": self.dirpath}
         super().load_state_dict(state_dict)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """`last.ckpt` at the end of an epoch, unless one was written less than `seconds` ago: epochs of
+    a few stories are over sooner than it is written. The last epoch, one that is the best, and
+    one that a signal ends (`StopOnSignal` calls `write`) leave it always.
+    """
+
+    def __init__(self, seconds: float, **how) -> None:
+        super().__init__(filename=Path(LAST).stem, save_on_train_epoch_end=True, **how)
+        self.seconds, self.written = seconds, -float("inf")
+
+    @property
+    def state_key(self) -> str:  # as the library's, in checkpoints from before
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        loop, steps = trainer.fit_loop, trainer.global_step
+        ends = trainer.should_stop or loop.epoch_progress.current.processed == loop.max_epochs
+        best = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
+        known = any(one._last_global_step_saved == steps for one in best)
+        due = time.monotonic() - self.written >= self.seconds
+        # All processes write together.
+        if trainer.strategy.broadcast(ends or steps == trainer.max_steps or known or due):
+            self.write(trainer, module)
+
+    def write(self, trainer, module) -> None:
+        """Write it, unless that was done after this step."""
+        super().on_train_epoch_end(trainer, module)
+        self.written = time.monotonic()
 
 
 class KeptCheckpoint(ModelCheckpoint):

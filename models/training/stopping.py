@@ -18,6 +18,7 @@ from common.interrupts import FROM_OUTSIDE, REQUEUE
 from models.checkpoints.run_folder import LAST, NON_FINITE
 from models.checkpoints.weights import not_finite
 from models.main_process import say
+from models.training.callbacks import LastCheckpoint
 
 __all__ = ["StopAtNonFinite", "StopOnSignal", "requeue"]
 
@@ -32,8 +33,8 @@ class StopOnSignal(Checkpoint):
     Lightning calls it after the other callbacks.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LAST
+    def __init__(self, folder: Path, last: LastCheckpoint) -> None:
+        self.path, self.last = folder / LAST, last
         self.signal = 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -58,7 +59,8 @@ class StopOnSignal(Checkpoint):
                 self._stop(trainer)
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        if self._asked(trainer):  # saved a moment ago
+        if self._asked(trainer):
+            self.last.write(trainer, module)
             self._stop(trainer)
 
     def _asked(self, trainer: pl.Trainer) -> bool:

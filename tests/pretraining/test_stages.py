@@ -21,7 +21,7 @@ from datasets.pictures import encode_picture
 from datasets.story_writer import StoryWriter
 from models.components import load_components
 from pretraining import autoencoder
-from pretraining.__main__ import main
+from pretraining.__main__ import main, write_training_file
 from pretraining.align import build_blip
 from pretraining.base import make_base
 from pretraining.cartoon_source import cartoon_source
@@ -87,6 +87,18 @@ def test_the_program_takes_it_as_its_training_file_says(base, stories):
     for tokenizer in (parts.clip_tokenizer, parts.blip_tokenizer):
         length = len(tokenizer("Mömö is on the beach-side.").input_ids)
         assert length == 10 <= config.folder.max_length  # eight words and marks, each one token
+
+
+@pytest.mark.parametrize("splits", [("train", "val", "test"), ("train", "val")])
+def test_what_draws_is_named_of_files_without_test_stories_too(tmp_path, splits):
+    with StoryWriter(tmp_path / "mine.h5", 2) as writer:
+        for split in splits:
+            pictures = [encode_picture(np.zeros((8, 8, 3), np.uint8))] * 2
+            writer.add(split, pictures, {"text": ["One.", "Two."]})
+    write_training_file(tmp_path, tmp_path / "mine.h5", "folder", 64)
+    said = (tmp_path / "train.yaml").read_text("utf-8").splitlines()[0]
+    assert said.endswith("mode=sample draws.") == ("test" in splits)
+    assert said.endswith("mode=sample story=FILE draws.") == ("test" not in splits)
 
 
 def test_the_card_says_what_was_seen_and_measured(base):

@@ -15,6 +15,7 @@ import sample
 import train
 from configuration import ConfigError
 from configuration.resuming import find_start
+from models.checkpoints.writer import CheckpointWriter
 from models.training.story_model import StoryModel
 
 
@@ -62,6 +63,26 @@ def test_every_epoch_leaves_a_checkpoint(shrunk, monkeypatch):
     with pytest.raises(KeyError, match="stopped"):
         train.train(shrunk("run_name=stopped", "max_epochs=2"))
     assert seen == [(1, 2)]
+
+
+def test_short_epochs_do_not_all_leave_one(shrunk, monkeypatch):
+    """The first and the last do, and one that a signal ends."""
+    written, save = [], CheckpointWriter.save_checkpoint
+
+    def noting(self, checkpoint, path, **more):
+        written.append((os.path.basename(path), *behind(checkpoint)))
+        save(self, checkpoint, path, **more)
+
+    monkeypatch.setattr(CheckpointWriter, "save_checkpoint", noting)
+    words = shrunk("run_name=short", "max_epochs=6", "keep_every_n_epochs=4")
+    with monkeypatch.context() as patch:
+        signalled(patch, (2, 1), signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            train.train(words)
+    assert written == [("last.ckpt", 1, 2), ("last.ckpt", 3, 6)]
+    last = train.train(words)
+    after = [("epoch-0003.ckpt", 4, 8), ("last.ckpt", 4, 8), ("last.ckpt", 6, 12)]
+    assert written[2:] == after and behind(read(last)) == (6, 12)
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
         raise FileNotFoundError(f"{data_dir} holds {state}: name one file with --captions")
     stories: dict[str, FolderStory] = {}
     told: dict[tuple[str, ...], str] = {}
+    lines: dict[str, str] = {}  # of JSON, which hold a story each
     for where, row in caption_rows(found[0]):
         values = {key: row_text(row.get(key), key, where) for key in (*KEYS, "split")}
         empty = next((key for key in KEYS if not values[key]), None)
@@ -87,6 +88,12 @@ def read_stories(data_dir: Path, captions: str | None = None) -> list[FolderStor
         if not is_story_id(name):
             raise ValueError(
                 f"{where}: story {name!r}: use 1-100 letters (200 bytes), digits, '-' or '_'"
+            )
+        line = lines.setdefault(name, where)
+        if line != where and found[0].suffix.lower() != ".csv":
+            raise ValueError(
+                f"{where}: story {name!r} is told by {line}: give it another id, or put all its "
+                "frames on one line"
             )
         if split and split not in SPLITS:
             raise ValueError(f"{where}: split {split!r} is unknown: use {', '.join(SPLITS)}")

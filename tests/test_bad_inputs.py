@@ -441,6 +441,10 @@ FOLDERS: dict[str, tuple[Spoil, str]] = {
     "deep json": (jsonl(DEEP), "line 1 is not .*nested too deeply"),
     "key twice": (jsonl('{"story": "x", "frames": [], "frames": []}'), "'frames' is there twice"),
     "no name": (jsonl(story(None)), "line 1: 'story' is missing or empty: fill it in"),
+    "id twice": (
+        jsonl(story("x"), "", story("y"), story(" x ", ["b.png", "a.png"])),
+        "line 4: story 'x' is told by .*, line 1: give it another id, or put all its frames on",
+    ),
     "path name": (jsonl(story("../x")), "line 1: story '../x': use 1-100 letters"),
     "one frame": (jsonl(story("x", ["a.png"])), "'x' has 1 frames .* 2 or more"),
     "uneven": (

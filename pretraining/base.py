@@ -189,9 +189,9 @@ class _Maker:
     def _started(self, **parts: nn.Module) -> Parts:
         """`parts`, with what the base to start from has of them."""
         if (start := self.settings.start) is not None:
-            shares = start_from(start, parts, self.clip_tokenizer, self.blip_tokenizer)
-            said = ", ".join(f"{share:.0%} of {name}" for name, share in shares.items())
-            print(f"started from {start}: {said}")
+            tokenizers = self.clip_tokenizer, self.blip_tokenizer
+            said = start_from(start, parts, *tokenizers, self.source.captions)
+            print(f"started from {start}: {', '.join(said.values())}")
         return parts
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from tiny_base import WIDTH, save_tiny_base
 
 from configuration import load_config
 from datasets.cartoon.renderer import render
@@ -27,9 +28,16 @@ from pretraining.base import make_base
 from pretraining.cartoon_source import cartoon_source
 from pretraining.sizes import IMAGE_SIZES, SIZES, Size
 from pretraining.stages import STAGES, Settings
+from pretraining.starting import start_from
 from pretraining.text_to_image import build_text_encoder, build_unet
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
+STRANGE = [
+    "the "
+    + " ".join(
+        a + b for a in "xvqzk" for b in ("ari", "olu", "emba", "inat", "ust", "yor", "ecki", "onti")
+    )
+]
 REAL_SIZES = [*zip(SIZES.values(), IMAGE_SIZES, strict=True)]
 
 
@@ -216,9 +224,22 @@ def test_what_cannot_be_is_refused_at_once(stories):
 def test_a_base_starts_from_another(base, work, stories, tmp_path, capsys):
     main(command(stories, tmp_path / "b", tmp_path / "w", f"--start {base}"))
     said = capsys.readouterr().out
-    assert "100% of vae" in said and "100% of text_encoder" in said and "100% of blip" in said
+    assert "100% of vae" in said
+    for part in ("text_encoder", "blip"):
+        assert f"100% of {part} (8 of 8 words)" in said
     with pytest.raises(SystemExit, match="has no vae/"):
         main(command(stories, tmp_path / "b", tmp_path / "c", f"--start {tmp_path}"))
+
+
+def test_rows_of_words_that_another_base_lacks_are_not_taken_from_it(tmp_path):
+    save_tiny_base(tmp_path)
+    tokenizers = [build(STRANGE, 32) for build in (build_clip_tokenizer, build_blip_tokenizer)]
+    blip = build_blip(tokenizers[1], WIDTH)
+    said = start_from(tmp_path, {"blip": blip}, *tokenizers, STRANGE)
+    vocabulary = tokenizers[1].get_vocab().keys() - build_blip_tokenizer([], 32).get_vocab().keys()
+    new = (len(vocabulary) - 1) * WIDTH  # "the" is known, what else the tokenizer has by itself
+    share = 1 - new / sum(value.numel() for value in blip.state_dict().values())
+    assert share < 0.99 and said == {"blip": f"{share:.0%} of blip (1 of 41 words)"}
 
 
 @pytest.mark.long

@@ -144,9 +144,8 @@ def _telling_words(tokenizer: CLIPTokenizer, telling: Sequence[Collection[str]])
     rank = torch.full((len(tokenizer),), len(telling) + 1)
     for value, words in enumerate(telling, 1):
         for word in words:
-            times = 1 + is_unspaced(
-                word
-            )  # twice, such a letter is read as within a run and at its end
+            # Twice, such a letter is read as within a run and as at its end.
+            times = 1 + is_unspaced(word)
             rank[tokenizer(word * times).input_ids[1 : 1 + times]] = value
     return rank
 

@@ -130,8 +130,9 @@ class _Maker:
         encoder, tokenizer = parts["text_encoder"], self.clip_tokenizer
         learn_meanings(encoder, tokenizer, self.source.meanings, trained)
         steps = text_to_image.train_text_to_image(
-            encoder, parts["unet"], self.latents, examples, tokenizer, plan, **shares
-        )
+            encoder, parts["unet"], self.latents, examples, tokenizer, plan,
+            short_share=self.source.short_share, **shares,
+        )  # fmt: skip
         fold_meanings(encoder)
         return steps
 

@@ -12,8 +12,6 @@ from pretraining.source import Example
 
 __all__ = ["CaptionTable", "CaptionsOfExamples"]
 
-SHORT_RATE = 0.1  # how often the shorter one of two full captions is taken
-
 
 class CaptionTable:
     """Texts as `ids` and `mask` (N, S), padded to the longest; `row` of each text."""
@@ -37,7 +35,11 @@ class CaptionTable:
 class CaptionsOfExamples(CaptionTable):
     """What text to image reads of each example: its full, short or own caption, or none."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], short_share: float
+    ) -> None:
+        """short_share: how often the shorter one of two full captions is taken."""
+        self.short_share = short_share
         ways = [(e.full, e.short or e.full, e.caption) for e in examples]
         super().__init__(tokenizer, ["", *(text for texts in ways for text in texts)])
         self._rows = torch.stack([self.rows(texts) for texts in ways])  # (N, 3)
@@ -45,6 +47,6 @@ class CaptionsOfExamples(CaptionTable):
     def draw(self, chosen: Tensor, story_share: float, empty_share: float) -> Tensor:
         """Rows (B,) of captions for the examples `chosen` (B,); by PyTorch's random numbers."""
         empty, told, short = torch.rand(3, len(chosen))
-        way = torch.where(told < story_share, 2, (short < SHORT_RATE).long())
+        way = torch.where(told < story_share, 2, (short < self.short_share).long())
         rows = self._rows[chosen, way]
         return torch.where(empty < empty_share, self.row[""], rows)

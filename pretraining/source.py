@@ -33,7 +33,8 @@ class Source:
 
     frames: uint8 (N, 3, H, W), no two alike, of `examples`; held_out: uint8 (M, 3, H, W), which no
     training story shows, of `held_out_examples`. telling: words in ranks, those first that stories'
-    captions leave out and pictures show. determined: full captions leave nothing of a picture open.
+    captions leave out and pictures show. short_share: of full captions, how often the short one is
+    read. determined: full captions leave nothing of a picture open.
     augment: pictures are few, so the autoencoder sees them shifted and mirrored too. about: for the
     card. max_length: tokens of the longest caption.
     meanings: of words in numbers around 0, where they are known, to start them from.
@@ -49,6 +50,7 @@ class Source:
     determined: bool
     augment: bool
     max_length: int
+    short_share: float = 0.0
     meanings: Mapping[str, Sequence[float]] = field(default_factory=dict)
     licence: str = "other"  # of the base that is made from it
 

@@ -87,18 +87,20 @@ def train_text_to_image(
     examples: Sequence[Example],
     tokenizer: CLIPTokenizer,
     plan: Plan,
+    short_share: float = 0.0,
     story_share: float = 0.0,
     summary_share: float = 0.0,
 ) -> int:
     """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of frames; steps taken.
 
-    `story_share` of the captions are the stories' own, the rest full. Of `summary_share` the
-    U-Net sees the end-of-text token only, so that this token learns to say everything.
+    `story_share` of the captions are the stories' own, the rest full, `short_share` of it in few
+    words. Of `summary_share` the U-Net sees the end-of-text token only, so that this token learns
+    to say everything.
     """
     # Convolutions on CPUs are up to twice as fast with channels last.
     unet.to(memory_format=torch.channels_last)
     schedule = training_schedule(scheduler_config())
-    captions = CaptionsOfExamples(tokenizer, examples)
+    captions = CaptionsOfExamples(tokenizer, examples, short_share)
     frames = torch.tensor([example.frame for example in examples])
 
     def loss_fn() -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,8 @@ def test_full_captions_say_where_before_they_say_who():
             where = f"{columns[(spot.x - 24) // 16]} {depths[spot.size]} {sides[spot.side]}"
             who = f"{name.title()} the {SPECIES[name]} in a {shirt} shirt"
             assert f"{where} {who}" in example.full
+        spots = rf"\b({'|'.join(columns)}) (far|midway|near) (left|right) "
+        assert re.sub(spots, "", example.full) == example.short  # as stories leave it open
     assert max(len(scene.cast) for scene in scenes) == 3
 
 
@@ -86,7 +90,7 @@ def test_held_out_scenes_are_unseen_different_and_the_same_each_time(source):
 def test_captions_are_told_as_often_as_asked_and_explicit_otherwise(source):
     torch.manual_seed(0)
     tokenizer = build_clip_tokenizer(source.captions, source.max_length)
-    table = CaptionsOfExamples(tokenizer, source.examples)
+    table = CaptionsOfExamples(tokenizer, source.examples, source.short_share)
     place = next(i for i, e in enumerate(source.examples) if e.caption != e.full)
     example = source.examples[place]
     assert example.short and not set(example.short.split()) & set(SHIRTS)
@@ -107,7 +111,7 @@ def test_captions_are_told_as_often_as_asked_and_explicit_otherwise(source):
 
 def test_captions_read_once_are_those_read_alone(source):
     tokenizer = build_clip_tokenizer(source.captions, source.max_length)
-    table = CaptionsOfExamples(tokenizer, source.examples)
+    table = CaptionsOfExamples(tokenizer, source.examples, source.short_share)
     texts = [source.examples[i].full for i in (3, 50)] + ["", source.examples[7].caption]
     ids, mask = table.read(table.rows(texts), torch.device("cpu"))
     alone = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")

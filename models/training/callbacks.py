@@ -35,7 +35,15 @@ class KeepConfiguration(Callback):
         checkpoint |= self.content
 
 
-class BestCheckpoint(ModelCheckpoint):
+class _Checkpoint(ModelCheckpoint):
+    """Its state in a checkpoint is called as the library's own, as in those from before."""
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+
+class BestCheckpoint(_Checkpoint):
     """`best.ckpt`, which stays the best where its run's folder was moved; the library would begin
     anew and put a worse one in its place.
 
@@ -46,10 +54,6 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(filename=Path(BEST).stem, monitor="val_loss", **how)
         self.start = start
 
-    @property
-    def state_key(self) -> str:  # as the library's, in checkpoints from before
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
-
     def load_state_dict(self, state_dict: dict) -> None:
         best = Path(self.dirpath, BEST)
         if self.start and self.start.resolve().parent == best.parent and best.is_file():
@@ -59,7 +63,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict(state_dict)
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(_Checkpoint):
     """`last.ckpt` at the end of an epoch, unless one was written less than `seconds` ago: epochs of
     a few stories are over sooner than it is written. The last epoch, one that is the best, and
     one that a signal ends (`StopOnSignal` calls `write`) leave it always.
@@ -68,10 +72,6 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, seconds: float, **how) -> None:
         super().__init__(filename=Path(LAST).stem, save_on_train_epoch_end=True, **how)
         self.seconds, self.written = seconds, -float("inf")
-
-    @property
-    def state_key(self) -> str:  # as the library's, in checkpoints from before
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
 
     def on_train_epoch_end(self, trainer, module) -> None:
         loop, steps = trainer.fit_loop, trainer.global_step

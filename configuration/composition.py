@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from common.files import replacing
+from common.terminal import as_quoted_word
 from configuration.checkpoint_settings import inherit, read_settings, refuse_contradictions
 from configuration.checks import check, checkpoint_to_draw_with
 from configuration.files import (
@@ -32,8 +33,8 @@ from configuration.files import (
 from configuration.rules import DATASETS, RULES, ConfigError
 
 __all__ = [
-    "FILE", "file_words", "lay_over", "load_config", "parse_words", "plain", "read_file",
-    "write_config",
+    "FILE", "file_words", "lay_over", "load_config", "load_to_draw", "parse_words", "plain",
+    "read_file", "write_config",
 ]  # fmt: skip
 
 FILE = Path(__file__).parents[1] / "config.yaml"
@@ -72,6 +73,16 @@ def load_config(
         _refuse_distilled("train_model_file", start, read_settings(start))
     check(config, OmegaConf.to_container(config), needs_stories)
     return config
+
+
+def load_to_draw(
+    checkpoint: str | os.PathLike, base_model_file: str | None = None, *words: str
+) -> DictConfig:
+    """What a checkpoint draws with, without stories; `base_model_file`: what it was tuned from,
+    where that is not where it was."""
+    files = {"test_model_file": checkpoint, "base_model_file": base_model_file}
+    told = [as_quoted_word(key, file) for key, file in files.items() if file]
+    return load_config(["mode=sample", *told, *words], needs_stories=False)
 
 
 def _refuse_distilled(key: str, path: Path, settings: dict | None) -> None:

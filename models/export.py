@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.files import check_writable, replacing, writing_folder
-from common.terminal import as_quoted_word
 from evaluation.command_line import option, run
 from models.main_process import say
 
@@ -48,17 +47,14 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     import torch
 
     from building import check_weights_file, load_parts
-    from configuration import load_config
+    from configuration import load_to_draw
     from models.checkpoints.checkpoint import read_checkpoint
     from models.pipeline import StoryPipeline
     from models.sharing.model_card import write_model_card
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
-    words = ["mode=sample", as_quoted_word("test_model_file", source)]
-    if options.base_model_file:
-        words.append(as_quoted_word("base_model_file", options.base_model_file))
-    config = load_config(words, needs_stories=False)
+    config = load_to_draw(source, options.base_model_file)
     parts = load_parts(config, source)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
     trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}

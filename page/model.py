@@ -22,8 +22,7 @@ from building import (
     sampler_settings,
 )
 from common.files import file_hash
-from common.terminal import as_quoted_word
-from configuration import load_config
+from configuration import load_config, load_to_draw
 from datasets.notices import characters_read, long_captions, unknown_words
 from models.checkpoints.run_folder import LAST, PREVIOUS, last_good
 from models.components import load_scheduler_config
@@ -128,10 +127,7 @@ def load_model(path: Path, accelerator: str = "auto", base: str | None = None) -
     if path.is_dir() and (path / "model_index.json").is_file():
         return _of_folder(path, accelerator)
     check_weights_file("model", path)
-    words = ["mode=sample", as_quoted_word("test_model_file", path), f"accelerator={accelerator}"]
-    if base:
-        words.append(as_quoted_word("base_model_file", base))
-    config = load_config(words, needs_stories=False)
+    config = load_to_draw(path, base, f"accelerator={accelerator}")
     (device, *_) = find_devices(config)
     pipeline = build_pipeline(config, path, device)
     return PageModel(

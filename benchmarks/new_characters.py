@@ -13,9 +13,7 @@ one JSON file in the folder --out; a run that is there is not done again.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from PIL import Image
 
 from benchmarks.runs import Runs, mean_spread, print_table
 from common.files import file_hash
+from common.terminal import error_in_one_line, script_parser
 from configuration import load_config
 from datasets.cartoon.build import WORLD_SEED, tell_stories
 from datasets.cartoon.grammar import Story, cast_of, recast, recast_scene
@@ -254,9 +253,7 @@ def _mean(values) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     base = "outputs/demo/checkpoints/demo/last.ckpt"
     parser.add_argument("--base", type=Path, default=Path(base), help=f"a checkpoint ({base})")
     parser.add_argument("--out", type=Path, default=Path("outputs/new_characters"))
@@ -266,15 +263,13 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("overrides", nargs="*", help="config keys for all runs")
     args = parser.parse_args()
-    try:
+    with error_in_one_line():
         benchmark = Benchmark(args.out, args.base, args.stories, args.overrides)
         for seed in [] if args.table else args.seeds:
             for name in (BEFORE, *RUNS):
                 if args.only in name:
                     benchmark.run(name, seed)
         benchmark.table(max(args.seeds) + 1)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

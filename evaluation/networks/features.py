@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from common.files import writing
-from common.terminal import tqdm
+from common.terminal import in_one_line, tqdm
 from evaluation.command_line import spelled
 
 __all__ = [
@@ -211,9 +211,8 @@ class Features:
                 rows = encoder.encode(batch)
                 self.cache.put([next(waiting) for _ in rows], rows)
                 bar.update(len(rows))
-        except ValueError as error:  # of a worker it comes with a traceback; the last line says it
-            said = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
-            raise ValueError(said) from error
+        except ValueError as error:  # of a worker it comes with a traceback
+            raise ValueError(in_one_line(error)) from error
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise

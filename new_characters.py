@@ -152,10 +152,13 @@ def _check_words(config: DictConfig) -> None:
     learnt = [*tokenization["new_tokens"], *tokenization["new_words"]]
     known = known_words(config, tokenization["new_words"])
     taken = {without_accents(word): word for word in (known or learnt)}
+    words = [one.word for one in config.new_characters]
+    new = [*tokenization["new_words"], *words]
+    looked_for = any(one.class_word == AUTO for one in config.new_characters)
+    count = len(candidates(*tokenizers, new)) if looked_for else 0
     for one in config.new_characters:
         if one.class_word == AUTO:
-            new = [*tokenization["new_words"], *(other.word for other in config.new_characters)]
-            if not (count := len(candidates(*tokenizers, new))):
+            if not count:
                 raise ConfigError(
                     f"new_characters: class_word of {one.word!r} is {AUTO}, but no word of three "
                     f"letters or more is one token to both tokenizers of this model; give a word "
@@ -185,7 +188,7 @@ def _check_words(config: DictConfig) -> None:
                 f"this character alone"
             )
     for tokenizer in tokenizers:
-        tokenizer.add_words([one.word for one in config.new_characters])
+        tokenizer.add_words(words)
 
 
 def _size(config: DictConfig) -> int:

@@ -80,13 +80,9 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
         with _telling_of(path):
             temporary.mkdir(parents=True)
             yield temporary
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                if not path.is_dir():
-                    raise
+            if path.is_dir():
                 path.rmdir()  # Windows replaces no folder, not even an empty one
-                os.replace(temporary, path)
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The story diffusion model: parts, conditioning, training, sampling. Imports no other room."""
+"""The story diffusion model: parts, conditioning, training, sampling."""
 
 import logging
 from importlib import import_module

@@ -27,7 +27,7 @@ class StoryBatch(TypedDict):
     target_images: NotRequired[Tensor]  # (B, V, 3, H, W) in [-1, 1]
     latents_mean: NotRequired[Tensor]  # (B, V, c, h, w), scaled, of the autoencoder's posterior
     latents_std: NotRequired[Tensor]  # (B, V, c, h, w), if there is a posterior
-    history_images: NotRequired[Tensor]  # (B, U, 3, 224, 224), normalised as BLIP expects
+    history_images: NotRequired[Tensor]  # (B, U, 3, h, w), normalised as BLIP expects
     picture_states: NotRequired[Tensor]  # (B, U, P, D_vit), of BLIP's picture encoder
 
 

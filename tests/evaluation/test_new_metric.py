@@ -1,4 +1,4 @@
-"""A new metric is one file that measures it and one record; CONTRIBUTING.md shows this one."""
+"""Records of metrics: what they must say, and that they name what is there."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from common.terminal import as_word
 from configuration.files import refuse_resolvers
 from configuration.rules import ConfigError
 from datasets.specs import SPECS
+from models.causal_story.released_mask import drop_variant
 
 __all__ = [
     "EXTRA_SAMPLER_KEYS", "SAMPLER_KEYS", "inherit", "read_settings", "refuse_contradictions",
@@ -55,6 +56,9 @@ def read_settings(checkpoint: Path) -> dict | None:
         return None
     try:
         refuse_resolvers(found)
+        for config in found.values():
+            if section := config.get("causal_story"):
+                config["causal_story"] = drop_variant(section, "it")
     except ValueError as error:
         raise ConfigError(f"{checkpoint}, in its settings: {error}") from error
     return found

@@ -205,16 +205,6 @@ def _check_combinations(config: DictConfig) -> None:
             "tune to what is to train"
         )
     added = config.causal_story
-    if added.spatial_variant != "window" and added.spatial_window is None:
-        raise ConfigError(
-            f"causal_story.spatial_variant is {added.spatial_variant}, but spatial_window is null, "
-            f"so that there is no mask; set causal_story.spatial_window=32"
-        )
-    if added.spatial_variant == "released" and added.spatial_window == "all":
-        raise ConfigError(
-            "causal_story.spatial_variant is released, whose mask depends on a window, but "
-            "spatial_window is all; set causal_story.spatial_window=32, as in the released code"
-        )
     if not added.blocks or len(set(added.blocks)) < len(added.blocks):
         raise ConfigError(
             f"causal_story.blocks is {list(added.blocks)}; name at least one place, none twice, "

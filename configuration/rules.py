@@ -152,7 +152,6 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "prior_stories": one_of("auto", "data", "drawn", "none"),
     "causal_story": {
         "spatial_window": WINDOW,
-        "spatial_variant": one_of("window", "released"),
         "adapter_width": number(1, whole=True, none=True),
         "blocks": WORDS,
         "history_window": number(1, whole=True, none=True),

@@ -382,3 +382,11 @@ def test_the_settings_of_a_checkpoint_read_nothing_of_this_machine(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_config(["mode=sample", f"test_model_file={path}"])
     assert sentence(caught).startswith(f"{path}, in its settings: '${{oc.env:HOME}}' calls a funct")
+
+
+def test_a_file_with_the_key_of_masks_is_read_unless_it_chose_the_released_one(given):
+    """As runs saved it beside their checkpoints."""
+    text = "causal_story:\n  spatial_window: 4\n  spatial_variant: "
+    assert load_config([given(text + "window")]).causal_story.spatial_window == 4
+    with pytest.raises(ConfigError, match="mine.yaml has causal_story.spatial_variant=released"):
+        load_config([given(text + "released")])

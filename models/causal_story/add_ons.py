@@ -18,21 +18,16 @@ from torch import nn
 
 from models.causal_story.adapter import Adapter, add_adapter
 from models.causal_story.history_weighting import HistoryWeighting, accept_history_bias
-from models.causal_story.local_causal_attention import (
-    LocalCausalAttnProcessor,
-    ReleasedMaskAttnProcessor,
-)
+from models.causal_story.local_causal_attention import LocalCausalAttnProcessor
+from models.causal_story.released_mask import drop_variant
 
 __all__ = ["CausalStoryAddOns", "add_causal_story", "in_use", "transformer_blocks"]
-
-VARIANTS = {"window": LocalCausalAttnProcessor, "released": ReleasedMaskAttnProcessor}
 
 
 def add_causal_story(
     unet: UNet2DConditionModel,
     conditioner: nn.Module,
     spatial_window: int | str | None = None,
-    spatial_variant: str = "window",
     adapter_width: int | None = None,
     blocks: Sequence[str] = ("mid",),
     history_window: int | None = None,
@@ -43,8 +38,6 @@ def add_causal_story(
     Args:
         spatial_window: positions a position sees in the self-attention of `blocks`, itself
             included; `all`: every one up to itself, the mask of the paper's figure.
-        spatial_variant: `window`, or `released` for the released code's mask, whose window is 32
-            by default.
         adapter_width: bottleneck of the adapters in `blocks`.
         blocks: `mid`, as in the figure, `down.N`, `up.N`.
         history_window: how many frames back a frame sees; history_weights: learn how much each
@@ -60,7 +53,7 @@ def add_causal_story(
         for block in transformer_blocks(unet, name):
             if spatial_window:
                 window = None if spatial_window == "all" else spatial_window
-                block.attn1.set_processor(VARIANTS[spatial_variant](window))
+                block.attn1.set_processor(LocalCausalAttnProcessor(window))
             if adapter_width:
                 add_adapter(block, adapter_width)
 
@@ -75,7 +68,6 @@ def in_use(section: Mapping) -> dict:
         "adapter_width": ("adapter_width",),
         "history_window": ("history_window",),
         "history_weights": ("history_weights",),
-        "spatial_variant": ("spatial_window",),
         "blocks": ("spatial_window", "adapter_width"),
     }
     used = {key: section[key] for key, any_of in needs.items() if any(section[k] for k in any_of)}
@@ -141,7 +133,8 @@ class CausalStoryAddOns(ModelMixin, ConfigMixin):
 
     def used(self) -> dict:
         """The arguments that do something, as `in_use` gives them."""
-        return {key: value for key, value in self.config.arguments.items() if value is not False}
+        arguments = drop_variant(self.config.arguments, "add_ons/config.json")
+        return {key: value for key, value in arguments.items() if value is not False}
 
     def put_on(self, unet: nn.Module, conditioner: nn.Module) -> None:
         """Add them to plain parts; nothing if they are there."""
@@ -150,7 +143,7 @@ class CausalStoryAddOns(ModelMixin, ConfigMixin):
             return
         if any(hasattr(place, "adapter") for place, _ in places):
             return
-        add_causal_story(unet, conditioner, **self.config.arguments)
+        add_causal_story(unet, conditioner, **self.used())
         conditioner.history_weighting = self.history_weighting
         for place, adapter in places:
             place.adapter = adapter

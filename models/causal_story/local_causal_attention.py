@@ -1,8 +1,7 @@
 """Causal-Story's local causal attention over space, for the self-attention of stock U-Net blocks.
 
 Positions are flattened in raster order. The paper's figure draws a plain causal mask: query i sees
-the keys j <= i. "Local" is a window: i - window < j <= i. The released code has a third mask (its
-window is 32), in a class that its U-Net never uses; `ReleasedMaskAttnProcessor` does run it.
+the keys j <= i. "Local" is a window: i - window < j <= i.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-__all__ = ["LocalCausalAttnProcessor", "ReleasedMaskAttnProcessor", "local_causal_attention"]
+__all__ = ["LocalCausalAttnProcessor", "local_causal_attention"]
 
 
 def local_causal_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -> Tensor:
@@ -50,11 +49,6 @@ class LocalCausalAttnProcessor:
     def __init__(self, window: int | None) -> None:
         self.window = window
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if self.window is None:
-            return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return local_causal_attention(query, key, value, self.window)
-
     def __call__(
         self,
         attn: Attention,
@@ -71,23 +65,11 @@ class LocalCausalAttnProcessor:
             project(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for project in (attn.to_q, attn.to_k, attn.to_v)
         )
-        out = self.attend(query, key, value).transpose(1, 2).flatten(2)
+        if self.window is None:
+            out = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        else:
+            out = local_causal_attention(query, key, value, self.window)
+        out = out.transpose(1, 2).flatten(2)
         for layer in attn.to_out:
             out = layer(out)
         return out
-
-
-class ReleasedMaskAttnProcessor(LocalCausalAttnProcessor):
-    """The mask of Causal-Story's released code, for comparison only.
-
-    Two defects: the past is seen whole, so that nothing is local; and keys at least `window` ahead
-    are not hidden but favoured, by +2 on their scores.
-    """
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        place = torch.arange(query.shape[2], device=query.device)
-        ahead = place[None, :] - place[:, None]  # j - i
-        bias = query.new_zeros(ahead.shape)
-        bias[(ahead >= 1) & (ahead < self.window)] = -torch.inf
-        bias[ahead >= self.window] = 2.0
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)

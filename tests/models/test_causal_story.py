@@ -60,14 +60,13 @@ def test_blocks_are_found_by_name_and_unknown_ones_named():
 
 def test_what_is_in_use_is_told_from_what_is_off():
     off = {
-        "spatial_window": None, "spatial_variant": "window", "adapter_width": None,
-        "blocks": ["mid"], "history_window": None, "history_weights": False,
+        "spatial_window": None, "adapter_width": None, "blocks": ["mid"],
+        "history_window": None, "history_weights": False,
     }  # fmt: skip
     assert in_use(off) == {}
     assert in_use({**off, "history_window": 2}) == {"history_window": 2}
     assert in_use({**off, "adapter_width": 8}) == {"adapter_width": 8, "blocks": ["mid"]}
-    spatial = in_use({**off, "spatial_window": 32, "spatial_variant": "released"})
-    assert spatial.keys() == {"spatial_window", "spatial_variant", "blocks"}
+    assert in_use({**off, "spatial_window": 32}).keys() == {"spatial_window", "blocks"}
 
 
 def test_neutral_add_ons_change_no_sample_and_no_loss_to_the_bit(batch):
@@ -85,8 +84,7 @@ def test_neutral_add_ons_change_no_sample_and_no_loss_to_the_bit(batch):
 
 def test_the_spatial_mask_acts_where_it_was_put():
     plain = draw(build_parts()).frames
-    for how in ({"spatial_window": 3}, {"spatial_window": 3, "spatial_variant": "released"}):
-        assert not torch.equal(draw(with_add_ons(**how)).frames, plain)
+    assert not torch.equal(draw(with_add_ons(spatial_window=3)).frames, plain)
     parts = with_add_ons(spatial_window=3, blocks=["mid"])
     kinds = {
         name.split(".")[0]: type(module.processor).__name__

@@ -24,7 +24,7 @@ from models.training.tuning import add_lora, has_lora, merge_lora, take_off_lora
 ROOT = Path(__file__).parents[2]
 ADD_ONS = {
     "adapter": {"adapter_width": 3, "blocks": ["mid", "up.0"]},
-    "space": {"spatial_window": 3, "spatial_variant": "released", "blocks": ["mid"]},
+    "space": {"spatial_window": 3, "blocks": ["mid"]},
     "history": {"history_window": 2, "history_weights": True},
 }
 KINDS = ("plain", *ADD_ONS, "lora", "fp16", "words")
@@ -310,4 +310,17 @@ def test_another_versions_folder_is_refused(saved, tmp_path, file, change, says)
     change(config)
     (folder / file).write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"{says}.*; export the model again from its checkpoint"):
+        StoryPipeline.from_pretrained(folder)
+
+
+def test_a_folder_with_the_key_of_masks_loads_unless_it_chose_the_released_one(saved, tmp_path):
+    folder = shutil.copytree(saved["space"][0], tmp_path / "folder")
+    file = folder / "add_ons" / "config.json"
+    config = json.loads(file.read_text())
+    config["arguments"]["spatial_variant"] = "window"
+    file.write_text(json.dumps(config))
+    assert StoryPipeline.from_pretrained(folder).add_ons.used() == ADD_ONS["space"]
+    config["arguments"]["spatial_variant"] = "released"
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="add_ons/config.json has .*=released, a mask that"):
         StoryPipeline.from_pretrained(folder)

@@ -11,9 +11,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from huggingface_hub import hf_hub_download
 from open_clip.factory import _find_checkpoint_in_dir
-from open_clip.pretrained import download_pretrained_from_hf
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
@@ -57,7 +55,13 @@ def _network(options: Options, model_option: str, weights_option: str) -> Networ
     model_key, weights_key = spelled(model_option), spelled(weights_option)
     model, weights = getattr(options, model_option), getattr(options, weights_option)
     device = device_of(options.device)
-    own = model.startswith(("local-dir:", "hf-hub:"))  # they bring their weights
+    if model.startswith("hf-hub:"):
+        raise ValueError(
+            f"{model_key}={model} is not fetched here; run hf download "
+            f"{model.removeprefix('hf-hub:')} --local-dir FOLDER, and give "
+            f"{model_key}=local-dir:FOLDER"
+        )
+    own = model.startswith("local-dir:")  # it brings its weights
     tag = None if own else weights
     try:
         _ask_for(model, tag)
@@ -112,8 +116,6 @@ def _tokenise(tokenizer, caption: str) -> Tensor:
 
 
 def _hash(model: str, weights: str | None) -> str:
-    if model.startswith("hf-hub:"):  # just downloaded, or found
-        return file_hash(download_pretrained_from_hf(model.removeprefix("hf-hub:")))
     if weights is None:
         # open_clip's own choice among several; it has no other name
         return file_hash(_find_checkpoint_in_dir(Path(model.partition(":")[2])))
@@ -125,12 +127,9 @@ def _hash(model: str, weights: str | None) -> str:
 
 
 def _ask_for(model: str, tag: str | None) -> None:
-    name, files = model.removeprefix("hf-hub:"), ("open_clip_config.json",)
-    if not model.startswith("hf-hub:"):
-        known = open_clip.get_pretrained_cfg(model, tag) if tag and not Path(tag).is_file() else {}
-        name, files = ((known or {}).get("hf_hub") or "").rstrip("/"), FILES
-    if name:
-        ask_hub(name, files)
+    known = open_clip.get_pretrained_cfg(model, tag) if tag and not Path(tag).is_file() else {}
+    if name := ((known or {}).get("hf_hub") or "").rstrip("/"):
+        ask_hub(name, FILES)
 
 
 def _refuse_code(model: str) -> None:
@@ -138,18 +137,14 @@ def _refuse_code(model: str) -> None:
 
     open_clip hands what a folder says of its tokenizer to a library that runs code if asked to.
     """
-    if model.startswith("hf-hub:"):
-        path = hf_hub_download(model.removeprefix("hf-hub:"), "open_clip_config.json")
-        folder = Path(path).parent
-    elif model.startswith("local-dir:"):
-        folder = Path(model.removeprefix("local-dir:"))
-    else:
+    if not model.startswith("local-dir:"):
         return
+    folder = Path(model.removeprefix("local-dir:"))
     refuse_code(folder)
     config = parse_json((folder / "open_clip_config.json").read_bytes())
     text = config.get("model_cfg", {}).get("text_cfg", {}) if isinstance(config, dict) else {}
     for key in ("hf_model_name", "hf_tokenizer_name"):
-        if model.startswith("local-dir:") and text.get(key) and not Path(text[key]).is_dir():
+        if text.get(key) and not Path(text[key]).is_dir():
             raise ValueError(f"its {key} {text[key]!r} is no folder, and would be fetched")
 
 

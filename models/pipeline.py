@@ -115,7 +115,6 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
             if each is not None:
                 each.add_words(words.get("new_words", ()))
         self.history_transform = conditioner.history_transform
-        self._kept_null_states: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
     @classmethod
     def from_components(
@@ -266,7 +265,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         history_ids, history_mask = self._tokens(self.blip_tokenizer, captions)
         apart = history_guidance_scale not in (None, guidance_scale)
         guided = guidance_scale != 1 or apart
-        null_states = self._null_states(dtype) if guided else None
+        null_states = self.conditioner.null_states(device) if guided else None
         negative = self._negative(negative_prompt, stories) if guided and negative_prompt else None
         drawn = [k for k in range(frames_per_story) if k not in known]
         captions_at_once = ids[:, drawn].flatten(0, 1), mask[:, drawn].flatten(0, 1)
@@ -367,17 +366,6 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         ids, mask = (x[0] for x in self._tokens(self.clip_tokenizer, [[prompt]]))
         states = self.conditioner.encode_captions(ids, mask)
         return states.expand(stories, -1, -1), mask.expand(stories, -1)
-
-    def _null_states(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The classifier-free blocks, encoded again only when weights or types have changed."""
-        parameters, device = self.conditioner.parameters(), self._execution_device
-        made_with = (
-            device, dtype, torch.is_autocast_enabled(device.type),
-            self.conditioner.training, *((id(p), p.data_ptr(), p._version) for p in parameters),
-        )  # fmt: skip
-        if self._kept_null_states is None or self._kept_null_states[0] != made_with:
-            self._kept_null_states = made_with, self.conditioner.null_states(device)
-        return self._kept_null_states[1]
 
     def _tokens(self, tokenizer, captions) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, K, S) of B stories of K captions."""

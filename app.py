@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.imports import heavy_imports
-from evaluation.command_line import option, run
+from common.key_value_arguments import option, run
 
 
 @dataclass

@@ -57,7 +57,7 @@ def sample(config: DictConfig) -> Path:
     folder = Path(config.sample_output_dir)
     metrics = ["fid@64"] * config.calculate_fid + list(config.metrics)  # the original's FID
     if metrics:
-        from evaluation.command_line import option_prefix  # only now: networks take long to import
+        from common.key_value_arguments import option_prefix  # only now: networks take long
         from evaluation.metrics.choice import preflight
         from evaluation.options import Options
         from evaluation.run import evaluate

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.files import check_writable
-from evaluation.command_line import option, run
+from common.key_value_arguments import option, run
 
 if TYPE_CHECKING:
     from datasets.cartoon.world import Scene

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from common.imports import heavy_imports
-from evaluation.command_line import run
+from common.key_value_arguments import run
 from evaluation.metrics.table import named_metrics
 from evaluation.options import Options
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from evaluation.command_line import run
+from common.key_value_arguments import run
 from evaluation.options import Training
 
 __all__ = ["Training"]

@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 
+from common.key_value_arguments import option, run
 from common.vistorybench import LANGUAGES
-from evaluation.command_line import option, run
 
 __all__ = ["Export"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.command_line import option
+from common.key_value_arguments import option
 from evaluation.published import PUBLISHED
 
 __all__ = ["Options", "Training"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.files import check_writable, file_hash, replacing
-from evaluation.command_line import check
+from common.key_value_arguments import check
 from evaluation.comparison_table import SUFFIXES, comparison_table
 from evaluation.metrics.bootstrap import interval, paired_p, story_weights
 from evaluation.metrics.choice import choose, load_networks

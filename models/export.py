@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.files import check_writable, replacing, writing_folder
-from evaluation.command_line import option, run
+from common.key_value_arguments import option, run
 from models.main_process import say
 
 DTYPES = ("float32", "float16", "bfloat16")

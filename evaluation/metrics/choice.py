@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.command_line import check, spelled
+from common.key_value_arguments import check, spelled
 from evaluation.metrics.material import Material
 from evaluation.metrics.table import FILES, METRICS, NEEDS, Metric, given, load, named_metrics
 from evaluation.options import Options

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
 from evaluation.samples import Samples, places_of, strange_names

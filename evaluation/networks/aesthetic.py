@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor, SiglipVisionModel
 from transformers.utils import cached_file
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import ask_hub, in_short, load_into, load_weights, require
 from evaluation.options import Options

@@ -21,7 +21,7 @@ from torchvision.models.inception import Inception3
 from torchvision.transforms.functional import center_crop, normalize, resize, to_tensor
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import (
     IMAGENET_INCEPTION,

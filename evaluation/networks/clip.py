@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from common.documents import parse_json
 from common.files import file_hash
+from common.key_value_arguments import spelled
 from common.model_folders import refuse_code
-from evaluation.command_line import spelled
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import ask_hub, in_short
 from evaluation.options import Options

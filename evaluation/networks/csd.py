@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, normalize, resize
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network, Unit, device_of
 from evaluation.networks.weights import in_short, load_weights, require
 from evaluation.options import Options

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.clip import clip_l14_network
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import in_short, require

@@ -19,7 +19,7 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, no
 from torchvision.transforms.functional import to_tensor as to_pixels
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network, Unit, device_of
 from evaluation.networks.weights import ask_hub, in_short, load_weights, require
 from evaluation.options import Options

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from common.files import writing
+from common.key_value_arguments import spelled
 from common.terminal import in_one_line, tqdm
-from evaluation.command_line import spelled
 
 __all__ = [
     "CHUNK", "Encoder", "FeatureCache", "Features", "Item", "Network", "Unit", "chunks",

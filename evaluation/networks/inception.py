@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.models import inception as tv
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import INCEPTION, find_weights, load_into, load_weights
 from evaluation.options import Options

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.files import file_hash, replacing
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network
 from evaluation.networks.judge_parts import CHOICES, JudgeNetwork, split
 from evaluation.networks.weights import in_short, require

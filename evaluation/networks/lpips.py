@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network, device_of
 from evaluation.networks.weights import LPIPS_BACKBONES, find_weights, in_short, load_weights
 from evaluation.options import Options

@@ -25,7 +25,7 @@ from torchvision.models import (
 )
 
 from common.files import file_hash
-from evaluation.command_line import spelled
+from common.key_value_arguments import spelled
 
 __all__ = [
     "IMAGENET_INCEPTION", "INCEPTION", "LPIPS_BACKBONES", "Published", "ask_hub", "find_weights",

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.command_line import option, run
+from common.key_value_arguments import option, run
 
 FORMATS = ("gif", "strip", "pdf")
 GIF_SECONDS = 655  # that a frame can last, and equal ones in a row together

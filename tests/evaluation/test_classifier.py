@@ -12,8 +12,8 @@ from sample_folders import VOCABULARY, toy_frames, write_manifest, write_samples
 from torch import nn
 from torchvision.models.inception import Inception3, InceptionOutputs
 
+from common.key_value_arguments import parse
 from evaluation.classifier import Training
-from evaluation.command_line import parse
 from evaluation.metrics.classified import (
     background_accuracy,
     character_f1,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from common.key_value_arguments import help_text, parse, run
 from demo.judge import JudgeTraining
 from evaluation.classifier import Training
-from evaluation.command_line import help_text, parse, run
 from evaluation.options import Options
 
 

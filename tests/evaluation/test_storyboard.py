@@ -16,7 +16,7 @@ from PIL.PdfParser import PdfParser
 from sample_folders import write_samples
 
 from common import lettering
-from evaluation.command_line import parse
+from common.key_value_arguments import parse
 from evaluation.pictures.gallery import draw_gallery
 from evaluation.pictures.heat_map import CELL, PALE, STRONG, draw_heat_map, say_weights
 from evaluation.pictures.page import write_storyboard_html

@@ -35,7 +35,7 @@ from building import (
     story_spec,
 )
 from common.files import held, remove_leftovers
-from common.terminal import as_word, setting
+from common.terminal import as_word, in_one_line, setting
 from configuration import (
     ConfigError,
     checkpoint_folder,
@@ -360,7 +360,7 @@ def build_trainer(config: DictConfig, start: Path | None = None) -> pl.Trainer:
     except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
         keys = ("accelerator", "gpu_ids", "num_nodes", "strategy", "precision")
         asked = " ".join(f"{key}={config[key]}" for key in keys)
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise ConfigError(
             f"this machine cannot do {asked} ({reason}); change what that names, or set "
             f"accelerator, gpu_ids and strategy to auto"

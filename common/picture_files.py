@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from common.terminal import in_one_line
+
 __all__ = [
     "MAX_PIXELS", "OTHER_SUFFIXES", "SUFFIXES", "opened", "read_picture", "refuse_animation",
     "upright",
@@ -42,7 +44,7 @@ def opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
             picture.filename = ""  # else the library maps it, and mixes up a TIFF that was turned
             yield picture
     except Exception as error:  # damaged files make the library raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise ValueError(
             f"picture {path} cannot be used ({reason}): replace it with a whole "
             f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_PIXELS:,} pixels"

@@ -49,11 +49,11 @@ def error_in_one_line() -> Iterator[None]:
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error says; of a loader process's, which comes with a traceback, the last line."""
+    """What an error says, or else its kind; of a loader process's traceback the last line."""
     text = str(error)
     if "\nOriginal Traceback " in text:
         text = re.split(r"\n[\w.]+: ", text)[-1]
-    return " ".join(text.split())
+    return " ".join(text.split()) or type(error).__name__
 
 
 def as_word(value: object) -> str:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from common.files import replacing
-from common.terminal import as_quoted_word
+from common.terminal import as_quoted_word, in_one_line
 from configuration.checkpoint_settings import inherit, read_settings, refuse_contradictions
 from configuration.checks import check, checkpoint_to_draw_with
 from configuration.files import (
@@ -123,7 +123,7 @@ def read_file(file: Path = FILE) -> DictConfig:
     try:
         return load_yaml(file)
     except READING as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise ConfigError(f"{file} cannot be read ({reason}); mend it") from error
 
 
@@ -177,7 +177,7 @@ def _compose(layers: Sequence[DictConfig], words: Sequence[str]) -> DictConfig:
             config.calculate_fid, config.evaluation.papers = False, None
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except READING as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise ConfigError(
             f"the configuration cannot be read with {list(words)} ({reason}); mend what it names"
         ) from error

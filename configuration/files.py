@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from common.documents import check_yaml
+from common.terminal import in_one_line
 
 __all__ = [
     "FORK_KEYS",
@@ -184,7 +185,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> DictConfig:
         if not isinstance(content, DictConfig):
             raise ValueError("it holds no keys")
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         known = [file.stem for file in PRESETS.glob("*.yaml")]
         near = [] if path.is_file() else get_close_matches(path.stem, known, n=1)
         remedy = f"did you mean config=presets/{near[0]}.yaml?" if near else "mend it"

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.terminal import in_one_line
+
 _KINDS = "biufSU"  # booleans, numbers, byte strings, text: what a plain array may hold
 
 
@@ -70,7 +72,7 @@ def _read(path: str | os.PathLike, what: str, read: Callable) -> np.ndarray | ob
         with path.open("rb") as file:
             return read(file)
     except Exception as error:  # a broken pickle may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = in_one_line(error)
         raise ValueError(
             f"{path} is not a whole {what} of plain data ({reason}): get it again from its source"
         ) from None

@@ -22,7 +22,7 @@ import h5py
 
 from common.files import check_writable
 from common.model_folders import refuse_code
-from common.terminal import error_in_one_line, script_parser, tqdm
+from common.terminal import error_in_one_line, in_one_line, script_parser, tqdm
 from datasets.contact_sheet import draw_contact_sheet
 from datasets.damage import decode_stories, leave_out, problem
 from datasets.pictures import frames_in_strip
@@ -161,7 +161,7 @@ def token_counter(folder: str | None = None) -> tuple[Callable[[str], int], str]
                 folder, local_files_only=True, trust_remote_code=False
             )
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+            reason = in_one_line(error)
             raise ValueError(
                 f"--tokenizer {folder} cannot be read: give a folder with a tokenizer ({reason})"
             ) from None

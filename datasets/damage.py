@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from common.terminal import in_one_line
 from datasets.story_hdf5 import StoryFile, member, open_story_file
 
 
@@ -58,5 +59,5 @@ def leave_out(path: str | os.PathLike, rows: Mapping[str, Sequence[int]]) -> Non
                 group.pop("left_out", None)
                 group["left_out"] = sorted({*known, *found})
     except OSError as error:
-        reason = str(error).splitlines()[0]
+        reason = in_one_line(error)
         raise OSError(f"cannot write {path}: make it writable, or copy it ({reason})") from None

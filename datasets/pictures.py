@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from common.picture_files import MAX_PIXELS
+from common.terminal import in_one_line
 
 __all__ = [
     "decode_frame", "decode_picture", "encode_picture", "frames_in_strip", "is_png",
@@ -86,7 +87,7 @@ def _opened(data: np.ndarray | bytes) -> Iterator[Image.Image]:
                 raise ValueError(f"{picture.width}x{picture.height} pixels are too many")
             yield picture
     except Exception as error:  # damaged bytes make the library raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise ValueError(f"the picture cannot be decoded ({reason})") from None
 
 

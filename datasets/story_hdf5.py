@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from common.documents import parse_json
+from common.terminal import in_one_line
 from datasets.pictures import decode_picture, picture_size
 
 SPLITS = ("train", "val", "test")
@@ -218,7 +219,7 @@ def naming_damage(path: Path) -> Iterator[None]:
     except DAMAGE as error:
         if str(path) in str(error):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise ValueError(f"{path} is damaged ({reason}): build the file again") from None
 
 

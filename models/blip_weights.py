@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from common.terminal import in_one_line
 from models.checkpoints.safe_loading import read_content
 from models.checkpoints.state_dicts import plain_names, unwrap
 from models.checkpoints.upstream import from_upstream
@@ -149,7 +150,7 @@ def _load_file(path: str) -> tuple[BlipVisionModel, BlipTextModel]:
             weights = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
             encoder.load_state_dict(weights, assign=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise OSError(f"it is not BLIP's model_large.pth: {reason[:200]}") from error
     return vision.float().eval(), text.float().eval()
 

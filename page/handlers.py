@@ -15,6 +15,7 @@ from random import Random, randrange
 import gradio as gr
 
 from common.picture_files import read_picture
+from common.terminal import in_one_line
 from datasets.cartoon.grammar import make_story
 from datasets.cartoon.worlds import WORLDS
 from page.learning import learn
@@ -48,7 +49,7 @@ def _told(handler: Callable) -> Callable:
     """What is wrong with somebody's input is said on the status line."""
 
     def said(page: _Page, error: Exception) -> dict:
-        return {page.status: f"⚠ {' '.join(str(error).split())}"}
+        return {page.status: f"⚠ {in_one_line(error)}"}
 
     @functools.wraps(handler)
     def steps(page: _Page, *values) -> Iterator[dict]:
@@ -212,7 +213,7 @@ class _Page(Widgets):
             kind = self.model.device.type
             self.model = load_model(path, "gpu" if kind == "cuda" else kind)
         except (ValueError, OSError) as error:
-            yield {self.learning: f"⚠ {' '.join(str(error).split())}"}
+            yield {self.learning: f"⚠ {in_one_line(error)}"}
             return
         finally:
             self.teaching.release()

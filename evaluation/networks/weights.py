@@ -26,6 +26,7 @@ from torchvision.models import (
 
 from common.files import file_hash
 from common.key_value_arguments import spelled
+from common.terminal import in_one_line
 
 __all__ = [
     "IMAGENET_INCEPTION", "INCEPTION", "LPIPS_BACKBONES", "Published", "ask_hub", "find_weights",
@@ -145,5 +146,5 @@ def in_short(error: Exception) -> str:
     """What an error says; of the pages of a library its beginning."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
-    said = " ".join((str(error) or type(error).__name__).split())
+    said = in_one_line(error)
     return said if len(said) <= 320 else shorten(said, 160, placeholder=" …")

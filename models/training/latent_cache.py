@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from common.files import file_hash, writing
 from common.hdf5 import replacing_hdf5
-from common.terminal import as_word, tqdm
+from common.terminal import as_word, in_one_line, tqdm
 from models.checkpoints.weights import weights_hash
 from models.frames import HistoryTransform, sides
 
@@ -192,7 +192,7 @@ class LatentCache:
                 stale = {name: was for name, was in stale.items() if was != wanted[name]}
                 missing = [split for split in splits if split not in file]
         except OSError as error:
-            problem = f"cannot be read ({str(error).splitlines()[0]});"
+            problem = f"cannot be read ({in_one_line(error)});"
         else:
             if not stale and not missing:
                 return

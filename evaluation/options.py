@@ -1,4 +1,4 @@
-"""The options of `python -m evaluation` and `mode=sample`, and of the classifier's training."""
+"""The options of `python -m evaluation` and `mode=sample`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from common.key_value_arguments import option
 from evaluation.published import PUBLISHED
 
-__all__ = ["Options", "Training"]
+__all__ = ["Options"]
 
 
 @dataclass
@@ -70,21 +70,4 @@ class Options:
     frechet_draws: int = option("the same for Fréchet distances, where each takes seconds", 100)
     batch_size: int = option("pictures or captions that a network gets at once", 32)
     processes: int = option("processes that read and prepare pictures; 1: this one", 1)
-    device: str = option("cpu, cuda, cuda:1, …; auto: the first GPU if there is one", "auto")
-
-
-@dataclass
-class Training:
-    """What `python -m evaluation.classifier train` learns from, and how."""
-
-    data: str = option("samples folder with labels; its real frames are used where it has them")
-    out: str = option("file to write, such as classifier.safetensors")
-    init: str | None = option("torchvision's Inception v3 weights to start from", None)
-    epochs: int = option("times that all frames are seen", 10)
-    batch_size: int = option("frames a step", 32)
-    init_lr: float | None = option(
-        "highest learning rate; null: 2e-4 from init, 1e-3 from nothing", None, least=1e-9
-    )
-    image_size: int = option("pixels a side; the field takes 299", 299, least=75)
-    seed: int = option("of the first weights and the order of frames", 0, least=0)
     device: str = option("cpu, cuda, cuda:1, …; auto: the first GPU if there is one", "auto")

@@ -9,6 +9,7 @@ no auxiliary head, which needs 299.
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,10 @@ from common.terminal import tqdm
 from evaluation.networks.classifier import SIDE, build_inception, prepare
 from evaluation.networks.features import device_of
 from evaluation.networks.weights import in_short, load_weights
-from evaluation.options import Training
 from evaluation.samples import Samples, places_of, read_samples, strange_names
+
+if TYPE_CHECKING:  # the command imports this file
+    from evaluation.classifier import Training
 
 __all__ = ["LabelledFrames", "train"]
 

@@ -21,7 +21,7 @@ FROM_OUTSIDE = (signal.SIGTERM,) if REQUEUE is None else (signal.SIGTERM, REQUEU
 def _excepthook(kind: type[BaseException], error: BaseException, trace: object) -> None:
     if issubclass(kind, KeyboardInterrupt):
         # Python ends by the signal itself after this, which shells count as 130.
-        os.write(2, b"\nInterrupted (Ctrl-C)\n")
+        os.write(2, f"\n{': '.join(['Interrupted (Ctrl-C)', *map(str, error.args)])}\n".encode())
     else:
         sys.__excepthook__(kind, error, trace)
 
@@ -31,8 +31,8 @@ sys.excepthook = _excepthook
 
 @contextmanager
 def ending_at_signals(says: str) -> Iterator[None]:
-    """Within, SIGTERM and SIGUSR1 end the process at once with code 128 + their number, say `says`
-    and let everything under way clean up after itself."""
+    """Within, SIGTERM and SIGUSR1 end the process at once with code 128 + their number, say `says`,
+    as Ctrl-C then does, and let everything under way clean up after itself."""
 
     def end(number: int, frame: object) -> None:
         os.write(2, f"\n{signal.Signals(number).name}: {says}\n".encode())
@@ -44,6 +44,8 @@ def ending_at_signals(says: str) -> Iterator[None]:
     before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(says) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

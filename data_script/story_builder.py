@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from common.files import held, remove_leftovers
+from common.interrupts import ending_at_signals
 from common.processes import in_processes
 from common.terminal import error_in_one_line, script_parser, setting, tqdm
 from datasets.pictures import encode_picture
@@ -211,11 +211,12 @@ def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
 
 @contextmanager
 def only_build_of(path: Path) -> Iterator[None]:
-    """Ends the script in one line where the file `path` is being built already, or on an error.
+    """Ends the script in one line where the file `path` is being built already, on an error, or
+    from outside.
 
     What builds of it that were killed have left is removed.
     """
-    with error_in_one_line():
+    with ending_at_signals("nothing is written"), error_in_one_line():
         if path.is_dir():  # the writer says so
             yield
             return
@@ -232,10 +233,6 @@ def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) 
         sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
     state = "replaces the file that is there" if path.exists() else "writes it"
     print(f"building {path} ({state} when whole)", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended from outside; nothing written"))
-    try:
-        with only_build_of(path):
-            report = build(**vars(args))
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; nothing written")
+    with only_build_of(path):
+        report = build(**vars(args))
     print(f"{report}\n{path}: {path.stat().st_size / 1e6:,.1f} MB\nnext: {next_step}")

@@ -35,6 +35,7 @@ from urllib3.exceptions import HTTPError
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
 from common.files import replacing
+from common.interrupts import ending_at_signals
 from common.picture_files import opened
 from common.terminal import error_in_one_line, script_parser, tqdm
 from data_script.raw_pictures import load_picture
@@ -264,13 +265,10 @@ def main(words: Iterable[str] | None = None) -> None:
     limits = Limits(
         args.timeout, args.retries, args.backoff, round(args.max_mb * 1e6), args.allow_local
     )
-    try:
-        with error_in_one_line():
-            links = read_links(args.json_dir)
-            print(f"{len(links)} pictures -> {args.img_dir} (those that are there are left alone)")
-            counts = download(links, args.img_dir, args.num_process, limits, args.retry_gone)
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; run again to go on")
+    with ending_at_signals("run again to go on"), error_in_one_line():
+        links = read_links(args.json_dir)
+        print(f"{len(links)} pictures -> {args.img_dir} (those that are there are left alone)")
+        counts = download(links, args.img_dir, args.num_process, limits, args.retry_gone)
     print(", ".join(f"{counts[what]} {what}" for what in ("saved", "there", "gone")), end=", ")
     print(f"{counts['known to be gone']} known to be gone, {counts['failed']} failed for now")
     if counts["gone"] or counts["failed"]:

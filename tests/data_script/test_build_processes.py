@@ -67,9 +67,15 @@ if __name__ == "__main__":
 """
 KILLS = {
     "the worker": ("os._exit(9)", 1, "a process that encodes pictures was killed, .*smaller"),
-    "interrupted": ("os.kill(os.getppid(), signal.SIGINT)", 1, "interrupted; nothing written"),
+    "interrupted": (
+        "os.kill(os.getppid(), signal.SIGINT)", -signal.SIGINT,
+        r"Interrupted \(Ctrl-C\): nothing is written",
+    ),
+    "ended": (
+        "os.kill(os.getppid(), signal.SIGTERM)", 128 + signal.SIGTERM, "SIGTERM: nothing is written"
+    ),
     "killed": ("os.kill(os.getppid(), signal.SIGKILL)", -signal.SIGKILL, ""),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("happens, status, message", KILLS.values(), ids=KILLS)
@@ -87,7 +93,7 @@ def test_killed_builds(raw, tmp_path, happens, status, message):
     assert done.returncode == status, done.stderr
     assert re.search(message, done.stderr) and "Traceback" not in done.stderr
     assert target.read_bytes() == before
-    if status == 1:
+    if status != -signal.SIGKILL:
         assert sorted(p.name for p in tmp_path.iterdir()) == ["program.py", "s.h5"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from common.files import replacing
 from evaluation.metrics.table import METRICS
 from evaluation.pictures.page import write_storyboard_html
-from evaluation.pictures.plots import plot_by_frame, to_picture
+from evaluation.pictures.plots import plot_by_frame
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.samples import PLOT, STORYBOARD, Samples
 
@@ -35,13 +35,12 @@ def draw_gallery(
     Stories are ordered by `ORDER` or the first of `counts` {metric: (S, K, 2)}; returns the paths.
     readings: what the judge read in each frame, if it was asked.
     """
-    written = []
-    chart = plot_by_frame(result["metrics"])
-    plot = chart and to_picture(chart)
-    if plot:
-        written.append(out / PLOT)
-        with replacing(written[0]) as temporary:
-            plot.save(temporary, "PNG")
+    written, plot = [], None
+    if chart := plot_by_frame(result["metrics"]):
+        plot = out / PLOT
+        written.append(plot)
+        with replacing(plot) as temporary:
+            chart.savefig(temporary, format="png")
     ids = [story.story_id for story in samples.stories]
     order, notes, ranked = list(range(len(ids))), {}, 0
     if counts:

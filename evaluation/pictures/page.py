@@ -31,7 +31,7 @@ def write_storyboard_html(
     stories: int | Sequence[str] | None = None,
     notes: Notes | None = None,
     frame_notes: FrameNotes | None = None,
-    plot: Image.Image | None = None,
+    plot: Path | None = None,
 ) -> Path:
     """Write the page and return its path; `stories` limits how many (all), or names which."""
     strips, settings = gather(folders, stories, notes, frame_notes)

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
-__all__ = ["plot_by_frame", "to_picture"]
+__all__ = ["plot_by_frame"]
 
 ACROSS, WIDTH, HEIGHT, DPI = 3, 4.2, 2.4, 100  # charts in a row; inches of one; pixels an inch
 INK, GREY, RULE, LINE, BAND = "#1d1f23", "#80858e", "#e4e6ea", "#2f6fde", "#d5e2f9"
@@ -40,12 +38,6 @@ def plot_by_frame(metrics: Mapping[str, dict]) -> Figure | None:
     for chart in charts[len(shown) :]:
         chart.set_axis_off()
     return figure
-
-
-def to_picture(figure: Figure) -> Image.Image:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _draw(chart: Axes, name: str, entry: dict) -> None:

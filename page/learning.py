@@ -28,7 +28,6 @@ __all__ = ["MOST_PICTURES", "learn"]
 MOST_PICTURES = 20
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 10  # seconds for a training to end in when it is asked to
-HOW: dict = {}  # keys of the training that are not left to presets/new-characters-BACKBONE.yaml
 
 
 def learn(
@@ -98,7 +97,6 @@ def learn(
             "new_characters": [*before, character],
             "run_name": name,
             "ckpt_dir": str(RUNS.resolve()),
-            **HOW,
         }
         with writing(file):
             file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
+import yaml
 from outcomes import CAPTIONS, picture
 from PIL import Image
 
@@ -282,7 +283,15 @@ def test_stories_of_the_data_set_are_those_of_mode_sample(model, settings, sampl
 @pytest.mark.long
 def test_a_character_is_learnt_from_pictures_and_a_second_beside_it(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(learning, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(learning, "HOW", {"max_steps": 1, "decoder_steps": 0, "tune": "words"})
+    train = learning._train
+
+    def train_shortly(file):
+        how = yaml.safe_load(file.read_text(encoding="utf-8"))
+        how |= {"max_steps": 1, "decoder_steps": 0, "tune": "words"}
+        file.write_text(yaml.safe_dump(how), encoding="utf-8")
+        return train(file)
+
+    monkeypatch.setattr(learning, "_train", train_shortly)
     for name in ("milo", "olga"):
         frame = render(Scene("house", ((name, "red"),), "wave"))
         Image.fromarray(frame).save(tmp_path / f"{name}.png")

@@ -8,14 +8,8 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from common.picture_files import OTHER_SUFFIXES, SUFFIXES, read_picture
-from data_script.folder_hdf5 import (
-    CAPTIONS,
-    caption_rows,
-    find_picture,
-    is_oblong,
-    read_utf8,
-    row_text,
-)
+from data_script.captions_file import CAPTIONS, caption_rows, find_picture, read_utf8, row_text
+from data_script.raw_pictures import is_oblong
 from datasets.new_characters import NewCharacter, finds
 
 __all__ = ["picture_files", "read_character"]

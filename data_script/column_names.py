@@ -43,12 +43,3 @@ def name_columns(scores: np.ndarray, names: Sequence[str]) -> list[str]:
         if row[best] >= LEAST and (others <= row[best] / 2).all():
             found[column] = names[best]
     return found
-
-
-def agreement_table(scores: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> str:
-    """The scores for people, with how often each column is set."""
-    lines = ["column       set" + "".join(f"{name:>10}" for name in names)]
-    for column, row in enumerate(scores):
-        count = int(shown[:, column].sum())
-        lines.append(f"{column:6}{count:10}" + "".join(f"{score:10.2f}" for score in row))
-    return "\n".join(lines)

@@ -8,12 +8,15 @@ doubt; where it says character_N, look at the table, and at pictures, and give i
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
 from common.terminal import error_in_one_line, script_parser
-from data_script.column_names import agreement_table, name_columns
+from data_script.column_names import name_columns
 from data_script.pororo_hdf5 import CHARACTERS, compare_labels
 
 
@@ -27,6 +30,15 @@ def main() -> None:
     print(f"{len(shown)} pictures with a caption and labels")
     print(agreement_table(scores, shown, CHARACTERS))
     print(f"to name them so: --characters {' '.join(name_columns(scores, CHARACTERS))}")
+
+
+def agreement_table(scores: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> str:
+    """The scores for people, with how often each column is set."""
+    lines = ["column       set" + "".join(f"{name:>10}" for name in names)]
+    for column, row in enumerate(scores):
+        count = int(shown[:, column].sum())
+        lines.append(f"{column:6}{count:10}" + "".join(f"{score:10.2f}" for score in row))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

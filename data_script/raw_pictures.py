@@ -37,3 +37,8 @@ def load_strip(path: Path) -> np.ndarray:
             f"picture {path} is {width}x{height}, not a column of square frames: get it again"
         )
     return rgb
+
+
+def is_oblong(width: int, height: int) -> bool:
+    """Whether a square part of a picture clearly leaves something out."""
+    return max(width, height) > 1.1 * min(width, height)

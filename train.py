@@ -16,10 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import (
-    Callback,
-    WeightAveraging,
-)
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -70,11 +67,10 @@ from models.training.fitting_words import fitting_words, start_words
 from models.training.latent_cache import LatentCache
 from models.training.loggers import build_logger
 from models.training.previews import Previews
-from models.training.report import TrainingReport
+from models.training.report import TrainingReport, trainable_table
 from models.training.stopping import StopAtNonFinite, StopOnSignal
 from models.training.story_model import StoryModel
 from models.training.tuned_decoder import tune_decoder
-from models.training.tuning import parameters_by_part
 from new_characters import learnt_pictures, read_characters, write_stories
 
 __all__ = ["build_model", "train"]
@@ -200,17 +196,11 @@ def _find_starts(model: StoryModel, config: DictConfig, characters: Sequence[New
 
 def _summary(trainer: pl.Trainer, folder: Path, stories: StoryFile) -> str:
     """What was trained, where it is, and how to draw with it."""
-    report = trainer.progress_bar_callback
-    lines = [
-        f"Trained to step {trainer.global_step}, on {len(stories)} stories: {report.summary()}"
-    ]
-    best = next((c for c in trainer.checkpoint_callbacks if getattr(c, "monitor", None)), None)
-    if best is not None and best.best_model_path:
-        lines.append(f"{best.best_model_path}: the best, val_loss {best.best_model_score:.4g}")
     draw = f"python main.py mode=sample {setting('test_model_file', folder / LAST)}"
     if not _has_tests(stories):
         draw += " story=FILE"  # one's own
-    return "\n".join([*lines, f"{folder / LAST}: the last; draw with it: {draw}"])
+    trained = trainer.progress_bar_callback.summary(len(stories))
+    return f"{trained}\n{folder / LAST}: the last; draw with it: {draw}"
 
 
 def _has_tests(stories: StoryFile) -> bool:
@@ -291,16 +281,6 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         gradient_checkpointing=config.gradient_checkpointing,
         frames_per_micro_batch=config.frames_per_micro_batch,
     )
-
-
-def trainable_table(model: StoryModel) -> str:
-    """What trains, part by part."""
-    counts = parameters_by_part(model)
-    lines = [f"{'part':32}{'trains':>14}{'of':>14}"]
-    for part, (trains, numbers) in counts.items():
-        lines.append(f"{part:32}{trains:14,}{numbers:14,}")
-    sums = (sum(column) for column in zip(*counts.values(), strict=True))
-    return "\n".join([*lines, "{:32}{:14,}{:14,}".format("all", *sums)])
 
 
 def resume(model: StoryModel, config: DictConfig) -> dict[str, int] | None:

@@ -1,4 +1,5 @@
-"""What training tells of itself: in a bar on a terminal, as lines elsewhere, and in the log."""
+"""What training tells of itself: what trains, the course of it in a bar on a terminal, as lines
+elsewhere and in the log, and what came of it."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["TrainingReport"]
+from models.training.tuning import parameters_by_part
+
+__all__ = ["TrainingReport", "trainable_table"]
 
 EVERY_SECONDS = 30.0  # between two lines
 
@@ -24,6 +27,16 @@ def peak_memory() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def trainable_table(model: nn.Module) -> str:
+    """What trains, part by part."""
+    counts = parameters_by_part(model)
+    lines = [f"{'part':32}{'trains':>14}{'of':>14}"]
+    for part, (trains, numbers) in counts.items():
+        lines.append(f"{part:32}{trains:14,}{numbers:14,}")
+    sums = (sum(column) for column in zip(*counts.values(), strict=True))
+    return "\n".join([*lines, "{:32}{:14,}{:14,}".format("all", *sums)])
 
 
 class TrainingReport(TQDMProgressBar):
@@ -99,12 +112,16 @@ class TrainingReport(TQDMProgressBar):
         place = f"epoch {trainer.current_epoch + 1}, step {step} of {all_steps:.0f}"
         return f"{place}: {values}, {left / 60:.0f} min left"
 
-    def summary(self) -> str:
-        """Of what was trained since the start of this program."""
-        steps, seconds = self.trainer.global_step - self.first_step, time.monotonic() - self.began
-        said = f"{steps} steps in {seconds / 60:.1f} min"
+    def summary(self, stories: int) -> str:
+        """What was trained since the start of this program, and where the best of it is."""
+        step, seconds = self.trainer.global_step, time.monotonic() - self.began
+        said = f"Trained to step {step}, on {stories} stories: {step - self.first_step} steps in "
+        said += f"{seconds / 60:.1f} min"
         if self.shown:
             said += f", loss {self.first_loss:.3g} at first, {self.shown['loss']:.3g} at the end"
+        for saved in self.trainer.checkpoint_callbacks:
+            if getattr(saved, "monitor", None) and (best := saved.best_model_path):
+                said += f"\n{best}: the best, val_loss {saved.best_model_score:.4g}"
         return said
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict:

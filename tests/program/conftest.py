@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import yaml
-from outcomes import CAPTIONS
+from outcomes import CAPTIONS, read
 from tiny_base import IMAGE_SIZE, save_tiny_base
 
 import sample
@@ -101,3 +101,61 @@ def own_story(tmp_path):
         return f"story={path}"
 
     return write
+
+
+@pytest.fixture(scope="session")
+def model(trained):
+    """The shared checkpoint as the page has it."""
+    from page.model import load_model  # not for every test
+
+    return load_model(trained, "cpu")
+
+
+@pytest.fixture
+def settings(model):
+    from page.story import Settings
+
+    return Settings("my_story", 0, dict(model.defaults))
+
+
+@pytest.fixture
+def told(model, settings):
+    """A story that is drawn, and what was seen of it on the way."""
+    from on_the_page import put
+
+    from page.story import Story, draw
+
+    story = Story([None] * len(CAPTIONS))
+    drawing = draw(model, story, CAPTIONS, settings)
+    events = list(drawing)
+    put(story, drawing)
+    return story, events
+
+
+@pytest.fixture
+def page(model, tmp_path):
+    import gradio as gr
+
+    from page.handlers import _Page
+
+    with gr.Blocks():
+        return _Page(model, tmp_path / "out")
+
+
+FOUR = [
+    "cartoon.stories.train=4", "batch_size=1", "save_every_minutes=null", "init_lr=1e-2",
+    "num_workers=0",
+]  # fmt: skip
+
+
+@pytest.fixture
+def four_batches(tmp_path, home):
+    """An epoch of four stories, drawn once for all tests."""
+    return [*FOUR, f"cartoon.data_dir={home / 'four'}", f"ckpt_dir={tmp_path}"]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shrunk, home):
+    """The end of two epochs of such a run."""
+    words = [*FOUR, f"cartoon.data_dir={home / 'four'}", "max_epochs=2", "run_name=undisturbed"]
+    return read(train.train(shrunk(*words)))

@@ -74,7 +74,8 @@ class TrainingReport(TQDMProgressBar):
         self._stories, self._since = 0, time.monotonic()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        self._losses.append(outputs["loss"].detach())
+        # Lightning hands over the batch's share of a step's gradient.
+        self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
         self._stories += len(batch["story_id"]) * trainer.world_size
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         last = trainer.is_last_batch or trainer.global_step == trainer.max_steps

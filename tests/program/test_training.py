@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import building
 import train
 from configuration import ConfigError, load_config
+from models.training.story_model import StoryModel
 
 
 def validation_losses(checkpoint):
@@ -176,6 +177,23 @@ def test_without_a_terminal_lines_say_how_training_goes(shrunk, capfd):
     rows = [row for row in csv.DictReader(log.open()) if row["loss"]]
     assert [row["step"] for row in rows] == ["2", "3"]
     assert all(float(row["gradient_norm"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_the_loss_that_is_told_is_that_of_a_batch(shrunk, monkeypatch, capfd, batches):
+    step, losses = StoryModel.training_step, []
+
+    def noting(self, *arguments):
+        losses.append(step(self, *arguments))
+        return losses[-1]
+
+    monkeypatch.setattr(StoryModel, "training_step", noting)
+    words = ["logger=csv", "batch_size=2", f"accumulate_grad_batches={batches}", "max_epochs=1"]
+    path = train.train(shrunk(f"run_name=told{batches}", *words))
+    (log,) = path.parent.glob("logs/*/metrics.csv")
+    (told,) = [float(row["loss"]) for row in csv.DictReader(log.open()) if row["loss"]]
+    assert len(losses) == 3 and told == pytest.approx(sum(losses).item() / 3)
+    assert f"loss {told:.3g} at first, {told:.3g} at the end" in capfd.readouterr().out
 
 
 def test_a_terminals_bar_counts_to_max_steps(shrunk, monkeypatch, capfd):

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,7 +22,7 @@ from datasets.cartoon.strangers import make_up
 from datasets.cartoon.worlds import WORLDS
 from datasets.new_characters import AUTO
 from datasets.specs import SPECS, StorySpec
-from datasets.story_frames import StoryFrames
+from datasets.story_frames import StoryFrames, shown_part
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
 from datasets.written_stories import read_written_stories
@@ -45,7 +46,8 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 
 __all__ = [
     "HALF", "attach_add_ons", "build_parts", "build_pipeline", "check_scheduler",
-    "check_weights_file", "drawing_precision", "find_devices", "known_words", "open_stories",
+    "check_weights_file", "drawing_precision", "find_devices", "given_frame", "known_words",
+    "open_stories",
     "own_stories", "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_frames",
     "story_spec",
 ]  # fmt: skip
@@ -89,6 +91,11 @@ def story_frames(stories: StoryFile, config: DictConfig) -> StoryFrames:
     """A split's frames, in the proportions of drawn ones."""
     size = sides(config[config.backbone].image_size)
     return StoryFrames(stories, story_spec(config), config.seed, size=size)
+
+
+def given_frame(config: DictConfig, picture: np.ndarray) -> np.ndarray:
+    """A picture of one's own (H, W, 3) as the data set's are shown when stories are drawn."""
+    return shown_part(picture, story_spec(config), sides(config[config.backbone].image_size))
 
 
 def build_parts(config: DictConfig) -> Components:
@@ -194,6 +201,9 @@ def own_stories(config: DictConfig) -> list[StoryPrompt]:
     continuation = config.task == "continuation"
     if not Path(config.story).is_dir():
         stories = read_written_stories(config.story, continuation)
+        if continuation:
+            firsts = [given_frame(config, story.first_frame) for story in stories]
+            stories = [replace(s, first_frame=f) for s, f in zip(stories, firsts, strict=True)]
     elif continuation:
         raise ValueError(f"{config.story} has no first frames; set task=visualization")
     else:

@@ -13,7 +13,7 @@ from datasets.pictures import decode_frame, frames_in_strip, picture_size
 from datasets.specs import StorySpec
 from datasets.story_hdf5 import StoryFile
 
-__all__ = ["StoryFrames"]
+__all__ = ["StoryFrames", "shown_part"]
 
 
 class StoryFrames:
@@ -81,7 +81,7 @@ class StoryFrames:
         for index, k in product(range(len(self.stories)), frames):
             height, width = self.stories.picture_size(index, k)
             one = (width, width) if self.spec.strip else (height, width)
-            cropped = not self.middle and self._part_size(*one) != one
+            cropped = not self.middle and _part_size(*one, self.spec, self.size) != one
             if cropped or (self.spec.strip and height != width):
                 raise ValueError(
                     f"{self.stories.path}: image{k} of {self.stories.name(index)} is "
@@ -109,22 +109,7 @@ class StoryFrames:
         return self._kept((index, k), self.stories.picture, index, k)
 
     def _part(self, frame: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The part of a frame that is shown if the data set is cropped, or all of it."""
-        if self.spec.crop == "squash":
-            return frame
-        height, width = self._part_size(*frame.shape[:2])
-        free = frame.shape[0] - height + frame.shape[1] - width  # one of the two is 0
-        start = free // 2 if self.middle else int(random.integers(free + 1))
-        if height < frame.shape[0]:
-            return frame[start:][:height]
-        return frame[:, start:][:, :width]
-
-    def _part_size(self, height: int, width: int) -> tuple[int, int]:
-        """Of the largest part with the proportions of drawn frames, if the data set is cropped."""
-        if self.spec.crop == "squash":
-            return height, width
-        tall, wide = self.size
-        return min(height, round(width * tall / wide)), min(width, round(height * wide / tall))
+        return shown_part(frame, self.spec, self.size, None if self.middle else random)
 
     def _kept(self, key: Hashable, make: Callable, *args: int) -> Any:
         """make(*args), remembered if the data set is cached."""
@@ -133,3 +118,31 @@ class StoryFrames:
         if key not in self._cache:
             self._cache[key] = make(*args)
         return self._cache[key]
+
+
+def shown_part(
+    frame: np.ndarray,
+    spec: StorySpec,
+    size: tuple[int, int],
+    random: np.random.Generator | None = None,
+) -> np.ndarray:
+    """The part of a frame (H, W, 3) that is shown if the data set is cropped, or all of it.
+
+    size: height and width of drawn frames; random: where from; None: the middle.
+    """
+    if spec.crop == "squash":
+        return frame
+    height, width = _part_size(*frame.shape[:2], spec, size)
+    free = frame.shape[0] - height + frame.shape[1] - width  # one of the two is 0
+    start = free // 2 if random is None else int(random.integers(free + 1))
+    if height < frame.shape[0]:
+        return frame[start:][:height]
+    return frame[:, start:][:, :width]
+
+
+def _part_size(height: int, width: int, spec: StorySpec, size: tuple[int, int]) -> tuple[int, int]:
+    """Of the largest part with the proportions of drawn frames, if the data set is cropped."""
+    if spec.crop == "squash":
+        return height, width
+    tall, wide = size
+    return min(height, round(width * tall / wide)), min(width, round(height * wide / tall))

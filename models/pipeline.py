@@ -208,7 +208,7 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
             prompt: the K captions of a story, or those of B stories; a text is a story of one.
             image: the given first frame (continuation) of the story, or of each: a PIL image,
                 (H, W, 3) uint8 or a tensor (3, H, W) uint8, each of its own size; the history sees
-                it as it is, the result shows it at ours. None draws all.
+                it as it is, the result shows it at ours, squashed to that. None draws all.
             guidance_scale: g in `uncond + g * (cond - uncond)`; 1 skips the unconditional half.
             guidance_interval: (from, to), shares of the steps: 0 is noise, 1 the picture. Outside
                 of it there is no guidance, which saves half of a step; None: all steps.

@@ -232,7 +232,7 @@ class _Page(Widgets):
     def _give(self, story: Story, path: str) -> dict:
         _refuse_busy(story)
         try:
-            picture = read_picture(Path(path))
+            picture = self.model.given_frame(read_picture(Path(path)))
         except ValueError as error:
             reason = str(error).replace(f"{Path(path).parent}{os.sep}", "")
             raise ValueError(f"{reason[0].upper()}{reason[1:]}.") from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
@@ -18,6 +20,7 @@ from building import (
     check_weights_file,
     drawing_precision,
     find_devices,
+    given_frame,
     known_words,
     sampler_settings,
 )
@@ -41,7 +44,8 @@ NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trai
 class PageModel:
     """A loaded model; `lock` is held while it draws, as it can draw one story at a time.
 
-    defaults: `sampler_settings` as it was trained to be sampled; digest: of its weights.
+    defaults: `sampler_settings` as it was trained to be sampled; digest: of its weights;
+    given_frame: what of somebody's picture (H, W, 3) its stories start from.
     """
 
     path: Path
@@ -50,6 +54,7 @@ class PageModel:
     digest: str
     noise: Mapping  # the diffusion model's own scheduler configuration
     device: torch.device
+    given_frame: Callable[[np.ndarray], np.ndarray]
     precision: str = "32"
     is_cartoon: bool = False
     known_words: frozenset[str] | None = None
@@ -137,6 +142,7 @@ def load_model(path: Path, accelerator: str = "auto", base: str | None = None) -
         file_hash(path),
         load_scheduler_config(config[config.backbone].diffusion_model),
         device,
+        partial(given_frame, config),
         config.precision,
         config.dataset == "cartoon",
         known_words(config, pipeline.config.tokenization.get("new_words", ())),
@@ -164,6 +170,7 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
         sha256("".join(map(file_hash, weights)).encode()).hexdigest(),
         {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE},
         device,
+        partial(given_frame, config),
         is_cartoon=trained.get("dataset") == "cartoon",
         known_words=known_words(trained["config"], learnt) if trained.get("config") else None,
         references=References(config) if trained.get("config") else None,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from outcomes import picture, read
+from PIL import Image
 
 import building
 import main
@@ -17,6 +18,8 @@ import train
 from configuration import ConfigError
 from datasets.damage import leave_out
 from datasets.story_writer import StoryWriter
+from page.model import load_model
+from page.story import Story
 
 
 @pytest.fixture
@@ -37,12 +40,24 @@ def folder_file(tmp_path):
     return write
 
 
-def test_a_folder_trains_without_validation_stories_and_samples(shrunk, folder_file, tmp_path):
+def test_a_folder_trains_without_validation_stories_and_samples(
+    shrunk, folder_file, own_story, page, tmp_path
+):
     words = folder_file({"train": 3, "test": 1})
-    assert read(train.train(shrunk(*words)))["global_step"] == 1  # the odd story waits a turn
+    path = train.train(shrunk(*words))
+    assert read(path)["global_step"] == 1  # the odd story waits a turn
     folder = sample.sample(shrunk(*words, "mode=sample", f"sample_output_dir={tmp_path / 'out'}"))
     assert len(list(folder.glob("test-00000/0*.png"))) == 3
     assert picture(folder / "storyboard.png").std() > 5
+    # A first picture of one's own is cropped as the data set's are, and the page's as well.
+    ramp = np.broadcast_to(np.arange(120, dtype=np.uint8)[None, :, None], (64, 120, 3))
+    Image.fromarray(ramp).save(tmp_path / "wide.png")
+    asked = ["mode=sample", "task=continuation", f"test_model_file={path}"]
+    (told,) = building.own_stories(shrunk(*asked, own_story(first_frame="wide.png")))
+    np.testing.assert_array_equal(told.first_frame, ramp[:, 28:92])
+    page.model, story = load_model(path, "cpu"), Story([None] * 2)
+    page._give(story, str(tmp_path / "wide.png"))
+    np.testing.assert_array_equal(story.first, told.first_frame)
 
 
 def test_random_parts_of_pictures_are_cached_and_shown_in_turn(shrunk, tmp_path, capsys):

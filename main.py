@@ -43,6 +43,7 @@ HYDRA = {
     },
 }
 SWEEP = {"-m", "--multirun"}
+SHOW = {"--cfg job", "-c job", "--cfg=job"}  # ours: Hydra's own knows files and words alone
 
 
 def run(words: Sequence[str]) -> None:
@@ -72,8 +73,14 @@ def run(words: Sequence[str]) -> None:
         )
 
 
+def show(words: Sequence[str]) -> None:
+    """Print what the configuration comes to, whether or not the stories are there yet."""
+    with error_in_one_line():
+        print(OmegaConf.to_yaml(load_config(words, needs_stories=False), resolve=True), end="")
+
+
 def run_with_hydra(words: Sequence[str]) -> None:
-    """Hydra's own switches: sweeps, completion, what the configuration comes to."""
+    """Hydra's own switches: sweeps, completion."""
     program, files = sys.argv[0], [word for word in words if word.startswith("config=")]
     words = [word.lstrip("+") for word in words if not word.startswith("config=")]
     words.sort(key=lambda word: word not in SWEEP)  # Hydra's parser wants no words on both sides
@@ -108,8 +115,11 @@ def _swept(words: Sequence[str]) -> set[str]:
 
 def main(words: Sequence[str]) -> None:
     print_any_letter()
+    switches = [word for word in words if word.startswith("-") or "=" not in word]
     if {"-h", "--help"} & set(words):
         print(f"{__doc__}\nEvery key, with its default:\n\n{FILE.read_text(encoding='utf-8')}")
+    elif " ".join(switches) in SHOW:
+        show([word for word in words if word not in switches])
     elif any(word.startswith("-") for word in words):
         run_with_hydra(words)
     else:

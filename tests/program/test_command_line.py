@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from outcomes import read
 
 import main
 import sample
 import train
 from common.terminal import as_quoted_word, setting
-from configuration import ConfigError, load_config
+from configuration import ConfigError, load_config, load_to_draw, plain
 from configuration.rules import RULES
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,25 @@ def test_the_configuration_is_shown_at_once(tmp_path):
     config = yaml.safe_load(shown.stdout)
     assert (config["max_epochs"], config["run_name"], config["max_steps"]) == (3, "rehearsal", 2)
     assert set(config) == set(RULES)
+
+
+def test_what_is_shown_is_what_would_be_done(tmp_path, trained, capsys):
+    def shown(*words):
+        main.main([*words, "--cfg", "job"])
+        return yaml.safe_load(capsys.readouterr().out)
+
+    drawn = shown("mode=sample", f"test_model_file={trained}")
+    assert drawn == plain(load_to_draw(trained))
+    assert drawn["tiny"]["image_size"] == read(trained)["config"]["tiny"]["image_size"] != 128
+    milo = f"new_characters=[{{word: milo, class_word: auto, pictures: {tmp_path}}}]"
+    assert shown(milo, f"base_model_file={trained}")["tune"] == "lora"
+    for word, says in (
+        ("max_stepz=3", "'max_stepz' is not a key of the configuration; did you mean max_steps?"),
+        ("max_steps=abc", 'max_steps is "abc"; it must be a whole number above 0, or -1 for no'),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            shown(word)
+        assert caught.value.code.startswith(f"error: {says}")
 
 
 def test_keys_are_completed(tmp_path):

@@ -26,6 +26,7 @@ from building import (
     build_parts,
     check_weights_file,
     drawing_precision,
+    find_devices,
     open_stories,
     own_stories,
     sampler_arguments,
@@ -40,6 +41,7 @@ from configuration import (
     read_file,
     write_config,
 )
+from configuration.checks import NEEDS_GPU
 from configuration.resuming import changed_since, find_start
 from datasets.data_module import StoryDataModule
 from datasets.new_characters import AUTO, NewCharacter, resized
@@ -313,6 +315,8 @@ def build_trainer(config: DictConfig, start: Path | None = None) -> pl.Trainer:
 
     start: the checkpoint that it goes on from.
     """
+    if config.precision == "16-mixed" and find_devices(config)[0].type == "cpu":
+        raise ConfigError(NEEDS_GPU)  # which accelerator=auto has not found
     folder = checkpoint_folder(config)
     devices = config.gpu_ids
     if OmegaConf.is_list(devices):  # on the CPU so many processes, which have no numbers

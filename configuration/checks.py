@@ -17,7 +17,9 @@ from evaluation.metrics.table import own_story_metrics
 from models.checkpoints.run_folder import LAST, last_good
 from models.schedulers import LCM_STEPS
 
-__all__ = ["check", "checkpoint_folder", "checkpoint_to_draw_with"]
+__all__ = ["NEEDS_GPU", "check", "checkpoint_folder", "checkpoint_to_draw_with"]
+
+NEEDS_GPU = "precision is 16-mixed, which needs a GPU; use bf16-mixed or 32"
 
 # Keys that are off -> what is not done then, and what is said of it alone, as unsaid.
 _IDLE = {
@@ -161,7 +163,7 @@ def _check_combinations(config: DictConfig) -> None:
                     f"guided; raise that, to 2 say, or set {key}=null"
                 )
     if config.precision == "16-mixed" and config.accelerator == "cpu":
-        raise ConfigError("precision is 16-mixed, which needs a GPU; use bf16-mixed or 32")
+        raise ConfigError(NEEDS_GPU)
     if config.tune != "all" and config.base_model_file is None:
         raise ConfigError(
             f"tune is {config.tune}, which starts from a trained model, but base_model_file is "

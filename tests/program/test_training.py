@@ -149,6 +149,14 @@ def test_precision_accumulation_and_eight_bits_train(shrunk):
     assert longer["global_step"] == 2  # taken up, with moments of 8 bits
 
 
+def test_half_precision_needs_a_gpu_to_train_but_not_to_draw(shrunk, trained, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    asked = ["precision=16-mixed", "accelerator=auto"]
+    with pytest.raises(ConfigError, match="^precision is 16-mixed, which needs a GPU; use bf16-mi"):
+        train.train(shrunk(*asked, "run_name=halved"))
+    assert building.find_devices(shrunk(*asked, "mode=sample")) == [torch.device("cpu")]
+
+
 def test_sizes_of_the_token_tables_are_checked(shrunk):
     parts = building.build_parts(shrunk())
     size = len(parts.clip_tokenizer)

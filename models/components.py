@@ -47,6 +47,7 @@ __all__ = [
     "load_tokenizers",
 ]
 
+ROOT = Path(__file__).parents[1]
 BLIP_SPECIAL_TOKENS = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
 
 
@@ -186,6 +187,7 @@ def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
 
     `source` is a folder, or a model on the hub whose version may be pinned: owner/name@revision.
     """
+    source = _place(source)
     here = Path(source).exists()
     if here:
         try:
@@ -225,6 +227,16 @@ def _load(load: Callable, source: str, key: str, subfolder: str | None = None):
             f"had from the Hugging Face hub now; download it{hub} where there is a network and "
             f"give its folder instead ({reason})"
         ) from error
+
+
+def _place(source: str) -> str:
+    """`source`, or its whole path where it names a folder of ours that is not here.
+
+    As an owner/name the hub would be asked for a stranger's. Shipped ones are found from anywhere.
+    """
+    if Path(source).exists() or not source.startswith(("assets/", "outputs/")):
+        return source
+    return str((ROOT if source.startswith("assets/") else Path.cwd()) / source)
 
 
 def _load_clip(source: str, **where: Any) -> CLIPTextModel:

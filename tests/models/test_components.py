@@ -21,7 +21,7 @@ from tiny_parts import (
     transformer_autoencoder,
 )
 
-from models.components import load_components, load_tokenizers
+from models.components import ROOT, load_components, load_scheduler_config, load_tokenizers
 
 LONGER = S + 8
 
@@ -149,6 +149,20 @@ def test_a_model_that_is_nowhere_is_named(base, key, source):
     with pytest.raises(FileNotFoundError, match=f"^{key}: '{source}'.*give its folder") as error:
         load(base, **{key: source})
     assert "\n" not in str(error.value)
+
+
+def test_our_own_folders_are_found_from_anywhere_and_never_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    load_tokenizers("assets/cartoon-base", "assets/cartoon-base/blip")
+    for name, place in (("assets/none", ROOT / "assets"), ("outputs/base", tmp_path / "outputs")):
+        says = (
+            f"^diffusion_model: '{place}/.*neither a whole model folder.*.there is no such folder"
+        )
+        with pytest.raises(FileNotFoundError, match=says):
+            load_scheduler_config(name)
+    (tmp_path / "assets" / "none" / "scheduler").mkdir(parents=True)  # one's own is stronger
+    with pytest.raises(FileNotFoundError, match="^diffusion_model: 'assets/none' .scheduler"):
+        load_scheduler_config("assets/none")
 
 
 def test_a_vocabulary_beside_salesforces_file_is_its_tokenizer(base, tmp_path):

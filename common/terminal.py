@@ -72,10 +72,12 @@ def as_quoted_word(key: str, text: object) -> str:
     return f'{key}="{escaped}"'
 
 
-def setting(key: str, path: str | os.PathLike) -> str:
-    """`key=path` as main.py takes it from a shell, whatever characters the path has."""
+def setting(key: str, path: str | os.PathLike, listed: bool = False) -> str:
+    """`key=path` as main.py takes it from a shell, whatever characters the path has; `listed`:
+    `key=[path]`."""
     plain = re.fullmatch(r"[\w./:@%+ -]+", str(path), re.ASCII) and _is_text(str(path))
-    return shlex.quote(f"{key}={path}" if plain else as_quoted_word(key, path))
+    value = str(path) if plain else as_quoted_word("", path)[1:]
+    return shlex.quote(f"{key}=[{value}]" if listed else f"{key}={value}")
 
 
 def _is_text(word: str) -> bool:

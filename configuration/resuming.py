@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from common.terminal import as_word
+from common.terminal import as_word, setting
 from configuration.checkpoint_settings import read_settings
 from configuration.checks import checkpoint_folder
 from configuration.composition import read_file
@@ -56,7 +56,8 @@ def find_start(config: DictConfig) -> Path | None:
     if theirs is None:
         raise ConfigError(
             f"run_name: {folder} holds a training that does not say its settings; go on with it by "
-            f"train_model_file={own}, train in its place with resume=never, or choose another name"
+            f"{setting('train_model_file', own)}, train in its place with resume=never, or choose "
+            f"another name"
         )
     was, usual = OmegaConf.create(theirs["config"]), read_file()
     keys = [*_SAME, *(["train_model_file"] if given else [])]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.files import check_writable, replacing, writing_folder
 from common.key_value_arguments import option, run
+from common.terminal import setting
 from models.main_process import say
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -38,7 +39,7 @@ def export(options: Export) -> Path:
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"out: {out} is there already; give another name or remove it")
     check_writable(out)
-    if source.is_dir():
+    if (source / "model_index.json").is_file():
         return _write_checkpoint(source, out)
     return _write_folder(options, source, out)
 
@@ -99,7 +100,8 @@ def _write_checkpoint(source: Path, out: Path) -> Path:
         **{k: v for k, v in settings["trained_for"].items() if k in ("config", "config_file")},
     }
     for lora in source.glob("pytorch_lora_weights*"):
-        say(f"{lora} is not in the checkpoint; draw with lora_files=[{lora}]")
+        drawn = setting("lora_files", lora, listed=True)
+        say(f"{lora} is not in the checkpoint; draw with {drawn}")
     with replacing(out) as temporary:
         torch.save(content, temporary)
     return out

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TextIO
 
 import yaml
@@ -60,7 +61,7 @@ def learn(
     if base.is_dir():
         raise ValueError(
             f"The model is an exported folder: make it a checkpoint with python -m models.export "
-            f"checkpoint={base} out=FILE.ckpt, and open the page with that."
+            f"{quote(f'checkpoint={base}')} out=FILE.ckpt, and open the page with that."
         )
     if strange := [path for path in map(Path, pictures) if path.suffix.lower() not in SUFFIXES]:
         raise ValueError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.terminal import as_word
+from common.terminal import as_word, setting
 from models.caption_tokenizer import EXACT, LEGACY
 from models.causal_story.released_mask import drop_variant
 from models.checkpoints.safe_loading import forget_contents, read_content
@@ -121,7 +121,8 @@ def check_add_ons(theirs: dict, ours: dict, path: str | Path, more: bool = False
         if theirs.get(key) != ours.get(key):
             unsaid = "all" if key == "tune" else None
             was, now = (f"{key}={as_word(d.get(key, unsaid))}" for d in (theirs, ours))
-            base = "" if key in theirs else f", or start from it with base_model_file={path}"
+            start = f", or start from it with {setting('base_model_file', path)}"
+            base = "" if key in theirs else start
             raise ValueError(
                 f"{path} was trained with {was}, but the configuration has {now}; set {key} as it "
                 f"was in training{base}, or give another checkpoint"
@@ -136,7 +137,7 @@ def check_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) 
     if all(map(is_lora, state)) and not any(map(is_lora, model.state_dict())):
         raise ValueError(
             f"{path} holds a LoRA alone; give a checkpoint of the whole model, and this beside it "
-            f"as lora_files=[{path}]"
+            f"as {setting('lora_files', path, listed=True)}"
         )
     for line in adapt(model, state):
         say(f"{path}: {line}")

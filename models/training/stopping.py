@@ -15,6 +15,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
 from common.interrupts import FROM_OUTSIDE, REQUEUE
+from common.terminal import setting
 from models.checkpoints.run_folder import LAST, NON_FINITE
 from models.checkpoints.weights import not_finite
 from models.main_process import say
@@ -154,6 +155,6 @@ class StopAtNonFinite(Callback):
             trainer.save_checkpoint(self.path)
         raise ValueError(
             f"{step}: training stopped before it, with {LAST} as it was; lower init_lr, or leave "
-            f"such steps out with max_skipped_steps=10; train_model_file={self.path} comes to it "
-            f"again"
+            f"such steps out with max_skipped_steps=10; {setting('train_model_file', self.path)} "
+            f"comes to it again"
         )

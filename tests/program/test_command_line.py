@@ -75,6 +75,8 @@ def test_a_sweep_takes_values_in_quotes(monkeypatch):
 def test_any_text_comes_back_from_its_word(text):
     assert load_config([as_quoted_word("negative_prompt", text)]).negative_prompt == text
     assert load_config(shlex.split(setting("negative_prompt", text))).negative_prompt == text
+    listed = shlex.split(setting("lora_files", text, listed=True))
+    assert load_config(listed).lora_files == [text]
 
 
 def test_a_wrong_key_in_a_sweep_is_said_as_everywhere():

@@ -137,7 +137,8 @@ def test_what_cannot_be_exported_is_said(trained, exported, tmp_path):
         (Export("gone.ckpt", "out"), "checkpoint: there is no gone.ckpt"),
         (Export(str(trained), str(tmp_path / "mine")), "mine is there already; give another name"),
         (Export(str(exported / "README.md"), str(tmp_path / "x")), "README.md"),
-        (Export(str(tmp_path / "mine"), str(tmp_path / "x.ckpt")), "model_index.json"),
+        (Export(str(tmp_path / "mine"), str(tmp_path / "x")), "is a folder; give a checkpoint"),
+        (Export(str(trained.parent), str(tmp_path / "x")), "give a checkpoint file, such as "),
         (Export(str(trained), str(tmp_path / "y"), samples="gone"), "samples: there is no folder"),
     ):
         with pytest.raises((ValueError, OSError), match=says):

@@ -159,6 +159,11 @@ def build_folder_file(
     """Build the story file -> stories a split. Nothing is left behind if anything fails."""
     stories = read_stories(Path(data_dir), captions)
     assign_splits(stories, split)
+    if all(story.split == "val" for story in stories):
+        raise ValueError(
+            f"{data_dir}: every story names the split val, which is neither trained on nor drawn; "
+            f"give some train or test"
+        )
 
     def encoded(story: FolderStory) -> list[np.ndarray]:
         return [encode_picture(load_picture(path, size, pad)) for path in story.images]
@@ -204,12 +209,17 @@ def main() -> None:
 
 
 def next_command(save_path: str, size: int, stories: int) -> str:
-    """How to train on the file: the tiny backbone for pictures as small as it draws, or SD 1.5."""
+    """How to train on the file: the tiny backbone for pictures as small as it draws, or SD 1.5.
+
+    stories: to train on; without any, how to draw its own with another file's model.
+    """
     file = setting("folder.hdf5_file", save_path)
+    if not stories:
+        return f"python main.py mode=sample dataset=folder {file} test_model_file=CHECKPOINT"
     if size > 128:
         layers = "config=presets/arldm.yaml config=presets/fits-24gb.yaml"
         return f"python main.py {layers} dataset=folder {file}"
-    epochs = max(1, -(-STEPS * BATCH // max(1, stories)))
+    epochs = max(1, -(-STEPS * BATCH // stories))
     return f"python main.py dataset=folder {file} run_name=mine max_epochs={epochs}"
 
 

@@ -71,6 +71,16 @@ def test_csv_with_interleaved_stories_and_splits(tmp_path):
     assert names(tmp_path / "s.h5", "train") == ["y"]
 
 
+def test_stories_to_draw_alone_are_not_called_ones_to_train_on(tmp_path):
+    counts = build_folder_file(folder(tmp_path / "d", [story("x", split="test")]), tmp_path / "t")
+    assert counts == {"train": 0, "val": 0, "test": 1}
+    said = folder_hdf5.next_command(str(tmp_path / "t"), 128, counts["train"])
+    assert "mode=sample" in said and "max_epochs" not in said
+    with pytest.raises(ValueError, match="every story names the split val, .*; give some train or"):
+        build_folder_file(folder(tmp_path / "v", [story("x", split="val")]), tmp_path / "v.h5")
+    assert not (tmp_path / "v.h5").exists()
+
+
 def test_splits_by_hash_are_stable_and_about_right(tmp_path):
     data = folder(tmp_path / "d", [story(f"s{i}") for i in range(150)])
     counts = build_folder_file(data, tmp_path / "s.h5", size=8)

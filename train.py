@@ -49,7 +49,7 @@ from datasets.shared_memory import workers_that_fit
 from datasets.specs import SPECS
 from datasets.story_dataset import to_target
 from datasets.story_hdf5 import StoryFile
-from models.checkpoints.checkpoint import read_weights
+from models.checkpoints.checkpoint import check_base, read_weights
 from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
 from models.checkpoints.training_state import check_training_state
 from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_size
@@ -105,6 +105,8 @@ def train(config: DictConfig) -> Path:
 
 def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> Path:
     start, asked = find_start(config), config
+    if config.base_model_file:  # before stories are made to train it with
+        check_base(config.base_model_file)
     config = OmegaConf.merge(config, {"train_model_file": start and str(start)})
     trainer = build_trainer(asked, start)
     if characters:

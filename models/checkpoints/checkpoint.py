@@ -26,6 +26,7 @@ from models.training.tuning import is_add_on, tuned_names
 
 __all__ = [
     "check_add_ons",
+    "check_base",
     "check_weights",
     "load_base",
     "load_weights",
@@ -80,18 +81,23 @@ def read_tokenization(path: str | Path) -> dict:
     return dict(content.get("tokenization") or {"new_tokens_match": way})
 
 
+def check_base(path: str | Path) -> None:
+    """ValueError unless a file holds weights to start from, not only what was tuned."""
+    if _read(path)[0].get("base"):
+        raise ValueError(
+            f"base_model_file: {path} holds only what was tuned; give what it was tuned from, or, "
+            f"to build upon both, what python -m models.export makes of them (docs/handing_on.md)"
+        )
+
+
 def load_base(parts: Components, path: str | Path) -> None:
     """Load the weights that tuning starts from; the add-ons that they lack stay as they are.
 
     Raises:
         ValueError: not the weights of such a model, or themselves only what was tuned.
     """
+    check_base(path)
     content = read_checkpoint(path)
-    if content.get("base"):
-        raise ValueError(
-            f"base_model_file: {path} holds only what was tuned; give what it was tuned from, or, "
-            f"to build upon both, what python -m models.export makes of them (docs/handing_on.md)"
-        )
     check_add_ons(content.get("add_ons", {}), parts.add_ons, path, more=True)
     model, state = parts.modules(), content["state_dict"]
     new = {k: v for k, v in model.state_dict().items() if is_add_on(k) and k not in state}

@@ -297,6 +297,16 @@ def test_old_stories_need_an_old_name(shrunk, trained, pictures):
     assert [one.word for one in new_characters.read_characters(bear)] == ["milo"]
 
 
+def test_a_base_of_what_was_tuned_is_refused_before_stories_are_made(
+    shrunk, trained, pictures, tmp_path
+):
+    torch.save({**read(trained), "base": "0" * 64}, tmp_path / "tuned.ckpt")
+    asked = [f"base_model_file={tmp_path / 'tuned.ckpt'}", f"ckpt_dir={tmp_path}", "run_name=new"]
+    with pytest.raises(ValueError, match="^base_model_file: .* holds only what was tuned; give wh"):
+        train.train(shrunk(*asked, told(pictures)))
+    assert not (tmp_path / "new" / new_characters.NAME).exists()
+
+
 def test_a_model_without_words_to_try_needs_a_class_word(shrunk, trained, home, pictures, tmp_path):
     """Such as one of Chinese, whose letters are BLIP's tokens."""
     base = shutil.copytree(home / "base", tmp_path / "base")

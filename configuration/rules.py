@@ -175,7 +175,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "half_frozen_weights": BOOL,
     "float8_frozen_weights": BOOL,
     "half_trained_weights": BOOL,
-    "ema_decay": number(0, 1, none=True),
+    "ema_decay": number(0, 0.999999, none=True),
     "ckpt_dir": TEXT,
     "save_every_minutes": number(0, none=True),
     "save_best": BOOL,

@@ -22,11 +22,13 @@ _SAME = (
     "history_slots", "new_characters", "prior_stories", "decoder_steps",
     "distill",
 )  # fmt: skip
-# What may change on the way, and from there on is as it is now.
+# What may change on the way, and from there on is as it is now; what gives the same result, such as
+# gradient_checkpointing, is not said.
 _MAY_CHANGE = (
     "init_lr", "unet_lr_scale", "weight_decay", "warmup_epochs", "warmup_steps", "max_epochs",
     "max_steps", "batch_size", "accumulate_grad_batches", "gradient_clip_val",
-    "classifier_free_rate", "stochastic_depth", "ema_decay", "precision",
+    "classifier_free_rate", "stochastic_depth", "ema_decay", "precision", "float8_frozen_weights",
+    "half_trained_weights", "cache_latents", "latent_draws", "max_skipped_steps",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import building
 import sample
 import train
 from configuration import ConfigError
-from configuration.resuming import find_start
+from configuration.resuming import changed_since, find_start
 from models.checkpoints.writer import CheckpointWriter
 from models.training.story_model import StoryModel
 
@@ -29,6 +29,24 @@ from models.training.story_model import StoryModel
 def test_nothing_left_to_train_is_said(trained, shrunk, words, says):
     with pytest.raises(ConfigError, match=says):
         train.train(shrunk(f"train_model_file={trained}", "run_name=none", *words))
+
+
+def test_what_computes_otherwise_from_here_on_is_said(trained, shrunk):
+    as_before = ["optimizer_in_backward=true", "gradient_clip_val=null"]
+    config = shrunk(
+        *as_before, "gradient_checkpointing=true", "precision=bf16-mixed", "cache_latents=true",
+        "half_trained_weights=true", "latent_draws=2", "max_skipped_steps=3",
+    )  # fmt: skip
+    was = {**read(trained)["config"], "gradient_clip_val": None}
+    assert changed_since(config, {"config": was}) == (
+        "precision 32 -> bf16-mixed, half_trained_weights false -> true, cache_latents false -> "
+        "true, latent_draws null -> 2, max_skipped_steps 0 -> 3"
+    )
+    few = shrunk("float8_frozen_weights=true", "half_frozen_weights=true", "precision=bf16-mixed",
+                 "tune=lora", f"base_model_file={trained}")  # fmt: skip
+    assert changed_since(few, read(trained)) == (
+        "precision 32 -> bf16-mixed, float8_frozen_weights false -> true"
+    )
 
 
 def test_what_an_older_run_does_not_say_was_as_it_is_by_default(trained, shrunk):

@@ -12,7 +12,6 @@ by `benchmarks.new_characters`.
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -21,12 +20,13 @@ import torch
 from benchmarks.history_hits import history_hits
 from benchmarks.runs import Runs, mean_spread, print_table
 from building import open_stories
-from common.terminal import error_in_one_line, script_parser
+from common.terminal import as_quoted_word, error_in_one_line, script_parser
 from configuration import load_config
 from evaluation.metrics.cartoon import ROWS as METRICS
 from evaluation.options import Options
 from evaluation.run import evaluate
-from evaluation.samples import read_samples
+from evaluation.samples import read_samples, remove_stories
+from models.checkpoints.run_folder import LAST, PREVIOUS
 from sample import draw_stories
 from train import train
 
@@ -64,13 +64,14 @@ class Ablation:
                     "trained_parameters": _trained(checkpoint),
                     "test": self._test(name, seed, checkpoint, words),
                 })  # fmt: skip
-                shutil.rmtree(checkpoint.parent)
+                for file in (LAST, PREVIOUS):  # those of many runs would fill the disk
+                    (checkpoint.parent / file).unlink(missing_ok=True)
 
     def _train(self, name: str, seed: int, words: list[str]) -> tuple[Path, float]:
         print(f"{name}, seed {seed}", flush=True)
         common = [
             f"seed={seed}", f"run_name={self.runs.path(name, seed).stem}",
-            f"ckpt_dir={self.runs.out / 'checkpoints'}",
+            as_quoted_word("ckpt_dir", self.runs.out / "checkpoints"),
             f"batch_size={BATCH}", f"max_steps={self.steps}", "max_epochs=1000", "logger=none",
             "save_every_minutes=null", *self.overrides, *words,
         ]  # fmt: skip
@@ -83,11 +84,11 @@ class Ablation:
     def _test(self, name: str, seed: int, checkpoint: Path, words: list[str]) -> dict:
         """Draw test stories and judge them."""
         folder = self.runs.out / "samples" / self.runs.path(name, seed).stem
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_stories(folder)
         config = load_config([
             *self.overrides, *words, f"seed={seed}", "mode=sample", "batch_size=20",
-            f"num_stories={self.stories}", f"test_model_file={checkpoint}",
-            f"sample_output_dir={folder}",
+            f"num_stories={self.stories}", as_quoted_word("test_model_file", checkpoint),
+            as_quoted_word("sample_output_dir", folder),
         ])  # fmt: skip
         draw_stories(config)
         judge = self.runs.judge(world=config.cartoon.world)

@@ -13,16 +13,16 @@ import contextlib
 import io
 import json
 import random
-import shutil
 from pathlib import Path
 
 from benchmarks.damaged_stories import STRENGTHS, write_damaged, write_told
 from benchmarks.stand_in_networks import BEHIND, prepare_networks
-from common.terminal import tqdm
+from common.terminal import error_in_one_line, tqdm
 from datasets.cartoon.grammar import make_story
 from evaluation.metrics.table import named_metrics
 from evaluation.options import Options
 from evaluation.run import evaluate
+from evaluation.samples import remove_stories
 
 UNITS = {
     "blur": "sigma {} pixels", "noise": "deviation {} of 255", "frames shuffled": "{} of stories",
@@ -45,7 +45,7 @@ def main() -> None:
     steps = [(kind, strength) for kind, many in STRENGTHS.items() for strength in many]
     for kind, strength in tqdm([UNDAMAGED, *steps], "damage"):
         folder = args.out / "stories"
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_stories(folder)
         write_damaged(folder, stories, kind, strength)
         if (kind, strength) == UNDAMAGED:
             write_told(bench, folder)
@@ -97,4 +97,5 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with error_in_one_line():
+        main()

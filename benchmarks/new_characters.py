@@ -13,7 +13,6 @@ one JSON file in the folder --out; a run that is there is not done again.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from PIL import Image
 
 from benchmarks.runs import Runs, mean_spread, print_table
 from common.files import file_hash
-from common.terminal import error_in_one_line, script_parser
+from common.terminal import as_quoted_word, error_in_one_line, script_parser
 from configuration import load_config
 from datasets.cartoon.build import WORLD_SEED, tell_stories
 from datasets.cartoon.grammar import Story, cast_of, recast, recast_scene
@@ -45,7 +44,7 @@ from datasets.new_characters import AUTO
 from datasets.story_writer import StoryWriter
 from evaluation.metrics.cartoon import frame_verdicts
 from evaluation.networks.judge import Judge
-from evaluation.samples import read_picture, read_samples
+from evaluation.samples import read_picture, read_samples, remove_stories
 from sample import draw_stories
 from train import train
 
@@ -182,13 +181,12 @@ class Benchmark:
             "class_words": "class words" in name,
         }
         entries = write_pictures(pictures, seed, count, **how)
-        told = ", ".join(
-            "{" + ", ".join(f"{k}: '{v}'" for k, v in entry.items()) + "}" for entry in entries
-        )
+        told = ", ".join(map(_as_words, entries))
         begin = time.perf_counter()
         checkpoint = train(load_config([
-            f"base_model_file={self.base}", f"new_characters=[{told}]", f"seed={seed}",
-            f"run_name={run}", f"ckpt_dir={self.out / 'checkpoints'}", "logger=none",
+            as_quoted_word("base_model_file", self.base), f"new_characters=[{told}]",
+            f"seed={seed}", f"run_name={run}",
+            as_quoted_word("ckpt_dir", self.out / "checkpoints"), "logger=none",
             "save_every_minutes=null", *self.overrides, *words,
         ]))  # fmt: skip
         return checkpoint, time.perf_counter() - begin
@@ -197,10 +195,11 @@ class Benchmark:
         verdicts = {}
         for stories, file in self.files.items():
             folder = self.out / "samples" / f"{run}-{stories}"
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_stories(folder)
             draw_stories(load_config([
-                *self.overrides, "mode=sample", f"test_model_file={checkpoint}",
-                f"cartoon.hdf5_file={file}", f"sample_output_dir={folder}",
+                *self.overrides, "mode=sample", as_quoted_word("test_model_file", checkpoint),
+                as_quoted_word("cartoon.hdf5_file", file),
+                as_quoted_word("sample_output_dir", folder),
                 f"num_stories={self.stories}", "batch_size=12",
             ]))  # fmt: skip
             verdicts[stories] = list(self._verdicts(folder))
@@ -246,6 +245,12 @@ class Benchmark:
                 cost = [first["seconds"], f"{first['megabytes']:.1f}"]
                 rows.append([name, len(found), *cost, *values])
         print_table(["seeds", "s", "MB", *COLUMNS.values()], rows)
+
+
+def _as_words(entry: dict) -> str:
+    """An entry of new_characters as main.py takes it."""
+    words = (as_quoted_word(key, text).replace("=", ": ", 1) for key, text in entry.items())
+    return f"{{{', '.join(words)}}}"
 
 
 def _mean(values) -> float:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from benchmarks.runs import Runs, mean_spread, print_table
 from building import build_pipeline, open_stories, sampler_arguments, story_frames
 from common.files import file_hash
-from common.terminal import error_in_one_line, script_parser
+from common.terminal import as_quoted_word, error_in_one_line, script_parser
 from configuration import load_config
 from datasets.story_prompts import read_prompts
 from evaluation.metrics.bootstrap import ratio
@@ -72,7 +72,8 @@ class Measurement:
     """Draws `stories` test stories in different ways and judges them; `words`: overrides of all."""
 
     def __init__(self, checkpoint: Path, judge: Path, stories: int, words: Sequence[str]) -> None:
-        self.words = ["mode=sample", f"test_model_file={checkpoint}", "num_stories=-1", *words]
+        model = as_quoted_word("test_model_file", checkpoint)
+        self.words = ["mode=sample", model, "num_stories=-1", *words]
         config = load_config(self.words)
         self.noise = load_scheduler_config(config[config.backbone].diffusion_model)
         self.pipeline = build_pipeline(config, checkpoint, torch.device("cpu"))

@@ -38,10 +38,10 @@ from evaluation.samples.reader import (
     read_samples,
     strange_names,
 )
-from evaluation.samples.writer import CANDIDATES, RESERVED, SamplesFolder
+from evaluation.samples.writer import CANDIDATES, RESERVED, SamplesFolder, remove_stories
 
 __all__ = [
     "CANDIDATES", "MANIFEST", "PLOT", "RESERVED", "STORYBOARD", "VOCABULARY", "SampledStory",
     "Samples", "SamplesFolder", "check_vocabulary", "open_samples", "places_of", "read_picture",
-    "read_samples", "strange_names",
+    "read_samples", "remove_stories", "strange_names",
 ]  # fmt: skip

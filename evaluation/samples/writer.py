@@ -28,7 +28,7 @@ try:
 except ImportError:  # on Windows, where only one process may draw into a folder
     fcntl = None
 
-__all__ = ["CANDIDATES", "RESERVED", "SamplesFolder"]
+__all__ = ["CANDIDATES", "RESERVED", "SamplesFolder", "remove_stories"]
 
 CANDIDATES = "candidates"  # the folder in a story's where `redraw` offers some
 
@@ -66,7 +66,7 @@ class SamplesFolder:
             self.done = self._resume()
             for story_id in self.asked:
                 if story_id not in self.done:
-                    self._refuse_taken(story_id)
+                    _refuse_taken(self.path, story_id, self.outdated.get(story_id))
             self.manifest.touch()  # from now on what is beside it is ours
         for left in sorted(self.path.glob(".*.[0-9]*")):
             warnings.warn(
@@ -107,19 +107,9 @@ class SamplesFolder:
         text = self.manifest.read_bytes()
         self._remove_half_written(text[text.rfind(b"\n") + 1 :])
         done, self.outdated, kept = set(), {}, []
-        for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(True), 1):
-            try:
-                entry = parse_json(line)
-                story_id, frames = entry["story_id"], entry["frames"] + entry["reference_frames"]
-                outside = any(Path(name).parts[:-1] != (story_id,) for name in frames)
-                if outside or story_id == "..":
-                    raise ValueError("its pictures are not in its folder")
-                there = [(self.path / name).is_file() for name in frames]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{self.manifest}, line {number} is not a story ({error}); delete this line "
-                    f"to have the story drawn again"
-                ) from error
+        for line, entry in _entries(self.manifest, text):
+            story_id = entry["story_id"]
+            there = [(self.path / name).is_file() for name in _pictures(entry)]
             for key, value in self.settings.items():
                 if entry.get(key) != value:
                     raise ValueError(
@@ -151,28 +141,6 @@ class SamplesFolder:
                 picture.unlink()
         with suppress(OSError):  # something of the user's is in it
             folder.rmdir()
-
-    def _refuse_taken(self, story_id: str) -> None:
-        """ValueError if a story's folder would be something that no line names as ours."""
-        if story_id.lower() in RESERVED:
-            raise ValueError(
-                f"story {story_id!r} would take the place of {self.path / story_id}, which lists "
-                "or shows the stories: give it another story_id"
-            )
-        folder, line = self.path / story_id, self.outdated.get(story_id)
-        ours = {folder, *(self.path / name for name in _pictures(line))}
-        inside = folder.rglob("*") if folder.is_dir() else ()
-        strange = next((one for one in (folder, *inside) if one.exists() and one not in ours), None)
-        if line and strange == folder / CANDIDATES:
-            raise ValueError(
-                f"{strange} holds candidates for frames of story {story_id!r}, which now is to be "
-                "drawn otherwise: delete them or move them away, or choose another folder"
-            )
-        if strange or (folder.exists() and not folder.is_dir()):
-            raise ValueError(
-                f"{strange or folder} is there, but {MANIFEST} does not list it as ours: move "
-                "it away, or choose another folder"
-            )
 
     def _rewrite(self, lines: Iterable[bytes]) -> None:
         with replacing(self.manifest) as temporary:
@@ -235,7 +203,7 @@ class SamplesFolder:
             return
         if there is None:
             self.outdated.pop(story_id, None)
-        self._refuse_taken(story_id)
+        _refuse_taken(self.path, story_id, self.outdated.get(story_id))
         folder, old = self.path / story_id, self.path / f".{story_id}.old.{os.getpid()}"
         if folder.exists():  # Windows lets no folder take the place of another
             os.replace(folder, old)
@@ -260,7 +228,72 @@ class SamplesFolder:
             self._rewrite(line if one == there else one for one in lines)
 
 
-def _pictures(line: bytes | None) -> list[str]:
+def remove_stories(path: str | os.PathLike) -> None:
+    """Take out the stories that a samples folder's manifest lists, for others in their place.
+
+    Raises:
+        ValueError: the manifest cannot be read, or something of the user's is in a story's folder;
+            nothing is removed.
+    """
+    path = Path(path)
+    manifest = path / MANIFEST
+    if not manifest.exists():
+        return
+    text = manifest.read_bytes()
+    stories = [story for story in _entries(manifest, text) if _pictures(story[1])]
+    for line, entry in stories:
+        _refuse_taken(path, entry["story_id"], line)
+    for _, entry in stories:
+        for name in _pictures(entry):
+            (path / name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            (path / entry["story_id"]).rmdir()
+    with replacing(manifest) as temporary:  # what a kill has cut short stays to be removed
+        temporary.write_bytes(text[text.rfind(b"\n") + 1 :])
+
+
+def _refuse_taken(path: Path, story_id: str, line: bytes | None) -> None:
+    """ValueError if a story's folder in `path` would be, or has in it, something that its line of
+    the manifest does not name as ours."""
+    if story_id.lower() in RESERVED:
+        raise ValueError(
+            f"story {story_id!r} would take the place of {path / story_id}, which lists or shows "
+            "the stories: give it another story_id"
+        )
+    folder = path / story_id
+    pictures = _pictures(json.loads(line)) if line else ()
+    ours = {folder, *(path / name for name in pictures)}
+    inside = folder.rglob("*") if folder.is_dir() else ()
+    strange = next((one for one in (folder, *inside) if one.exists() and one not in ours), None)
+    if line and strange == folder / CANDIDATES:
+        raise ValueError(
+            f"{strange} holds candidates for frames of story {story_id!r}, which now is to be "
+            "drawn otherwise: delete them or move them away, or choose another folder"
+        )
+    if strange or (folder.exists() and not folder.is_dir()):
+        raise ValueError(
+            f"{strange or folder} is there, but {MANIFEST} does not list it as ours: move it "
+            "away, or choose another folder"
+        )
+
+
+def _entries(manifest: Path, text: bytes) -> Iterator[tuple[bytes, dict]]:
+    """The whole lines of a manifest's text, and what each says of its story."""
+    for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(True), 1):
+        try:
+            entry = parse_json(line)
+            story_id = entry["story_id"]
+            outside = any(Path(name).parts[:-1] != (story_id,) for name in _pictures(entry))
+            if outside or story_id == "..":
+                raise ValueError("its pictures are not in its folder")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{manifest}, line {number} is not a story ({error}); delete this line to have "
+                f"the story drawn again"
+            ) from error
+        yield line, entry
+
+
+def _pictures(entry: Mapping) -> list[str]:
     """What a line of the manifest names, as paths within the folder."""
-    entry = json.loads(line) if line else {"frames": [], "reference_frames": []}
     return entry["frames"] + entry["reference_frames"]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from common.files import writing_folder
-from evaluation.samples import SamplesFolder
+from evaluation.samples import SamplesFolder, remove_stories
 
 SAMPLER = {"scheduler": "ddim", "eta": 0.0}
 SETTINGS = {"seed": 0, "given": 0, "checkpoint": "abc", "sampler": SAMPLER}
@@ -125,6 +125,24 @@ def test_a_story_that_is_drawn_again_takes_nothing_of_the_users_along(tmp_path):
     check_whole(tmp_path, [1])
 
 
+def test_stories_make_room_for_others_and_leave_what_is_the_users(tmp_path):
+    remove_stories(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = SamplesFolder(tmp_path, SETTINGS)
+    add(folder, 1, reference_frames=list(pictures(7)))
+    add(folder, 2)
+    (tmp_path / "s2" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="s2/notes.txt is there, but manifest.jsonl does not list"):
+        remove_stories(tmp_path)
+    check_whole(tmp_path, [1, 2])
+    (tmp_path / "s2" / "notes.txt").unlink()
+    (tmp_path / "s1" / "0001.png").unlink()
+    remove_stories(tmp_path)
+    assert {item.name for item in tmp_path.iterdir()} == {"notes.txt", "manifest.jsonl"}
+    add(SamplesFolder(tmp_path, {**SETTINGS, "seed": 1}), 1)
+    check_whole(tmp_path, [1])
+
+
 def test_a_manifest_is_rewritten_whole_or_not_at_all(tmp_path, monkeypatch):
     asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
     add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
@@ -183,6 +201,8 @@ def test_a_manifest_of_somebody_else_leads_to_no_other_folder(tmp_path, story):
     line = (samples / "manifest.jsonl").read_text("utf-8").replace("s1", story)
     (samples / "manifest.jsonl").write_text(line, "utf-8")
     with pytest.raises(ValueError, match="line 1 is not a story"):
+        remove_stories(samples)
+    with pytest.raises(ValueError, match="line 1 is not a story"):
         SamplesFolder(samples, SETTINGS, asked={story: {"captions": ["Other."]}})
     (samples / "manifest.jsonl").write_text(line[:-20], "utf-8")
     SamplesFolder(samples, SETTINGS)
@@ -214,7 +234,7 @@ WRITER = f"""
 import os, signal, sys
 import numpy as np
 from PIL import Image
-from evaluation.samples import SamplesFolder
+from evaluation.samples import SamplesFolder, remove_stories
 
 path, moment, *numbers = sys.argv[1:]
 die = lambda *args: os.kill(os.getpid(), signal.SIGKILL)

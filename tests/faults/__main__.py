@@ -33,6 +33,7 @@ import evaluation.run  # noqa: F401  imported once, for all that are forked
 import main
 import sample  # noqa: F401
 import train  # noqa: F401
+from common.terminal import as_quoted_word
 from data_script import folder_hdf5
 from datasets.cartoon.world import LABEL_VOCABULARY
 from evaluation.networks.judge import Judge, JudgeNetwork
@@ -49,10 +50,13 @@ RUNS = {  # what the runs that are killed in turn are started with beside
 
 def words(folder: Path) -> list[str]:
     """A run of twelve steps, saved after each."""
+    places = {
+        "tiny.diffusion_model": "base", "tiny.blip_model": "base/blip", "cartoon.data_dir": "data",
+        "ckpt_dir": "checkpoints",
+    }  # fmt: skip
     return [
-        f"tiny.diffusion_model={folder / 'base'}", f"tiny.blip_model={folder / 'base' / 'blip'}",
-        f"tiny.image_size={IMAGE_SIZE}", f"cartoon.data_dir={folder / 'data'}",
-        "cartoon.stories={train:12,val:2,test:6}", f"ckpt_dir={folder / 'checkpoints'}",
+        *(as_quoted_word(key, folder / name) for key, name in places.items()),
+        f"tiny.image_size={IMAGE_SIZE}", "cartoon.stories={train:12,val:2,test:6}",
         "batch_size=2", "max_epochs=2", "save_every_minutes=0", "num_workers=0", "logger=none",
         "accelerator=cpu", "num_inference_steps=2", "first_frame_inference_steps=null",
         "num_stories=-1", "save_best=true",
@@ -247,12 +251,13 @@ def run() -> None:
         lambda name: [f"run_name={name}"], lambda name: trained(places / name),
     )  # fmt: skip
     checkpoint = last_good(places / "whole0")
-    draw = [*base, "mode=sample", f"test_model_file={checkpoint}", "batch_size=1"]
+    draw = [*base, "mode=sample", as_quoted_word("test_model_file", checkpoint), "batch_size=1"]
     # Not in larger batches: what is left makes other ones, whose sums are rounded otherwise.
     ways = {"visualization": [], "continuation": ["task=continuation"]}
     sampling = campaign(
         "sample", main.main, draw, ways, options.sample, options.minutes, folder,
-        lambda name: [f"sample_output_dir={folder / name}"], lambda name: drawn(folder / name),
+        lambda name: [as_quoted_word("sample_output_dir", folder / name)],
+        lambda name: drawn(folder / name),
     )  # fmt: skip
     write_pictures(folder / "pictures")
     building = campaign(

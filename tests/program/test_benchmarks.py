@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import causal_story, sampler_quality
+from benchmarks import causal_story, new_characters, sampler_quality
 from datasets.cartoon.world import LABEL_VOCABULARY
 from evaluation.networks.judge import Judge, JudgeNetwork
 
@@ -18,6 +18,9 @@ def judge_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
     Judge(JudgeNetwork(LABEL_VOCABULARY), LABEL_VOCABULARY).save(path)
     return path
+
+
+NAME = "it's dö mo"  # a folder's
 
 
 def table(printed: str, first_head: str) -> list[list[str]]:
@@ -32,19 +35,26 @@ def test_an_add_on_is_trained_drawn_and_judged(
 ):
     kept = "+ spatial + history weights"
     monkeypatch.setattr(causal_story, "VARIANTS", {kept: causal_story.VARIANTS[kept]})
-    (tmp_path / "judge.safetensors").write_bytes(judge_file.read_bytes())
-    sizes = ["--out", str(tmp_path), "--steps", "2", "--stories", "2", "--seeds", "1"]
-    monkeypatch.setattr(sys, "argv", ["causal_story", *sizes, *shrinking])
+    out, small = tmp_path / NAME, [word for word in shrinking if not word.startswith("ckpt_dir=")]
+    samples = out / "samples" / "spatial-history-weights-seed0"
+    samples.mkdir(parents=True)
+    (samples / "notes.txt").write_text("mine")
+    (out / "judge.safetensors").write_bytes(judge_file.read_bytes())
+    sizes = ["--out", str(out), "--steps", "2", "--stories", "2", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", ["causal_story", *sizes, *small])
     causal_story.main()
     heads, cells, *hits = table(capsys.readouterr().out, "seeds")
     assert "place_accuracy" in heads and "weather_accuracy" not in heads
     assert cells[0] == kept and len(cells) == len(heads) and hits
-    assert (tmp_path / "spatial-history-weights-seed0.json").is_file()
+    assert (out / "spatial-history-weights-seed0.json").is_file()
+    assert (samples / "notes.txt").read_text() == "mine"
+    assert not [*out.rglob("*.ckpt")]  # many runs would fill the disk
 
 
 def test_a_sampler_is_measured(shrinking, trained, judge_file, tmp_path, monkeypatch, capsys):
     only = ["--only", "sde-dpm++, 4", "--stories", "2", "--seeds", "1", "--out", str(tmp_path)]
-    words = [str(trained), str(judge_file), *only, *shrinking]
+    (checkpoint := tmp_path / f"{NAME}.ckpt").symlink_to(trained)
+    words = [str(checkpoint), str(judge_file), *only, *shrinking]
     monkeypatch.setattr(sys, "argv", ["sampler_quality", *words])
     sampler_quality.main()
     printed = table(capsys.readouterr().out, str(sampler_quality.STEPS[0]))
@@ -58,3 +68,19 @@ def test_a_sampler_is_measured(shrinking, trained, judge_file, tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", ["sampler_quality", words[1], *words[1:], "--tables"])
     with pytest.raises(SystemExit, match="error: .* was made with .*give the same, or another"):
         sampler_quality.main()  # the table of another model
+
+
+def test_new_characters_are_learnt_drawn_and_judged(
+    shrinking, trained, tmp_path, monkeypatch, capsys
+):
+    out, small = tmp_path / NAME, [word for word in shrinking if not word.startswith("ckpt_dir=")]
+    out.mkdir()
+    (base := out / "base.ckpt").symlink_to(trained)
+    labels = new_characters.VOCABULARY
+    Judge(JudgeNetwork(labels), labels).save(out / "judge.safetensors")
+    sizes = ["--out", str(out), "--base", str(base), "--stories", "2", "--seeds", "0"]
+    words = ["--only", "5 pictures, class words", *small, "max_steps=1", "decoder_steps=0"]
+    monkeypatch.setattr(sys, "argv", ["new_characters", *sizes, *words])
+    new_characters.main()
+    heads, cells = table(capsys.readouterr().out, "seeds")
+    assert cells[:2] == ["5 pictures, class words", "1"] and len(cells) == len(heads)

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 
 from tqdm import tqdm as bar
 
-import common.interrupts  # noqa: F401  in every program that says something, Ctrl-C is one line
-
 __all__ = [
     "as_quoted_word", "as_word", "error_in_one_line", "in_one_line", "print_any_letter",
     "script_parser", "setting", "tqdm",

@@ -19,9 +19,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
+
+import common  # noqa: F401  Ctrl-C while libraries load is one line
+
+# isort: split
+import numpy as np
 
 from data_script.picture_labels import REMEDY, Marks, add_labels, read_marks
 from data_script.safe_pickle import load_npy, load_pickle, text

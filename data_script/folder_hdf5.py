@@ -31,9 +31,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our datasets
+
+import common  # noqa: F401  Ctrl-C while libraries load is one line
+
+# isort: split
+import numpy as np
 
 from common.picture_files import opened, refuse_animation
 from common.processes import in_order

@@ -26,9 +26,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from shlex import quote
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
+
+import common  # noqa: F401  Ctrl-C while libraries load is one line
+
+# isort: split
+import numpy as np
 
 from data_script.column_names import agreement, name_columns
 from data_script.picture_labels import Marks, add_labels, read_marks

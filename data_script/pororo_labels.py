@@ -11,9 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
+
+import common  # noqa: F401  Ctrl-C while libraries load is one line
+
+# isort: split
+import numpy as np
 
 from common.terminal import error_in_one_line, script_parser
 from data_script.column_names import name_columns

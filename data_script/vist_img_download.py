@@ -24,6 +24,11 @@ from pathlib import Path
 from shlex import quote
 from urllib.parse import urlsplit
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
+
+import common  # noqa: F401  Ctrl-C while libraries load is one line
+
+# isort: split
 import requests
 from PIL import Image
 from requests.adapters import HTTPAdapter
@@ -31,8 +36,6 @@ from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, TooMan
 from requests.utils import select_proxy
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: find our modules
 
 from common.files import replacing
 from common.interrupts import ending_at_signals

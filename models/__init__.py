@@ -3,6 +3,8 @@
 import logging
 from importlib import import_module
 
+import common  # noqa: F401  Ctrl-C while libraries load is one line
+
 # It is loaded by others, and tells at every start of a kernel that nothing here needs.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 

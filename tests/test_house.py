@@ -85,3 +85,28 @@ def test_no_module_hides_one_of_pythons_own():
     """Started in its folder, Python would find ours instead."""
     names = {path.stem for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     assert names & sys.stdlib_module_names <= {"__main__"}
+
+
+def loaded_first(path: Path) -> str:
+    """The first module that a file imports and that is not Python's own."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in getattr(node, "names", ())]
+        for name in [node.module] if isinstance(node, ast.ImportFrom) else names:
+            if name.partition(".")[0] not in sys.stdlib_module_names:
+                return name
+    return ""
+
+
+def test_in_every_command_ctrl_c_is_one_line_before_libraries_load():
+    """By `common`, which comes first: in a room run with -m by the room's own __init__.py."""
+    assert loaded_first(ROOT / "common" / "__init__.py") == "common.interrupts"
+    files = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    commands = [path for path in files if '__name__ == "__main__"' in path.read_text("utf-8")]
+    for path in commands:
+        room = path.relative_to(ROOT).parts[0]
+        by_path = path.parent == ROOT or room == "data_script"
+        first = loaded_first(path if by_path else ROOT / room / "__init__.py").partition(".")[0]
+        if first == room:
+            first = loaded_first(ROOT / room / "__init__.py")
+        assert first == "common", path
+    assert len(commands) > 20

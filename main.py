@@ -26,8 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.imports import heavy_imports
 from common.terminal import as_quoted_word, error_in_one_line, in_one_line, print_any_letter
-from configuration import load_config
+from configuration import ConfigError, load_config
 from configuration.composition import FILE, file_words, lay_over, parse_words, read_file
+from configuration.rules import RULES
 
 # Hydra writes nothing and changes no folder: runs have folders of their own.
 HYDRA = {
@@ -83,10 +84,11 @@ def run_with_hydra(words: Sequence[str]) -> None:
     """Hydra's own switches: sweeps, completion."""
     program, files = sys.argv[0], [word for word in words if word.startswith("config=")]
     words = [word.lstrip("+") for word in words if not word.startswith("config=")]
-    words.sort(key=lambda word: word not in SWEEP)  # Hydra's parser wants no words on both sides
     with error_in_one_line():
+        _refuse_keys_as_switches(words)
         base = OmegaConf.merge(read_file(), *lay_over(file_words(files)))
         swept = _swept(words)
+    words.sort(key=lambda word: word not in SWEEP)  # Hydra's parser wants no words on both sides
     ConfigStore.instance().store("merged", OmegaConf.merge(base, HYDRA))
 
     def job(config: DictConfig) -> None:
@@ -103,6 +105,15 @@ def run_with_hydra(words: Sequence[str]) -> None:
     with error_in_one_line():  # of switches that do not go together
         folder = str(FILE.parent)
         hydra.main(config_path=folder, config_name="merged", version_base="1.3")(job)()
+
+
+def _refuse_keys_as_switches(words: Sequence[str]) -> None:
+    for word, after in zip(words, [*words[1:], "…"], strict=True):
+        key, _, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and key.partition(".")[0] in {*RULES, "config"}:
+            raise ConfigError(
+                f"{word!r}: keys are given without dashes; write {key}={value or after}"
+            )
 
 
 def _swept(words: Sequence[str]) -> set[str]:

@@ -79,6 +79,18 @@ def test_any_text_comes_back_from_its_word(text):
     assert load_config(listed).lora_files == [text]
 
 
+@pytest.mark.parametrize(
+    "words, says",
+    [(["--mode", "sample"], "'--mode': keys are given without dashes; write mode=sample"),
+     (["seed=1", "-seed=2"], "'-seed=2': keys are given without dashes; write seed=2"),
+     (["--config=my.yaml"], "keys are given without dashes; write config=my.yaml"),
+     (["-m", "seed=1,2", "--tiny.image_size"], "without dashes; write tiny.image_size=…")],
+)  # fmt: skip
+def test_a_key_with_dashes_is_told_how_it_is_given(words, says):
+    with pytest.raises(SystemExit, match=f"^error: .*{says}$"):
+        main.main(words)
+
+
 def test_a_wrong_key_in_a_sweep_is_said_as_everywhere():
     with pytest.raises(SystemExit) as caught:
         main.main(["-m", "sed=1,2"])

@@ -37,6 +37,7 @@ SIZES = {
 MAX_LENGTH = {"small": 32, "wide": 48}
 # Of the wide world stories never tell where somebody stands, and the U-Net has to choose.
 SHORT_SHARE = {"small": 0.1, "wide": 0.25}
+OBJECT_SHARE = 3  # how often such a frame comes: words for 20 things are bound last
 ORDINALS = dict(zip(COLUMNS, ("first", "second", "third", "fourth", "fifth", "sixth"), strict=True))
 DEPTH_OF_SIZE = {size: depth for depth, (size, _) in DEPTHS.items()}
 # Words in ranks: those first that stories' captions leave out and pictures show.
@@ -80,7 +81,11 @@ def cartoon_source(
         name="the cartoon world" if world == "small" else f"the {world} cartoon world",
         about=ABOUT,
         frames=draw(scenes, image_size),
-        examples=[_example(position[scene], scene, caption) for scene, caption in told],
+        examples=[
+            _example(position[scene], scene, caption)
+            for scene, caption in told
+            for _ in range(OBJECT_SHARE if scene.carried else 1)
+        ],
         held_out=draw(unseen, image_size),
         held_out_examples=[_example(i, s, _full(s)) for i, s in enumerate(unseen)],
         telling=(*TELLING[world][:-1], (*TELLING[world][-1], *names)),

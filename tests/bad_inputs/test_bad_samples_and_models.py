@@ -140,7 +140,7 @@ LORAS: dict[str, tuple[Spoil, str]] = {
     "a page": (content("lora.safetensors", "<html>"), NO_LORA % "Unable to load"),
     "gone": (gone("lora.safetensors"), NO_LORA % "there is no such folder"),
 }
-AS_A_MODEL = {"itself": (lambda home: None, "holds a LoRA alone; .* as lora_files=.*model.ckpt")}
+AS_A_MODEL = {"itself": (lambda home: None, "holds a LoRA alone; .* as 'lora_files=.*model.ckpt")}
 
 
 ROWS = [

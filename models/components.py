@@ -253,8 +253,10 @@ def _grow_tokens(encoder, tokenizer: CaptionTokenizer) -> None:
     if encoder.get_input_embeddings().num_embeddings < len(tokenizer):
         said = logging.get_verbosity()
         logging.set_verbosity_error()  # how the library chooses new rows, a paragraph
-        encoder.resize_token_embeddings(len(tokenizer), mean_resizing=True)
-        logging.set_verbosity(said)
+        try:
+            encoder.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+        finally:
+            logging.set_verbosity(said)
     table = encoder.get_input_embeddings().weight
     for row, known in tokenizer.starts.items():
         table[row] = table[known]

@@ -83,7 +83,11 @@ def read_tokenization(path: str | Path) -> dict:
 
 def check_base(path: str | Path) -> None:
     """ValueError unless a file holds weights to start from, not only what was tuned."""
-    if _read(path)[0].get("base"):
+    _refuse_tuned(_read(path)[0], path)
+
+
+def _refuse_tuned(content: dict, path: str | Path) -> None:
+    if content.get("base"):
         raise ValueError(
             f"base_model_file: {path} holds only what was tuned; give what it was tuned from, or, "
             f"to build upon both, what python -m models.export makes of them (docs/handing_on.md)"
@@ -96,8 +100,8 @@ def load_base(parts: Components, path: str | Path) -> None:
     Raises:
         ValueError: not the weights of such a model, or themselves only what was tuned.
     """
-    check_base(path)
     content = read_checkpoint(path)
+    _refuse_tuned(content, path)
     check_add_ons(content.get("add_ons", {}), parts.add_ons, path, more=True)
     model, state = parts.modules(), content["state_dict"]
     new = {k: v for k, v in model.state_dict().items() if is_add_on(k) and k not in state}

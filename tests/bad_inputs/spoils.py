@@ -7,11 +7,12 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -20,6 +21,15 @@ from safetensors.torch import load_file, save_file
 CAPTIONS = ["Pip is in the meadow.", "He waves.", "He falls asleep."]
 HEAD = "story,image,caption\n"
 Spoil = Callable[[Path], object]
+
+
+def rows(tables: Mapping[Callable, Mapping[str, tuple[Spoil, str]]]) -> list:
+    """Of each program's table, by names: what spoils its good input, a part of the sentence."""
+    return [
+        pytest.param(program, spoil, says, id=f"{program.__name__}: {name}")
+        for program, table in tables.items()
+        for name, (spoil, says) in table.items()
+    ]
 
 
 def content(name: str, data: bytes | str) -> Spoil:

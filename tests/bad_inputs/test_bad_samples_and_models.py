@@ -33,6 +33,7 @@ from spoils import (
     png_bytes,
     renamed,
     resized,
+    rows,
     saved,
     tensors,
     with_key,
@@ -143,19 +144,15 @@ LORAS: dict[str, tuple[Spoil, str]] = {
 AS_A_MODEL = {"itself": (lambda home: None, "holds a LoRA alone; .* as 'lora_files=.*model.ckpt")}
 
 
-ROWS = [
-    pytest.param(program, spoil, says, id=f"{program.__name__}: {name}")
-    for program, table_of in (
-        (judge, FOLDERS_OF_SAMPLES),
-        (measure, CLIPS),
-        (load, BASES),
-        (dress, LORAS),
-        (start_with_lora, AS_A_MODEL),
-    )
-    for name, (spoil, says) in table_of.items()
-]
+TABLES = {
+    judge: FOLDERS_OF_SAMPLES,
+    measure: CLIPS,
+    load: BASES,
+    dress: LORAS,
+    start_with_lora: AS_A_MODEL,
+}
 
 
-@pytest.mark.parametrize("program, spoil, says", ROWS)
+@pytest.mark.parametrize("program, spoil, says", rows(TABLES))
 def test_a_bad_input_ends_in_one_sentence(program, spoil, says, ends_in_one_sentence):
     ends_in_one_sentence(program, spoil, says)

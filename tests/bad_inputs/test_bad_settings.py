@@ -17,6 +17,7 @@ from spoils import (
     content,
     given,
     gone,
+    rows,
     words,
 )
 
@@ -132,13 +133,9 @@ CONFIGURATIONS |= {
 }  # fmt: skip
 
 
-ROWS = [
-    pytest.param(program, spoil, says, id=f"{program.__name__}: {name}")
-    for program, table_of in ((learn, NEW_CHARACTERS), (configure, CONFIGURATIONS))
-    for name, (spoil, says) in table_of.items()
-]
+TABLES = {learn: NEW_CHARACTERS, configure: CONFIGURATIONS}
 
 
-@pytest.mark.parametrize("program, spoil, says", ROWS)
+@pytest.mark.parametrize("program, spoil, says", rows(TABLES))
 def test_a_bad_input_ends_in_one_sentence(program, spoil, says, ends_in_one_sentence):
     ends_in_one_sentence(program, spoil, says)

@@ -34,6 +34,7 @@ from spoils import (
     jsonl,
     picture,
     png_bytes,
+    rows,
     saved,
     story,
     table,
@@ -223,20 +224,16 @@ DRAWN_HDF5: dict[str, tuple[Spoil, str]] = {  # and what is no fault of a whole 
 }
 
 
-ROWS = [
-    pytest.param(program, spoil, says, id=f"{program.__name__}: {name}")
-    for program, table_of in (
-        (build, FOLDERS),
-        (tell, STORY_FILES),
-        (tell_json, JSON_STORY_FILES),
-        (go_on, FIRST_FRAMES),
-        (look, HDF5),
-        (draw_data, DRAWN_HDF5),
-    )
-    for name, (spoil, says) in table_of.items()
-]
+TABLES = {
+    build: FOLDERS,
+    tell: STORY_FILES,
+    tell_json: JSON_STORY_FILES,
+    go_on: FIRST_FRAMES,
+    look: HDF5,
+    draw_data: DRAWN_HDF5,
+}
 
 
-@pytest.mark.parametrize("program, spoil, says", ROWS)
+@pytest.mark.parametrize("program, spoil, says", rows(TABLES))
 def test_a_bad_input_ends_in_one_sentence(program, spoil, says, ends_in_one_sentence):
     ends_in_one_sentence(program, spoil, says)

@@ -8,7 +8,6 @@ networks made here stand in for the published ones (`stand_in_networks`), and ar
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.damaged_stories import STRENGTHS, write_damaged, write_told
 from benchmarks.stand_in_networks import BEHIND, prepare_networks
-from common.terminal import error_in_one_line, tqdm
+from common.terminal import error_in_one_line, script_parser, tqdm
 from datasets.cartoon.grammar import make_story
 from evaluation.metrics.table import named_metrics
 from evaluation.options import Options
@@ -32,19 +31,25 @@ FRECHET_DRAWS, DRAWS = 1, 10  # intervals are not shown
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/damage"))
     parser.add_argument("--stories", type=int, default=8, help="of five frames each, seed 1")
     parser.add_argument("--metrics", default="all")
     args = parser.parse_args()
-    names = named_metrics(args.metrics)  # a mistyped one is said before minutes of training
-    networks = prepare_networks(args.out)
+    with error_in_one_line():
+        damage_and_score(args.out, args.stories, args.metrics)
+
+
+def damage_and_score(out: Path, count: int, metrics: str) -> None:
+    """Score `count` stories as they are and damaged in every way, write and print it."""
+    names = named_metrics(metrics)  # a mistyped one is said before minutes of training
+    networks = prepare_networks(out)
     rng = random.Random(1)
-    stories = [make_story(rng, True) for _ in range(args.stories)]
-    found, bench = {}, args.out / "told"
+    stories = [make_story(rng, True) for _ in range(count)]
+    found, bench = {}, out / "told"
     steps = [(kind, strength) for kind, many in STRENGTHS.items() for strength in many]
     for kind, strength in tqdm([UNDAMAGED, *steps], "damage"):
-        folder = args.out / "stories"
+        folder = out / "stories"
         remove_stories(folder)
         write_damaged(folder, stories, kind, strength)
         if (kind, strength) == UNDAMAGED:
@@ -54,9 +59,9 @@ def main() -> None:
             result = evaluate(Options(str(folder), names, benchmark=str(bench), **how))
         found[kind, strength] = result["metrics"]
     kept = {f"{kind} {strength}".strip(): one for (kind, strength), one in found.items()}
-    (args.out / "damage.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (out / "damage.json").write_text(json.dumps(kept, indent=1) + "\n")
     print(markdown(found))
-    print(f"\n{args.stories} stories, {5 * args.stories} frames; bold: worse with every step")
+    print(f"\n{count} stories, {5 * count} frames; bold: worse with every step")
     print("".join(f"\n{key}: {text}" for key, text in BEHIND.items()))
 
 
@@ -97,5 +102,4 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    with error_in_one_line():
-        main()
+    main()

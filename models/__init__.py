@@ -1,12 +1,8 @@
 """The story diffusion model: parts, conditioning, training, sampling."""
 
-import logging
 from importlib import import_module
 
 import common  # noqa: F401  Ctrl-C while libraries load is one line
-
-# It is loaded by others, and tells at every start of a kernel that nothing here needs.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _CLASSES = {  # of saved pipelines, which name them and this package
     "BlipConditioner": "models.blip",

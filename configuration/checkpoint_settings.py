@@ -14,8 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from common.terminal import as_word
 from configuration.files import refuse_resolvers
 from configuration.rules import ConfigError
-from datasets.specs import SPECS
-from models.causal_story.released_mask import drop_variant
 
 __all__ = [
     "EXTRA_SAMPLER_KEYS", "SAMPLER_KEYS", "inherit", "read_settings", "refuse_contradictions",
@@ -40,25 +38,18 @@ DEFAULTS = ("dataset", "task", "base_model_file", *SAMPLER_KEYS, *EXTRA_SAMPLER_
 def read_settings(checkpoint: Path) -> dict | None:
     """`config` and `config_file` of a checkpoint, as `KeepConfiguration` put them there.
 
-    None if it has none, as older and foreign ones, or cannot be read, which is explained later.
+    None if it has none, as foreign ones, or cannot be read, which is explained later.
     """
     from models.checkpoints.safe_loading import read_content  # takes seconds, as torch does
 
     try:
         content = read_content(checkpoint, mmap=True)
         found = {key: content[key] for key in ("config", "config_file")}
-        found = {key: OmegaConf.to_container(OmegaConf.create(v)) for key, v in found.items()}
-        for config in found.values():  # keys that there were not always, as it was then
-            config.setdefault("history_slots", 5)
-            for name in SPECS.keys() & config.keys():
-                config[name].setdefault("crop", SPECS[name].crop)
+        found = {key: OmegaConf.to_container(OmegaConf.create(dict(v))) for key, v in found.items()}
     except Exception:  # torch.load raises many kinds
         return None
     try:
         refuse_resolvers(found)
-        for config in found.values():
-            if section := config.get("causal_story"):
-                config["causal_story"] = drop_variant(section, "it")
     except ValueError as error:
         raise ConfigError(f"{checkpoint}, in its settings: {error}") from error
     return found
@@ -66,11 +57,12 @@ def read_settings(checkpoint: Path) -> dict | None:
 
 def inherit(file: DictConfig, settings: dict) -> DictConfig:
     """The keys that a trained model brings along; `file` is config.yaml as it is now."""
-    trained, then = _trained(settings), OmegaConf.create(settings["config_file"])
+    trained, then = (OmegaConf.create(settings[key]) for key in ("config", "config_file"))
     found = OmegaConf.create({})
     backbone, data = trained.backbone, trained.dataset
     words = (f"{data}.{word}" for word in WORDS)
-    for key in (*MODEL, "causal_story", f"{backbone}.image_size", *words):
+    add_ons = (f"causal_story.{key}" for key in file.causal_story)
+    for key in (*MODEL, *add_ons, f"{backbone}.image_size", *words):
         _copy(key, trained, found)
     sections = [f"{name}.{key}" for name in (backbone, data) for key in trained[name]]
     for key in (*DEFAULTS, *sections):
@@ -88,7 +80,7 @@ def refuse_contradictions(
     """
     from models.causal_story.add_ons import in_use  # takes seconds, as torch does
 
-    trained = _trained(settings)
+    trained = OmegaConf.create(settings["config"])
     for key in (*MODEL, f"{trained.backbone}.image_size"):
         _compare(key, OmegaConf.select(config, key), OmegaConf.select(trained, key), checkpoint)
     asked, was = (in_use(OmegaConf.to_container(one.causal_story)) for one in (config, trained))
@@ -100,12 +92,6 @@ def refuse_contradictions(
         if config.dataset == trained.dataset or now != OmegaConf.select(file, key):
             _compare(key, now, was, checkpoint)
         OmegaConf.update(config, key, was)
-
-
-def _trained(settings: dict) -> DictConfig:
-    """With what older checkpoints do not say."""
-    older = {"new_characters": [], "lora_layers": "attention", "decoder_steps": 0}
-    return OmegaConf.create({**older, **settings["config"]})
 
 
 def _copy(key: str, source: DictConfig, target: DictConfig) -> None:

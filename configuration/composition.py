@@ -31,7 +31,6 @@ from configuration.files import (
     unknown_keys,
 )
 from configuration.rules import DATASETS, RULES, ConfigError
-from models.causal_story.released_mask import drop_variant
 
 __all__ = [
     "FILE", "file_words", "lay_over", "load_config", "load_to_draw", "parse_words", "plain",
@@ -138,8 +137,6 @@ def lay_over(paths: Sequence[str]) -> list[DictConfig]:
     for path in paths:
         try:
             given.append(read_config_file(path))
-            if isinstance(section := given[-1].get("causal_story"), DictConfig):
-                given[-1].causal_story = drop_variant(OmegaConf.to_container(section), path)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         # Said here: what a file misses must not look like a merge.

@@ -384,9 +384,12 @@ def test_the_settings_of_a_checkpoint_read_nothing_of_this_machine(tmp_path):
     assert sentence(caught).startswith(f"{path}, in its settings: '${{oc.env:HOME}}' calls a funct")
 
 
-def test_a_file_with_the_key_of_masks_is_read_unless_it_chose_the_released_one(given):
-    """As runs saved it beside their checkpoints."""
-    text = "causal_story:\n  spatial_window: 4\n  spatial_variant: "
-    assert load_config([given(text + "window")]).causal_story.spatial_window == 4
-    with pytest.raises(ConfigError, match="mine.yaml has causal_story.spatial_variant=released"):
-        load_config([given(text + "released")])
+def test_settings_of_a_checkpoint_that_are_keys_no_more_are_left_out(tmp_path):
+    settings = OmegaConf.to_container(load_config())
+    for section in (settings, settings["causal_story"], settings["tiny"]):
+        section["gone"] = 1
+    path = tmp_path / "model.ckpt"
+    torch.save({"config": settings, "config_file": settings, "state_dict": {}}, path)
+    assert "gone" not in load_config(
+        ["mode=sample", f"test_model_file={path}"], needs_stories=False
+    )

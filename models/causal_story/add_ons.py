@@ -19,7 +19,6 @@ from torch import nn
 from models.causal_story.adapter import Adapter, add_adapter
 from models.causal_story.history_weighting import HistoryWeighting, accept_history_bias
 from models.causal_story.local_causal_attention import LocalCausalAttnProcessor
-from models.causal_story.released_mask import drop_variant
 
 __all__ = ["CausalStoryAddOns", "add_causal_story", "in_use", "transformer_blocks"]
 
@@ -133,8 +132,7 @@ class CausalStoryAddOns(ModelMixin, ConfigMixin):
 
     def used(self) -> dict:
         """The arguments that do something, as `in_use` gives them."""
-        arguments = drop_variant(self.config.arguments, "add_ons/config.json")
-        return {key: value for key, value in arguments.items() if value is not False}
+        return {k: value for k, value in self.config.arguments.items() if value is not False}
 
     def put_on(self, unet: nn.Module, conditioner: nn.Module) -> None:
         """Add them to plain parts; nothing if they are there."""

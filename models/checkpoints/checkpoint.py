@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from common.terminal import as_word, setting
 from models.caption_tokenizer import EXACT, LEGACY
-from models.causal_story.released_mask import drop_variant
 from models.checkpoints.safe_loading import forget_contents, read_content
 from models.checkpoints.state_dicts import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.upstream import (
@@ -59,8 +58,6 @@ def _read(path: str | Path) -> tuple[dict, list[str]]:
         state, averages = drop_averages(plain_names(saved), beside)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
-    if add_ons := beside.get("add_ons"):
-        beside["add_ons"] = drop_variant(add_ons, path, "causal_story.spatial_variant")
     upstream = is_upstream(state)
     state = (from_upstream if upstream else without_text_model)(state)
     as_saved = state.keys() == saved.keys()

@@ -311,16 +311,3 @@ def test_another_versions_folder_is_refused(saved, tmp_path, file, change, says)
     (folder / file).write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"{says}.*; export the model again from its checkpoint"):
         StoryPipeline.from_pretrained(folder)
-
-
-def test_a_folder_with_the_key_of_masks_loads_unless_it_chose_the_released_one(saved, tmp_path):
-    folder = shutil.copytree(saved["space"][0], tmp_path / "folder")
-    file = folder / "add_ons" / "config.json"
-    config = json.loads(file.read_text())
-    config["arguments"]["spatial_variant"] = "window"
-    file.write_text(json.dumps(config))
-    assert StoryPipeline.from_pretrained(folder).add_ons.used() == ADD_ONS["space"]
-    config["arguments"]["spatial_variant"] = "released"
-    file.write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="add_ons/config.json has .*=released, a mask that"):
-        StoryPipeline.from_pretrained(folder)

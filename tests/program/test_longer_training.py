@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from outcomes import read
 
 import train
 from configuration import ConfigError
-from configuration.checkpoint_settings import read_settings
 
 TIMES = "conditioner.time_embeddings.weight"
 
@@ -28,17 +26,3 @@ def test_longer_stories_train_more_rows(shrunk, trained, sampled, capsys):
         sampled(f"test_model_file={trained}", "history_slots=7")
     with pytest.raises(ConfigError, match="history_frames is 6, but .* history_slots=5 earlier"):
         sampled("history_frames=6")
-
-
-def test_settings_from_before_say_what_they_left_open(trained, shrunk, tmp_path):
-    content = read(trained)
-    for config in (content["config"], content["config_file"]):
-        del config["history_slots"]
-        for name in ("cartoon", "vistsis"):
-            del config[name]["crop"]
-    torch.save(content, tmp_path / "old.ckpt")
-    settings = read_settings(tmp_path / "old.ckpt")["config"]
-    assert settings["history_slots"] == 5 and settings["cartoon"]["crop"] == "squash"
-    assert settings["vistsis"]["crop"] == "shorter_side"
-    config = shrunk("mode=sample", f"test_model_file={tmp_path / 'old.ckpt'}")
-    assert config.history_slots == 5

@@ -161,31 +161,6 @@ def test_the_key_to_set_is_named_and_the_order_of_blocks_means_nothing(shrunk, s
         export_upstream(checkpoint, checkpoint.with_name("theirs.ckpt"), [])
 
 
-def test_a_checkpoint_with_the_key_of_masks_goes_on_unless_it_chose_the_released_one(
-    shrunk, sampled
-):
-    key, how = "spatial_variant", ["causal_story.spatial_window=4", "run_name=variant"]
-    checkpoint = train.train(shrunk(*how, "max_steps=1"))
-
-    def written(variant):
-        content = read(checkpoint)
-        content["add_ons"][f"causal_story.{key}"] = variant
-        for config in ("config", "config_file"):
-            content[config]["causal_story"][key] = variant
-        torch.save(content, checkpoint)
-        return f"test_model_file={checkpoint}"
-
-    drawn, _ = sampled(f"test_model_file={checkpoint}")
-    again, _ = sampled(written("window"), to="again")
-    assert np.array_equal(frames(drawn), frames(again))
-    resumed = read(train.train(shrunk(*how, "max_steps=2")))
-    assert resumed["global_step"] == 2 and f"causal_story.{key}" not in resumed["add_ons"]
-    with pytest.raises(ConfigError, match="has causal_story.spatial_variant=released, a mask that"):
-        sampled(written("released"), to="other")
-    with pytest.raises(ConfigError, match="has causal_story.spatial_variant=released, a mask that"):
-        train.train(shrunk(*how, "max_steps=3"))
-
-
 def test_an_add_on_that_nothing_trains_is_refused(shrunk, trained):
     words = [*LORA, "causal_story.adapter_width=4", f"base_model_file={trained}", "run_name=none"]
     with pytest.raises(ValueError, match="has no unet.mid_block.*adapter.*tune=lora would not"):

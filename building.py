@@ -26,7 +26,6 @@ from datasets.story_frames import StoryFrames, shown_part
 from datasets.story_hdf5 import StoryFile, validate_story_file
 from datasets.story_prompts import StoryPrompt, in_parts, read_benchmark_prompts
 from datasets.written_stories import read_written_stories
-from models.caption_tokenizer import LEGACY
 from models.causal_story.add_ons import add_causal_story, in_use
 from models.checkpoints.checkpoint import (
     check_add_ons,
@@ -37,7 +36,6 @@ from models.checkpoints.checkpoint import (
 from models.checkpoints.file_kinds import whole_kind
 from models.components import Components, load_components, load_scheduler_config
 from models.frames import sides, wanted_sides
-from models.main_process import say
 from models.pipeline import StoryPipeline
 from models.schedulers import sampling_scheduler
 from models.training.new_words import add_words, merge_words
@@ -138,9 +136,6 @@ def build_parts(config: DictConfig) -> Components:
 def choose_tokenization(config: DictConfig) -> dict:
     """How captions become tokens, by the names that `load_components` takes.
 
-    As the configuration says; only for a checkpoint that does not say how its new words were
-    matched, as they were at that time.
-
     Raises:
         ValueError: the checkpoint to go on from was trained with other words.
     """
@@ -155,15 +150,8 @@ def choose_tokenization(config: DictConfig) -> dict:
     theirs = read_tokenization(path)
     own = {one.word for one in config.new_characters} if goes_on else set()
     chosen["new_words"] = [word for word in theirs.pop("new_words", ()) if word not in own]
-    if theirs["new_tokens_match"] == LEGACY:
-        chosen["new_tokens_match"] = LEGACY
-        if chosen["new_tokens"]:
-            say(
-                f"{path} is from before {config.dataset}.new_tokens_match: its new words are "
-                f"found as they were then, in any case and inside other words too"
-            )
     if not chosen["new_tokens"]:
-        theirs.pop("new_tokens_match")  # there is nothing to match
+        theirs.pop("new_tokens_match", None)  # there is nothing to match
     if not goes_on:
         theirs.pop("max_length", None)  # what is tuned may read longer captions
     check_add_ons(

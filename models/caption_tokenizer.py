@@ -16,10 +16,9 @@ import ftfy
 from tokenizers import AddedToken
 from transformers import BatchEncoding, BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
-__all__ = ["EXACT", "LEGACY", "WHOLE_WORD", "CaptionTokenizer", "read_blip", "read_clip"]
+__all__ = ["EXACT", "WHOLE_WORD", "CaptionTokenizer", "read_blip", "read_clip"]
 
 EXACT, WHOLE_WORD = "exact", "whole_word"
-LEGACY = "legacy"  # of checkpoints that do not say how their words were matched
 WORD_JOINER = "\u2060"
 
 
@@ -67,11 +66,8 @@ def read_clip(tokenizer: CLIPTokenizer, new_tokens: Sequence[str], match: str) -
 
     match: `exact` as the original: words that are unknown to CLIP match as they are written, so
         that "Pororo" is none where the new word is "pororo", but anywhere, in other words too;
-        `whole_word`: every word, in any case, but whole; `legacy`: every word, in any case,
-        anywhere, in a text that nothing mends.
+        `whole_word`: every word, in any case, but whole.
     """
-    if match == LEGACY:
-        return _read_legacy(tokenizer, new_tokens)
     if match == WHOLE_WORD:
         starts = _add_whole_words(tokenizer, new_tokens)
         return CaptionTokenizer(tokenizer, ftfy.fix_text, starts)
@@ -86,18 +82,11 @@ def read_blip(tokenizer: BertTokenizer, new_tokens: Sequence[str], match: str) -
     match: as for CLIP, but `exact` looks for unknown words in the lower-cased text ("Pororo" is
         one, "pororó" is not), and no text is mended.
     """
-    if match == LEGACY:
-        return _read_legacy(tokenizer, new_tokens)
     if match == WHOLE_WORD:
         return CaptionTokenizer(tokenizer, starts=_add_whole_words(tokenizer, new_tokens))
     _add_unknown(tokenizer, map(str.lower, new_tokens))
     kept = _any_of(tokenizer.all_special_tokens)
     return CaptionTokenizer(tokenizer, partial(_change, kept, _lower))
-
-
-def _read_legacy(tokenizer: PreTrainedTokenizerBase, new_tokens: Sequence[str]) -> CaptionTokenizer:
-    tokenizer.add_tokens(list(new_tokens))
-    return CaptionTokenizer(tokenizer)
 
 
 def _add_unknown(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> list[str]:

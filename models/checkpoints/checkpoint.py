@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.terminal import as_word, setting
-from models.caption_tokenizer import EXACT, LEGACY
+from models.caption_tokenizer import EXACT
 from models.checkpoints.safe_loading import forget_contents, read_content
 from models.checkpoints.state_dicts import drop_averages, name_beginnings, plain_names, unwrap
 from models.checkpoints.upstream import (
@@ -68,14 +68,14 @@ def _read(path: str | Path) -> tuple[dict, list[str]]:
 def read_tokenization(path: str | Path) -> dict:
     """How a checkpoint's captions became tokens: `Components.tokenization`, or what is known of it.
 
-    The original's have one way; ours that do not say had another one.
+    The original's have one way; of bare weights nothing is known.
 
     Raises:
         ValueError: it is none, as above.
     """
     content, _ = _read(path)
-    way = EXACT if content["upstream"] else LEGACY
-    return dict(content.get("tokenization") or {"new_tokens_match": way})
+    known = {"new_tokens_match": EXACT} if content["upstream"] else {}
+    return dict(content.get("tokenization") or known)
 
 
 def check_base(path: str | Path) -> None:

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     print(f"{given.out}: {count} tensors under the original's names")
     words = read_tokenization(given.checkpoint)
-    if words["new_tokens_match"] != EXACT and words.get("new_tokens", given.new_tokens):
+    if words.get("new_tokens_match", EXACT) != EXACT and words.get("new_tokens", given.new_tokens):
         print(
             f"warning: {given.checkpoint} was trained with new_tokens_match="
             f"{words['new_tokens_match']}; the original's code finds new words as exact does, so "

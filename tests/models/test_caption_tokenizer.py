@@ -20,7 +20,7 @@ from datasets.notices import long_captions
 from datasets.specs import SPECS
 from datasets.story_dataset import StoryDataset
 from datasets.story_writer import StoryWriter
-from models.caption_tokenizer import EXACT, LEGACY, WHOLE_WORD, read_blip, read_clip
+from models.caption_tokenizer import EXACT, WHOLE_WORD, read_blip, read_clip
 from models.components import BLIP_SPECIAL_TOKENS, load_components, load_tokenizers
 from models.pipeline import StoryPipeline
 from tests.golden.tokens import build_real_clip
@@ -171,19 +171,6 @@ def test_whole_words_are_found_in_captions_that_clip_mends():
     assert pieces(clip, "Milo’s &amp;") == ["milo", "'", "s", "&"]
 
 
-# As it was before
-
-
-@pytest.mark.parametrize("i", range(2), ids=["clip", "blip"])
-def test_legacy_words_are_added_as_they_used_to_be(i):
-    words = ["pororo", "luna", "pip"]
-    then, ours = deepcopy(SMALL[i]), small(words, LEGACY)[i]
-    then.add_tokens(words)
-    captions = [*random_captions(words, 100), "Pororo’s teddy &amp; Pip", "philippines"]
-    assert ours(captions).input_ids == then(captions).input_ids and len(ours) == len(then)
-    assert "pip" in pieces(ours, "PIPER")
-
-
 @pytest.mark.parametrize("match", [EXACT, WHOLE_WORD])
 def test_the_cartoon_worlds_captions_read_as_the_base_learnt_them(match):
     told = tell_stories({"train": 300, "val": 0, "test": 50}, 0)
@@ -232,7 +219,7 @@ def test_captions_too_long_are_counted_as_they_are_read(parts):
     assert lengths == {"clip": {}, "blip": {caption: 1}}
 
 
-@pytest.mark.parametrize("match", [EXACT, WHOLE_WORD, LEGACY])
+@pytest.mark.parametrize("match", [EXACT, WHOLE_WORD])
 def test_workers_get_tokenizers_whole(match):
     for tokenizer in small(["milo", "eddy"], match):
         copy = pickle.loads(pickle.dumps(tokenizer))

@@ -23,16 +23,6 @@ def worded(shrunk):
 
 
 @pytest.fixture
-def old(worded, tmp_path):
-    """The same as it was written before checkpoints said how words are found."""
-    content = read(worded)
-    for said in ("tokenization", "config", "config_file"):
-        del content[said]
-    torch.save(content, tmp_path / "old.ckpt")
-    return tmp_path / "old.ckpt"
-
-
-@pytest.fixture
 def original(worded, shrunk, tmp_path):
     """The same as an original AR-LDM checkpoint."""
     parts = building.build_parts(shrunk(*WORDS))
@@ -86,27 +76,12 @@ def test_a_checkpoint_brings_its_words_along(worded, shrunk):
         assert new_rows(building.build_parts(shrunk("mode=sample", *words))) == [1, 1]
 
 
-@pytest.mark.long
-def test_old_checkpoints_keep_the_words_they_were_trained_with(
-    old, shrunk, sampled, own_story, capsys
-):
-    words = [*WORDS, f"test_model_file={old}"]
-    assert new_rows(building.build_parts(shrunk(*WORDS))) == [1, 1]
-    for match in ("exact", "whole_word"):
-        config = shrunk("mode=sample", *words, f"cartoon.new_tokens_match={match}")
-        assert new_rows(building.build_parts(config)) == [2, 2]  # in other words too
-        assert "old.ckpt is from before cartoon.new_tokens_match" in capsys.readouterr().out
-    folder, entries = sampled(*words, own_story(captions=[CAPTION, "It waves."]))
-    assert (folder / entries["mine"]["frames"][1]).is_file()
-
-
-@pytest.mark.long
-def test_and_so_do_runs_that_go_on_from_them(old, shrunk):
-    words = [*WORDS, f"train_model_file={old}", "run_name=old_on", "max_epochs=2"]
-    resumed = train.train(shrunk(*words))
-    assert read(resumed)["tokenization"]["new_tokens_match"] == "legacy"
-    config = shrunk("mode=sample", *WORDS, f"test_model_file={resumed}")
-    assert new_rows(building.build_parts(config)) == [2, 2]
+def test_bare_weights_are_asked_as_the_configuration_says(worded, shrunk, tmp_path):
+    torch.save(read(worded)["state_dict"], tmp_path / "bare.ckpt")
+    words = ["mode=sample", *WORDS, f"test_model_file={tmp_path / 'bare.ckpt'}"]
+    for match, rows in (("exact", [1, 2]), ("whole_word", [1, 1])):
+        config = shrunk(*words, f"cartoon.new_tokens_match={match}")
+        assert new_rows(building.build_parts(config)) == rows
 
 
 def test_an_originals_checkpoint_is_asked_as_the_original_asks(original, shrunk, trained, tmp_path):

@@ -180,7 +180,7 @@ class _Drawer:
         notes = dict.fromkeys(changed, self.note(choose or 0))
         if choose:
             with Image.open(path) as picture:
-                if DRAWN in picture.info:  # older ones do not say
+                if DRAWN in picture.info:  # an editor that saved it anew may drop it
                     notes[frame] = parse_json(picture.info[DRAWN])
         looked = {k: weights[k] for k in changed if k not in keep} if weights else {}
         if choose:  # not kept with the candidate: rather nothing than the frame's before

@@ -67,10 +67,8 @@ def find_start(config: DictConfig) -> Path | None:
     keys += [f"{part}.{key}" for part in (config.backbone, config.dataset) for key in config[part]]
     for key in keys:
         default, now = (OmegaConf.select(one, key) for one in (usual, config))
-        # Keys that older runs do not have, or have as null, were as they are by default.
-        then = OmegaConf.select(was, key, default=default)
-        same = then == now or (then is None and now == default)
-        if not same and not key.endswith(".data_dir"):
+        then = OmegaConf.select(was, key, default=default)  # for keys that are newer than the run
+        if then != now and not key.endswith(".data_dir"):
             raise ConfigError(
                 f"run_name: {folder} holds a training with {key}={as_word(then)}, now it is "
                 f"{as_word(now)}; choose another run_name, or set {key} as it was, or train in its "
@@ -82,8 +80,6 @@ def find_start(config: DictConfig) -> Path | None:
 def changed_since(config: DictConfig, content: dict) -> str:
     """What goes on otherwise than in the training that a checkpoint's `content` is from."""
     was = OmegaConf.create(content.get("config") or {})
-    if was:
-        was.setdefault("unet_lr_scale", 1.0)  # as older runs were
     pairs = [(key, OmegaConf.select(was, key), config[key]) for key in _MAY_CHANGE if key in was]
     return ", ".join(f"{k} {as_word(old)} -> {as_word(new)}" for k, old, new in pairs if old != new)
 

@@ -79,7 +79,7 @@ class StoryDataModule(pl.LightningDataModule):
         return {"epoch": epoch, "stories": read, "of": self._count, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._start = (state["epoch"], self._read(state))
+        self._start = (state["epoch"], state["stories"])
         self._counted = self.batches_behind(state) or 0
         if self._counted and self._counted == self._batches(self._count):  # too few for another one
             self._start, self._counted = (state["epoch"] + 1, 0), 0
@@ -91,9 +91,9 @@ class StoryDataModule(pl.LightningDataModule):
         Raises:
             ValueError: it stopped within an epoch of other stories, or in another order.
         """
-        read = self._read(state)
+        read = state["stories"]
         for key, what, now in (("of", "stories", self._count), ("seed", "seed", self.seed)):
-            if read and state.get(key, now) != now:
+            if read and state[key] != now:
                 raise ValueError(
                     f"train_model_file stopped within an epoch with {what}={state[key]}, now it is "
                     f"{now}; go on with the same, or from a checkpoint of an epoch's end"
@@ -106,11 +106,6 @@ class StoryDataModule(pl.LightningDataModule):
         if whole > self.batch_size:  # a last batch that is not full is dropped
             return left // self.batch_size
         return int(left > 0)
-
-    def _read(self, state: dict[str, int]) -> int:
-        """Stories of the epoch behind all processes."""
-        batches = state.get("batches", 0)  # in checkpoints from before, of each process
-        return state.get("stories", batches * self.batch_size * self.trainer.world_size)
 
     @cached_property
     def _count(self) -> int:

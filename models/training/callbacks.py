@@ -35,15 +35,7 @@ class KeepConfiguration(Callback):
         checkpoint |= self.content
 
 
-class _Checkpoint(ModelCheckpoint):
-    """Its state in a checkpoint is called as the library's own, as in those from before."""
-
-    @property
-    def state_key(self) -> str:
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
-
-
-class BestCheckpoint(_Checkpoint):
+class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt`, which stays the best where its run's folder was moved; the library would begin
     anew and put a worse one in its place.
 
@@ -63,7 +55,7 @@ class BestCheckpoint(_Checkpoint):
         super().load_state_dict(state_dict)
 
 
-class LastCheckpoint(_Checkpoint):
+class LastCheckpoint(ModelCheckpoint):
     """`last.ckpt` at the end of an epoch, unless one was written less than `seconds` ago: epochs of
     a few stories are over sooner than it is written. The last epoch, one that is the best, and
     one that a signal ends (`StopOnSignal` calls `write`) leave it always.

@@ -45,9 +45,8 @@ from models.training.tuning import add_lora, has_lora, merge_lora
 __all__ = [
     "HALF", "attach_add_ons", "build_parts", "build_pipeline", "check_scheduler",
     "check_weights_file", "drawing_precision", "find_devices", "given_frame", "known_words",
-    "open_stories",
-    "own_stories", "pipeline_arguments", "sampler_arguments", "sampler_settings", "story_frames",
-    "story_spec",
+    "naming_section", "open_stories", "own_stories", "pipeline_arguments", "sampler_arguments",
+    "sampler_settings", "story_frames", "story_spec",
 ]  # fmt: skip
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -100,7 +99,7 @@ def build_parts(config: DictConfig) -> Components:
     """The parts of the backbone, fitted to the data set's captions, with the add-ons asked for."""
     data, backbone = config[config.dataset], config[config.backbone]
     tokenization = choose_tokenization(config)
-    with _naming_section(config.backbone):
+    with naming_section(config.backbone):
         sizes = {**OmegaConf.to_container(backbone), "history_slots": config.history_slots}
         parts = load_components(**sizes, **tokenization)
     for name in ("clip", "blip"):
@@ -179,7 +178,7 @@ def attach_add_ons(parts: Components, config: DictConfig, load: bool = True) -> 
 
 def check_scheduler(config: DictConfig) -> None:
     """Refuse a sampler that cannot use what the diffusion model predicts."""
-    with _naming_section(config.backbone):
+    with naming_section(config.backbone):
         settings = load_scheduler_config(config[config.backbone].diffusion_model)
     sampling_scheduler(config.scheduler, settings)
 
@@ -212,7 +211,7 @@ def own_stories(config: DictConfig) -> list[StoryPrompt]:
 
 
 @contextmanager
-def _naming_section(section: str) -> Iterator[None]:
+def naming_section(section: str) -> Iterator[None]:
     """Messages about missing files begin with a key of `section`; put the section before it."""
     try:
         yield

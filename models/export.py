@@ -2,7 +2,7 @@
 
 Writes a trained model as a folder in diffusers' layout with a model card, for
 `StoryPipeline.from_pretrained` or diffusers' own; from such a folder, a checkpoint that main.py
-takes. For the original's layout: `python -m models.checkpoints.export_upstream`.
+takes; with layout=original a checkpoint that AR-LDM's code takes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from common.terminal import setting
 from models.main_process import say
 
 DTYPES = ("float32", "float16", "bfloat16")
+LAYOUTS = ("diffusers", "original")
 
 
 @dataclass
@@ -24,7 +25,10 @@ class Export:
     """What to write where."""
 
     checkpoint: str = option("file of a trained model, or a folder that this command wrote")
-    out: str = option("folder to make; where a folder is given, the checkpoint to write")
+    out: str = option(
+        "folder to make; where a folder is given or layout=original, the checkpoint to write"
+    )
+    layout: str = option("how a checkpoint is written", "diffusers", choices=LAYOUTS)
     dtype: str = option("precision of the weights", "float32", choices=DTYPES)
     merge_lora: bool = option("add a LoRA to the weights; false: keep it in a file beside", True)
     samples: str | None = option("samples folder, for the model card: metrics, storyboard", None)
@@ -39,9 +43,15 @@ def export(options: Export) -> Path:
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"out: {out} is there already; give another name or remove it")
     check_writable(out)
+    original = options.layout == "original"
     if (source / "model_index.json").is_file():
+        if original:
+            raise ValueError(
+                f"layout: {source} is a folder, but layout=original takes a checkpoint; make one "
+                f"of it first, by the same command without layout"
+            )
         return _write_checkpoint(source, out)
-    return _write_folder(options, source, out)
+    return (_write_original if original else _write_folder)(options, source, out)
 
 
 def _write_folder(options: Export, source: Path, out: Path) -> Path:
@@ -72,6 +82,35 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
         if lora is not None:
             StoryPipeline.save_lora_weights(folder, unet_lora_layers=lora)
         write_model_card(folder, out.name, config, known["config"] or {}, options.samples, **beside)
+    return out
+
+
+def _write_original(options: Export, source: Path, out: Path) -> Path:
+    from building import check_weights_file, naming_section
+    from configuration import load_to_draw
+    from models.caption_tokenizer import EXACT
+    from models.checkpoints.checkpoint import read_checkpoint
+    from models.checkpoints.export_upstream import export_upstream
+    from models.components import load_tokenizers
+
+    check_weights_file("checkpoint", source)
+    if not read_checkpoint(source).get("config"):
+        raise ValueError(
+            f"checkpoint: {source} does not say how it was trained, which layout=original needs; "
+            f"give one that training wrote"
+        )
+    config = load_to_draw(source, options.base_model_file)
+    backbone, data = config[config.backbone], config[config.dataset]
+    with naming_section(config.backbone):
+        tokenizers = load_tokenizers(backbone.diffusion_model, backbone.blip_model, data.new_tokens)
+    export_upstream(source, out, tokenizers)
+    if data.new_tokens and data.new_tokens_match != EXACT:
+        print(
+            f"warning: {source} was trained with new_tokens_match={data.new_tokens_match}; the "
+            f"original's code finds new words as exact does, so captions with these words ask it "
+            f"for other rows than were trained",
+            file=sys.stderr,
+        )
     return out
 
 

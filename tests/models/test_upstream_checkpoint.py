@@ -12,7 +12,7 @@ from tiny_parts import STORIES, D, S, build_parts, random_frames, save_parts, st
 from torch import nn
 
 from models.checkpoints.checkpoint import load_weights
-from models.checkpoints.export_upstream import export_upstream, main
+from models.checkpoints.export_upstream import export_upstream
 from models.checkpoints.upstream import from_upstream, is_upstream, to_upstream
 from models.components import load_components
 from models.training.story_model import StoryModel
@@ -145,15 +145,13 @@ def test_fewer_positions_than_ours_are_filled_up(model, original, tmp_path):
     assert torch.equal(table, torch.cat([whole[: S - 3] + 1, whole[S - 3 :]]))
 
 
-def test_the_command_writes_what_loads_here_and_there(tmp_path, capsys):
+def test_what_is_written_loads_here_and_there(tmp_path):
     save_parts(tmp_path)
     folders = {"diffusion_model": str(tmp_path), "blip_model": str(tmp_path / "blip")}
     parts = load_components(**folders, image_size=16, max_length=S, new_tokens=["zorp"])
     model = StoryModel(parts)
     path, out = saved(tmp_path / "ours.ckpt", model.state_dict()), tmp_path / "theirs.ckpt"
-    options = [f"--{key}={value}" for key, value in folders.items()]
-    main([str(path), str(out), *options, "--new_tokens", "zorp"])
-    assert "original's names" in capsys.readouterr().out
+    export_upstream(path, out, (parts.clip_tokenizer, parts.blip_tokenizer))
     theirs = torch.load(out, weights_only=True)["state_dict"]
     conditioner = parts.conditioner
     assert torch.equal(theirs["clip_text_null_token"], conditioner.null_caption_ids)
@@ -168,8 +166,8 @@ def test_the_command_writes_what_loads_here_and_there(tmp_path, capsys):
 
 def test_shorter_captions_cut_the_positions_and_what_is_no_story_model_is_refused(model, tmp_path):
     tokenizers = model.parts.clip_tokenizer, model.parts.blip_tokenizer
-    out = tmp_path / "theirs.ckpt"
-    export_upstream(saved(tmp_path / "a.ckpt", model.state_dict()), out, tokenizers, S - 2)
+    out, told = tmp_path / "theirs.ckpt", {"tokenization": {"max_length": S - 2}}
+    export_upstream(saved(tmp_path / "a.ckpt", model.state_dict(), **told), out, tokenizers)
     theirs = torch.load(out, weights_only=True)["state_dict"]
     assert theirs["text_encoder.text_model.embeddings.position_embedding.weight"].shape[0] == S - 2
     assert theirs["clip_text_null_token"].shape == (1, S - 2)

@@ -140,6 +140,11 @@ def test_what_cannot_be_exported_is_said(trained, exported, tmp_path):
         (Export(str(tmp_path / "mine"), str(tmp_path / "x")), "is a folder; give a checkpoint"),
         (Export(str(trained.parent), str(tmp_path / "x")), "give a checkpoint file, such as "),
         (Export(str(trained), str(tmp_path / "y"), samples="gone"), "samples: there is no folder"),
+        (Export(str(exported), str(tmp_path / "x"), "original"), "layout: .* is a folder, but"),
+        (
+            Export(str(next(exported.glob("unet/*.safetensors"))), str(tmp_path / "x"), "original"),
+            "does not say how it was trained, which layout=original needs",
+        ),
     ):
         with pytest.raises((ValueError, OSError), match=says):
             export(options)

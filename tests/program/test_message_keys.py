@@ -6,11 +6,13 @@ import re
 from dataclasses import fields
 
 import pytest
+import torch
 from known_keys import known_keys
+from outcomes import read
 
 from evaluation.__main__ import main as evaluation_main
 from evaluation.options import Options
-from models.checkpoints.export_upstream import main as export
+from models.export import Export, export
 
 # What is wrong, in main.py's words, and what the message must name. FILE stands for a text file.
 PROBLEMS = [
@@ -69,10 +71,12 @@ def test_options_that_a_folder_does_not_take_are_not_offered(sampled, own_story,
     assert "reference=" not in str(caught.value)
 
 
-def test_a_missing_part_is_named_by_section_when_sampling_and_by_argument_when_exporting(
-    sampled, trained
-):
+def test_a_missing_part_is_named_by_section(sampled, trained, tmp_path):
     with pytest.raises(FileNotFoundError, match="^tiny.diffusion_model: 'gone'"):
         sampled("tiny.diffusion_model=gone")
-    with pytest.raises(SystemExit, match="^--diffusion_model: 'gone'"):
-        export([str(trained), "out.ckpt", "--diffusion_model", "gone", "--blip_model", "gone"])
+    content, moved = read(trained), tmp_path / "moved.ckpt"
+    content["config"]["tiny"]["diffusion_model"] = "gone"
+    torch.save(content, moved)
+    for layout in ("diffusers", "original"):
+        with pytest.raises(FileNotFoundError, match="^tiny.diffusion_model: 'gone'"):
+            export(Export(str(moved), str(tmp_path / "out"), layout))

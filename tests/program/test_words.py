@@ -10,7 +10,7 @@ import building
 import sample
 import train
 from models.checkpoints.export_upstream import export_upstream
-from models.checkpoints.export_upstream import main as export
+from models.export import Export, export
 
 WORDS = ["cartoon.new_tokens=[zorp]"]
 CAPTION = "Zorp and azorps."
@@ -106,10 +106,7 @@ def test_tuning_needs_the_bases_words_but_may_read_longer_captions(worded, shrun
         building.build_parts(shrunk(*words))
 
 
-def test_an_export_keeps_the_length_and_warns_of_other_words(worded, home, tmp_path, capsys):
-    base = home / "base"
-    folders = [f"--diffusion_model={base}", f"--blip_model={base / 'blip'}"]
-    export([str(worded), str(tmp_path / "theirs.ckpt"), *folders, "--new_tokens", "zorp"])
-    state = read(tmp_path / "theirs.ckpt")["state_dict"]
+def test_an_export_keeps_the_length_and_warns_of_other_words(worded, tmp_path, capsys):
+    state = read(export(Export(str(worded), str(tmp_path / "a.ckpt"), "original")))["state_dict"]
     assert state["clip_text_null_token"].shape == (1, 20)
     assert "trained with new_tokens_match=whole_word; the original's" in capsys.readouterr().err

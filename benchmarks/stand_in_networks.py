@@ -1,10 +1,5 @@
 """Small networks that stand in for the published ones, trained here on rendered frames.
 
-    python -m benchmarks.stand_in_networks [FOLDER [SAMPLES]]
-
-prints the options of `python -m evaluation`; of cartoon stories in SAMPLES also the one that names
-them as a benchmark's, with pictures of their characters.
-
 Nothing is downloaded. Each goes through the same files, checks and code as the published one, so
 what is shown is the metric's code at work, and not the values that the published network gives.
 """
@@ -13,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,7 +23,7 @@ from torchvision.models import alexnet
 from torchvision.transforms.functional import normalize, to_tensor
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
-from benchmarks.damaged_stories import STRENGTHS, blurred, noisy, pencil, write_told
+from benchmarks.damaged_stories import STRENGTHS, blurred, noisy, pencil
 from benchmarks.stand_in_detector import DETECTOR_STEPS, train_detector
 from common.files import replacing, writing_folder
 from common.terminal import tqdm
@@ -286,12 +280,3 @@ def _teach(network: nn.Module, pictures: Tensor, answers: Tensor, loss_of) -> No
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-
-
-if __name__ == "__main__":
-    folder, *samples = (*sys.argv[1:], "outputs/damage")[: max(1, len(sys.argv) - 1)]
-    made = prepare_networks(Path(folder))
-    if samples:
-        write_told(Path(folder, "demo"), samples[0])
-        made["benchmark"] = str(Path(folder, "demo"))
-    print(" ".join(f"{name}={value}" for name, value in made.items()))

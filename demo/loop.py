@@ -7,23 +7,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from omegaconf import DictConfig
 
 from common.files import replacing
 from common.terminal import as_quoted_word
 from configuration import load_config
 from demo.judge import make_judge
-from evaluation.metrics.cartoon import story_note
-from evaluation.metrics.fidelity import decibels
 from evaluation.metrics.table import GROUPS
-from evaluation.networks.judge import Judge
 from evaluation.options import Options
+from evaluation.pictures.gallery import story_notes
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.storyboard import draw_storyboard
-from evaluation.run import evaluate
-from evaluation.samples import read_picture, read_samples, remove_stories
+from evaluation.run import measure
+from evaluation.samples import remove_stories
 from sample import draw_stories
 from train import train
 
@@ -63,13 +59,11 @@ def train_draw_and_judge(out: Path, stories: int, config: DictConfig, words: Seq
             as_quoted_word("sample_output_dir", folder),
         ])  # fmt: skip
         timed(f"sample {way}", draw_stories, to_draw)
-        options = Options(
-            str(folder), judge=str(judge_file), pictures=False, cache=str(out / "features.sqlite")
-        )
-        results[way] = timed(f"evaluate {way}", evaluate, options)
+        options = Options(str(folder), judge=str(judge_file), cache=str(out / "features.sqlite"))
+        results[way], *found = timed(f"evaluate {way}", measure, options)
         name = way.replace("_", " ")
         folders[name] = folder
-        notes[name], frame_notes[name] = story_notes(folder, judge)
+        notes[name], frame_notes[name] = story_notes(*found)
     shown = {name: folder for name, folder in folders.items() if name != "continuation"}
     draw_storyboard(shown, out / "storyboard.png", 6, notes=notes)
     page = out / "storyboard.html"
@@ -79,20 +73,6 @@ def train_draw_and_judge(out: Path, stories: int, config: DictConfig, words: Seq
         temporary.write_text(json.dumps({**results, "seconds": seconds}, indent=1) + "\n")
     print_table(results)
     print(f"judge's own error: {judge.known_error}\nseconds: {seconds}")
-
-
-def story_notes(folder: Path, judge: Judge) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """What the judge counts right, for the storyboards, and how cleanly each frame is drawn."""
-    notes, frame_notes = {}, {}
-    for story in read_samples(folder).stories:
-        frames = np.stack([read_picture(path) for path in story.frames])
-        readings = judge.read(frames)
-        notes[story.story_id] = story_note(story, readings)
-        pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        found = map(decibels, pictures, readings)
-        said = ["" if one is None else f"{one:.1f} dB" for one in found]
-        frame_notes[story.story_id] = [""] * story.given + said[story.given :]
-    return notes, frame_notes
 
 
 def print_table(results: dict[str, dict]) -> None:

@@ -1,7 +1,7 @@
 """Evaluates a samples folder: checks, measures, compares, and writes what was found.
 
-`evaluate(Options(samples=DIR, metrics=[...]))` is all of it; the command line, `mode: sample` and
-the demo call the same function.
+`evaluate(Options(samples=DIR, metrics=[...]))` is all of it, for the command line and
+`mode: sample`; the demo, which draws pictures of its own, calls `measure` alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from evaluation.metrics.measure import Measured
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "measure"]
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "open_clip_torch", "numpy", "pillow")
 
@@ -51,6 +51,22 @@ def evaluate(options: Options, only: Sequence[str] | None = None) -> dict:
     """Measure, print, write metrics.json, charts and storyboards into the folder; the metrics.
 
     only: ids of the stories in `samples` that count; None: all.
+    """
+    result, *found = measure(options, only)
+    if options.pictures:
+        from evaluation.pictures.gallery import draw_gallery  # charts take a second to import
+
+        out = Path(options.out or options.samples)
+        for path in draw_gallery(*found, out, result, options.stories):
+            print(path)
+    return result
+
+
+def measure(
+    options: Options, only: Sequence[str] | None = None
+) -> tuple[dict, Samples, dict[str, np.ndarray], list[list[dict]] | None]:
+    """As above, without pictures: the metrics, and of every frame what was found, as
+    `story_notes` takes it.
     """
     check(options)
     if options.out and Path(options.out).is_file():
@@ -102,12 +118,7 @@ def evaluate(options: Options, only: Sequence[str] | None = None) -> dict:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"\n{text}{path}")
-    if options.pictures:
-        from evaluation.pictures.gallery import draw_gallery  # charts take a second to import
-
-        for path in draw_gallery(samples, out, counts, result, readings, options.stories):
-            print(path)
-    return result
+    return result, samples, counts, readings
 
 
 def _open(place: str, options: Options) -> _System:

@@ -28,8 +28,7 @@ from evaluation.networks.judge import decode, shrink
 from evaluation.samples import read_picture
 
 __all__ = [
-    "decibels", "fidelity", "psnr", "psnr_one", "psnr_two", "scene_of", "ssim", "ssim_one",
-    "ssim_two",
+    "fidelity", "psnr", "psnr_one", "psnr_two", "scene_of", "ssim", "ssim_one", "ssim_two",
 ]  # fmt: skip
 
 MOST = 50.0  # dB, of equal pictures too: nobody sees a difference that small
@@ -54,30 +53,14 @@ def scene_of(reading: dict) -> Scene | None:
 def fidelity(picture: Tensor, reading: dict) -> Tensor:
     """(3,), in the order of COLUMNS, of a picture (3, H, W) in uint8; zeros where it is of no scene
     or not of the renderer's size."""
-    both = _beside_its_render(picture, reading)
-    if both is None:
-        return torch.zeros(len(COLUMNS))
-    likeness = structural_similarity_index_measure(*both, data_range=255.0)
-    return torch.stack([_psnr(*both), likeness, torch.tensor(float(len(reading["clothes"])))])
-
-
-def decibels(picture: Tensor, reading: dict) -> float | None:
-    """The PSNR alone, which takes a twentieth of the time; None where `fidelity` has zeros."""
-    both = _beside_its_render(picture, reading)
-    return None if both is None else _psnr(*both).item()
-
-
-def _beside_its_render(picture: Tensor, reading: dict) -> tuple[Tensor, Tensor] | None:
-    """It and the renderer's, each (1, 3, H, W) in 0…255."""
     scene = scene_of(reading)
     if scene is None or picture.shape[1:] != (SIZE, SIZE):
-        return None
+        return torch.zeros(len(COLUMNS))
     real = torch.from_numpy(render(scene)).permute(2, 0, 1)
-    return picture.cpu()[None].float(), real[None].float()
-
-
-def _psnr(drawn: Tensor, real: Tensor) -> Tensor:
-    return peak_signal_noise_ratio(drawn, real, data_range=255.0).clamp(max=MOST)
+    both = picture.cpu()[None].float(), real[None].float()
+    decibels = peak_signal_noise_ratio(*both, data_range=255.0).clamp(max=MOST)
+    likeness = structural_similarity_index_measure(*both, data_range=255.0)
+    return torch.stack([decibels, likeness, torch.tensor(float(len(reading["clothes"])))])
 
 
 class _Fidelity(nn.Module):

@@ -14,7 +14,7 @@ from evaluation.pictures.plots import plot_by_frame
 from evaluation.pictures.storyboard import draw_storyboard
 from evaluation.samples import PLOT, STORYBOARD, Samples
 
-__all__ = ["draw_gallery", "worst_and_best_first"]
+__all__ = ["draw_gallery", "story_notes", "worst_and_best_first"]
 
 MOST = 4  # metrics under a frame
 BESIDE = ("cartoon/psnr",)  # the cartoon metrics beside `_wrong`, which says the others
@@ -23,10 +23,10 @@ ORDER = "cartoon/all_right"  # sorts stories where it was measured
 
 def draw_gallery(
     samples: Samples,
-    out: Path,
     counts: Mapping[str, np.ndarray],
-    result: dict,
     readings: Sequence[Sequence[dict]] | None,
+    out: Path,
+    result: dict,
     stories: int,
 ) -> list[Path]:
     """Write into `out` storyboard.png (`stories` of them), storyboard.html (all), and the charts
@@ -53,16 +53,8 @@ def draw_gallery(
         ranked = min(stories, int((~np.isnan(scores)).sum()))
         label = name.removeprefix("cartoon/").replace("_", " ")
         notes = {ids[s]: f"{label} {scores[s]:.2f}" for s in order if scores[s] == scores[s]}
-    if readings is not None:  # by a network, so that torch is there already
-        from evaluation.metrics.cartoon import frame_verdicts, story_note
-    frame_notes = {}
-    for s, story in enumerate(samples.stories):
-        rows = _numbers(counts, s)[: len(story.frames)]
-        if readings is not None:
-            notes[story.story_id] = story_note(story, readings[s])
-            for k, verdict in enumerate(frame_verdicts(story, readings[s]), story.given):
-                rows[k].insert(0, _wrong(verdict))
-        frame_notes[story.story_id] = [" · ".join(row) for row in rows]
+    judged, frame_notes = story_notes(samples, counts, readings)
+    notes |= judged
     for place, s in enumerate(order[:ranked]):
         rank = "worst" if place < -(-ranked // 2) else "best"
         notes[ids[s]] = " · ".join(filter(None, [rank, notes.get(ids[s], "")]))
@@ -72,6 +64,26 @@ def draw_gallery(
     written.append(draw_storyboard(samples, png, wanted, **shared))
     written.append(write_storyboard_html(samples, html, everything, plot=plot, **shared))
     return written
+
+
+def story_notes(
+    samples: Samples,
+    counts: Mapping[str, np.ndarray],
+    readings: Sequence[Sequence[dict]] | None,
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """{story id: what the judge counts right}, empty if it was not asked, and {story id: a text for
+    each frame}; the arguments are as above."""
+    if readings is not None:  # by a network, so that torch is there already
+        from evaluation.metrics.cartoon import frame_verdicts, story_note
+    notes, frame_notes = {}, {}
+    for s, story in enumerate(samples.stories):
+        rows = _numbers(counts, s)[: len(story.frames)]
+        if readings is not None:
+            notes[story.story_id] = story_note(story, readings[s])
+            for k, verdict in enumerate(frame_verdicts(story, readings[s]), story.given):
+                rows[k].insert(0, _wrong(verdict))
+        frame_notes[story.story_id] = [" · ".join(row) for row in rows]
+    return notes, frame_notes
 
 
 def worst_and_best_first(scores: Sequence[float], shown: int) -> list[int]:

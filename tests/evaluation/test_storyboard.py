@@ -180,7 +180,7 @@ def test_pages_are_lighter_than_their_pictures_and_look_the_same(tmp_path):
 def test_only_stories_with_a_score_are_worst_or_best(tmp_path, scores, ranks):
     write_samples(tmp_path, stories=3)
     counts = np.array([[[score or 0, score is not None], [0, 0]] for score in scores])
-    draw_gallery(read_samples(tmp_path), tmp_path, {"clip_t": counts}, {"metrics": {}}, None, 3)
+    draw_gallery(read_samples(tmp_path), {"clip_t": counts}, None, tmp_path, {"metrics": {}}, 3)
     page = (tmp_path / "storyboard.html").read_text("utf-8")
     titles = re.findall(r"<h2>(story\d).*?</h2>(.*?)(?=<h2>|$)", page, re.S)
     found = {name: re.search(r"<span>(worst|best)\b", text) for name, text in titles}

@@ -57,3 +57,4 @@ def test_it_draws_in_three_ways_and_removes_what_it_drew_before_alone(
     assert (out / "history" / "notes.txt").read_text() == "mine"
     for name in ("storyboard.png", "storyboard.html", "metrics.json", "checkpoints/demo/last.ckpt"):
         assert (out / name).is_file()
+    assert "wrong: " in (out / "storyboard.html").read_text()  # by a judge that learnt nothing

@@ -71,7 +71,7 @@ def sample(config: DictConfig) -> Path:
     from evaluation.pictures.page import write_storyboard_html
     from evaluation.pictures.storyboard import draw_storyboard
 
-    draw_storyboard(folder, folder / "storyboard.png", names[: config.storyboard_stories])
+    draw_storyboard(folder, folder / "storyboard.png", names[:8])
     write_storyboard_html(folder, folder / "storyboard.html", names)
     print(f"{len(names)} stories, storyboard.png and storyboard.html are in {folder}")
     if metrics:

@@ -234,7 +234,6 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "keep_first_frame": BOOL,
     "lora_files": WORDS,
     "lora_scale": number(-10, 10),
-    "storyboard_stories": number(1, whole=True),
     "redraw": {
         "frame": number(0, whole=True, none=True),
         "story": TEXT_OR_NULL,

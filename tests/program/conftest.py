@@ -39,7 +39,6 @@ def shrinking(home):
         "num_inference_steps=2",
         "first_frame_inference_steps=null",
         "num_stories=2",
-        "storyboard_stories=1",
         "accelerator=cpu",
         "logger=none",
     ]

@@ -131,9 +131,9 @@ def test_unknown_keys(word, key, remedy):
 
 def test_all_unknown_keys_are_named_at_once_by_the_names_that_forks_gave_them():
     with pytest.raises(ConfigError) as caught:
-        load_config(["freeze_clip_text=true", "seed=1", "sed=2", "tiny.size=3"])
+        load_config(["freeze_mm_encoder=true", "seed=1", "sed=2", "tiny.size=3"])
     assert sentence(caught) == (
-        "3 keys are not of the configuration: 'freeze_clip_text' (here it is freeze_clip), 'sed' "
+        "3 keys are not of the configuration: 'freeze_mm_encoder' (here it is freeze_blip), 'sed' "
         "(did you mean seed?), 'tiny.size' (see config.yaml for all keys)"
     )
 

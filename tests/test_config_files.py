@@ -12,7 +12,8 @@ from known_keys import leaves, sentence
 from omegaconf import OmegaConf
 
 from configuration import ConfigError, load_config
-from configuration.files import FORK_KEYS
+from configuration.files import FORK_KEYS, unknown_key
+from configuration.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "config.yaml").read_text(encoding="utf-8")
@@ -213,7 +214,7 @@ def test_all_keys_of_a_fork_are_answered_at_once(given):
         load_config([word])
     assert sentence(caught) == (
         f"{word.removeprefix('config=')}: 7 keys are not of the configuration: "
-        "'freeze_clip_text' (here it is freeze_clip), "
+        "'freeze_clip_text' (did you mean freeze_clip?), "
         "'grad_accumulation_steps' (here it is accumulate_grad_batches), "
         "'resolution' (here it is sd15.image_size), "
         "'save_freq' (here it is save_every_minutes, which counts minutes), "
@@ -227,6 +228,21 @@ def test_names_of_forks_lead_to_keys_that_exist():
     keys = leaves(load_config())
     for theirs, ours in FORK_KEYS.items():
         assert theirs not in keys and re.split("[=,]", ours)[0] in keys, theirs
+
+
+ALIKE = {  # names of forks that need no row there, as the nearest key is the right one
+    "freeze_clip": "freeze_clip_text", "freeze_resnet": "freeze_unet_resnet",
+    "max_epochs": "epochs num_epochs num_train_epochs", "max_steps": "max_train_steps",
+    "warmup_steps": "lr_warmup_steps", "gradient_clip_val": "grad_clip",
+    "precision": "mixed_precision", "gpu_ids": "gpus", "batch_size": "train_batch_size",
+    "guidance_scale": "guidance", "sample_output_dir": "output_dir",
+}  # fmt: skip
+
+
+def test_names_of_forks_that_are_alike_are_guessed():
+    for ours, names in ALIKE.items():
+        for theirs in names.split():
+            assert unknown_key([theirs], RULES) == (theirs, f"did you mean {ours}?")
 
 
 def test_a_story_of_ones_own_leaves_out_what_a_file_wants_measured(tmp_path, given):

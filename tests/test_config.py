@@ -191,66 +191,36 @@ def test_words_of_another_form(word, says):
     assert says in message and word in message or word == "tiny.=1"
 
 
-FOLDER = "a text, the name of a folder within ckpt_dir"
 WHOLE = "a whole number of at least 1"
-ON_OFF = "true or false"
-INTERVAL = "null, or two shares of the steps, the lower first, such as [0.2, 0.8]"
 GPUS = "auto, a number of devices, or a list of their numbers such as [0]"
-BAD = [  # word, the value as shown, the remedy
+BAD = [  # of each kind of rule: word, the value as shown, the remedy
     ("mode=samble", '"samble"', "one of train, sample"),
-    ("dataset=[cartoon]", '["cartoon"]', "one of " + ", ".join(DATASETS)),
-    ("seed=-1", "-1", "a whole number from 0 to 4,294,967,295"),
     ("seed=4294967296", "4294967296", "a whole number from 0 to 4,294,967,295"),
     ("seed=1.0", "1.0", "a whole number from 0 to 4,294,967,295"),
     ("seed=true", "true", "a whole number from 0 to 4,294,967,295"),
     ("seed=", '""', "a whole number from 0 to 4,294,967,295"),
-    ("seed=null", "null", "a whole number from 0 to 4,294,967,295"),
-    ("run_name=5", "5", FOLDER),
-    ("gpu_ids=0", "0", GPUS),
     ("gpu_ids=true", "true", GPUS),
     ("gpu_ids=[a]", '["a"]', GPUS),
     ("strategy=null", "null", "a text"),
     ("precision=64", "64", "one of 32, bf16-mixed, 16-mixed"),
-    ("num_workers=-1", "-1", "a whole number from 0 to 256"),
     ("num_cpu_cores=0", "0", "a whole number above 0, or -1 or null for PyTorch's own choice"),
-    ("cache_frames=1", "1", ON_OFF),
-    ("latent_draws=0", "0", WHOLE + " or null"),
-    ("cache_frames=maybe", '"maybe"', ON_OFF),
-    ("batch_size=0", "0", WHOLE),
-    ("batch_size=2.5", "2.5", WHOLE),
-    ("init_lr=fast", '"fast"', "a number from 0 to 1"),
-    ("init_lr=2", "2", "a number from 0 to 1"),
+    ("cache_frames=1", "1", "true or false"),
     ("init_lr=nan", "NaN", "a number from 0 to 1"),
-    ("weight_decay=-0.1", "-0.1", "a number of at least 0"),
     ("weight_decay=inf", "Infinity", "a number of at least 0"),
     ("warmup_steps=0.5", "0.5", WHOLE.replace("1", "0") + " or null"),
-    ("max_epochs=1x", '"1x"', WHOLE),
     ("max_steps=0", "0", "a whole number above 0, or -1 for no limit"),
-    ("max_steps=-2", "-2", "a whole number above 0, or -1 for no limit"),
-    ("gradient_clip_val=-1", "-1", "a number of at least 0 or null"),
-    ("run_name=a/../../b", '"a/../../b"', FOLDER),
+    ("run_name=a/../../b", '"a/../../b"', "a text, the name of a folder within ckpt_dir"),
     ("metrics=clip", '"clip"', "a list of words"),
-    ("causal_story.spatial_window=0", "0", f"all, or {WHOLE} or null"),
     ("causal_story.spatial_window=none", '"none"', f"all, or {WHOLE} or null"),
-    ("stochastic_depth=1", "1", "a number from 0 to 0.9"),
     ("ema_decay=1", "1", "a number from 0 to 0.999999 or null"),
     ("story=[a.yaml]", '["a.yaml"]', "a text or null"),
-    ("scheduler=DDIM", '"DDIM"', "one of ddim, pndm, dpm++, sde-dpm++, unipc, euler, euler-a, lcm"),
-    ("num_inference_steps=1001", "1001", "a whole number from 1 to 1,000"),
-    ("first_frame_inference_steps=0", "0", "a whole number from 1 to 1,000 or null"),
-    ("guidance_interval=[0.8,0.2]", "[0.8, 0.2]", INTERVAL),
-    ("guidance_interval=0.5", "0.5", INTERVAL),
+    ("guidance_interval=[0.8,0.2]", "[0.8, 0.2]",
+     "null, or two shares of the steps, the lower first, such as [0.2, 0.8]"),
     ("tiny=small", '"small"', "a section of diffusion_model, blip_model, image_size"),
     ("sd15=null", "null", "a section of diffusion_model, blip_model, image_size"),
     ("tiny.image_size=32", "32", "a whole number from 64 to 2,048, or two, [height, width]"),
-    ("vistsis.max_length=3", "3", "a whole number from 4 to 512"),
-    ("pororo.new_tokens=[loopy,7]", '["loopy", 7]', "a list of words"),
     ('pororo.new_tokens=[""]', '[""]', "a list of words"),
-    ("history_slots=1", "1", "a whole number from 2 to 100"),
-    ("frames_per_part=1", "1", "a whole number of at least 2 or null"),
-    ("lora_scale=11", "11", "a number from -10 to 10"),
     ("cartoon.stories=5", "5", "a section of train, val, test"),
-    ("cartoon.stories.val=0", "0", WHOLE),
     ("cartoon.stories={train:1.5}", "1.5", WHOLE),
     (
         "new_characters=[{word: a}]",
@@ -258,7 +228,7 @@ BAD = [  # word, the value as shown, the remedy
         "a list of characters, each {word: …, class_word: …, pictures: FOLDER}, and, if you like, "
         "caption and pronoun; all are texts",
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("word, shown, wanted", BAD, ids=[word for word, *_ in BAD])

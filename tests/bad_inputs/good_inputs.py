@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from spoils import CAPTIONS, clip_settings, jsonl, lines, story, written
 from tiny_base import IMAGE_SIZE, save_tiny_base
 
 import main
-from data_script import folder_hdf5
+from data_script import flintstones_hdf5, folder_hdf5, pororo_hdf5, vist_hdf5
 from datasets import check
 from datasets.story_hdf5 import SPLITS
 from datasets.story_writer import StoryWriter
 from models.components import load_components
 from models.training.tuning import add_lora, take_off_lora
+from tests.data_script import raw_sets
 
 ROOT = Path(__file__).parents[2]
 MODEL: list[Path] = []  # a small checkpoint
@@ -128,6 +130,23 @@ def build(home: Path) -> None:
     script(folder_hdf5, "--data_dir", home / "d", "--save_path", home / "s.h5")
 
 
+def build_raw(home: Path, module, *words: str) -> None:
+    with chdir(home):  # where a command that a raw file holds would leave its mark
+        script(module, *words, "--save_path", "s.h5", "--num_process", 1)
+
+
+def build_pororo(home: Path) -> None:
+    build_raw(home, pororo_hdf5, "--data_dir=.")
+
+
+def build_flintstones(home: Path) -> None:
+    build_raw(home, flintstones_hdf5, "--data_dir=.")
+
+
+def build_vist(home: Path) -> None:
+    build_raw(home, vist_hdf5, "--sis_json_dir=sis", "--dii_json_dir=dii", "--img_dir=images")
+
+
 def look(home: Path) -> None:
     script(check, home / "s.h5", "--tokenizer", ROOT / "assets/cartoon-base/tokenizer")
 
@@ -201,6 +220,7 @@ def configure(home: Path) -> None:
     main.main(words)
 
 
-GOOD = {build: folder, look: hdf5, draw_data: hdf5, tell: story_file, tell_json: story_file,
-        go_on: story_file, judge: samples, measure: clip, load: base, dress: lora,
-        start_with_lora: lora, learn: new_character, configure: nothing}  # fmt: skip
+GOOD = {build: folder, build_pororo: raw_sets.pororo, build_flintstones: raw_sets.flintstones,
+        build_vist: raw_sets.vist, look: hdf5, draw_data: hdf5, tell: story_file,
+        tell_json: story_file, go_on: story_file, judge: samples, measure: clip, load: base,
+        dress: lora, start_with_lora: lora, learn: new_character, configure: nothing}  # fmt: skip

@@ -1,24 +1,21 @@
-"""Whatever is wrong with a raw set: the right error, one sentence with file and remedy, no file."""
+"""Whatever is wrong with a raw set: one sentence with file and remedy, and no file."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import raw_sets
+from good_inputs import build_flintstones, build_pororo, build_vist
 from PIL import Image
-from raw_sets import objects, save_python2
+from spoils import Spoil, content, gone, rows
 
-from data_script.flintstones_hdf5 import build_flintstones_file
-from data_script.pororo_hdf5 import build_pororo_file
-from data_script.vist_hdf5 import build_vist_file
+from tests.data_script.raw_sets import objects, save_python2
 
 
 class Command:
@@ -28,40 +25,15 @@ class Command:
         return os.system, ("touch EXECUTED",)
 
 
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory):
-    """Good raw sets, to be copied and spoilt."""
-    folder = tmp_path_factory.mktemp("raw")
-    for name in ("pororo", "flintstones", "vist"):
-        getattr(raw_sets, name)(folder / name)
-    return folder
-
-
-def gone(name: str) -> Callable:
-    return lambda raw: (raw / name).unlink()
-
-
-def content(name: str, data: bytes) -> Callable:
-    return lambda raw: (raw / name).write_bytes(data)
-
-
-def cut(name: str, share: float = 0.5) -> Callable:
-    def spoil(raw: Path) -> None:
-        data = (raw / name).read_bytes()
-        (raw / name).write_bytes(data[: int(len(data) * share)])
-
-    return spoil
-
-
-def numpy(name: str, value: object) -> Callable:
+def numpy(name: str, value: object) -> Spoil:
     return lambda raw: np.save(raw / name, value, allow_pickle=True)
 
 
-def python2(name: str, value: object) -> Callable:
+def python2(name: str, value: object) -> Spoil:
     return lambda raw: save_python2(raw / name, value)
 
 
-def edit_json(name: str, change: Callable) -> Callable:
+def edit_json(name: str, change: Callable) -> Spoil:
     def spoil(raw: Path) -> None:
         value = json.loads((raw / name).read_text())
         changed = change(value)
@@ -74,11 +46,11 @@ def edit_json(name: str, change: Callable) -> Callable:
 IDS, TOLD = "train_seen_unseen_ids.npy", "descriptions.npy"
 
 
-def ids(*splits: list) -> Callable:
+def ids(*splits: list) -> Spoil:
     return python2(IDS, objects([np.array(split) for split in splits]))
 
 
-def pororo_picture(spoil: Callable) -> Callable:
+def pororo_picture(spoil: Callable) -> Spoil:
     """Spoils the third picture of a test story."""
 
     def change(raw: Path) -> None:
@@ -88,7 +60,7 @@ def pororo_picture(spoil: Callable) -> Callable:
     return change
 
 
-def described(change: Callable) -> Callable:
+def described(change: Callable) -> Spoil:
     """Changes the captions of all pictures of story 3: those of its first picture, or `{}`."""
 
     def spoil(raw: Path) -> None:
@@ -111,7 +83,7 @@ BROKEN = r"picture .*\.png cannot be used .*: replace it with a whole"
 WHOLE = "is not a whole NumPy array of plain data .*: get it again"
 MEND = "mend it, or leave such stories out with --skip_broken"
 PORORO = {
-    "no folder": (shutil.rmtree, "img_cache4.npy does not exist: complete"),
+    "no names": (gone("img_cache4.npy"), "img_cache4.npy does not exist: complete"),
     "html": (content(TOLD, b"<html>404</html>"), f"{TOLD} {WHOLE}"),
     "a command": (numpy(TOLD, np.array(Command(), object)),
                   f"{TOLD} is not .*asks for posix.system.*: get it again"),
@@ -143,7 +115,7 @@ SHOT = "video_frames_sampled/s_01_e_01_shot_val_2.npy"
 COLUMN = np.zeros((3, 8, 8, 3), np.uint8)
 
 
-def note(description: object) -> Callable:
+def note(description: object) -> Spoil:
     return edit_json(NOTES, lambda rows: rows[0].update(description=description))
 
 
@@ -178,7 +150,7 @@ SIS, DII = "sis/val.story-in-sequence.json", "dii/val.description-in-isolation.j
 ROWS = "is not a list of one dict with photo_flickr_id and original_text .*: get the file again"
 
 
-def row(change: Callable, name: str = SIS) -> Callable:
+def row(change: Callable, name: str = SIS) -> Spoil:
     return edit_json(name, lambda value: change(value["annotations"]))
 
 
@@ -211,24 +183,9 @@ VIST = {
                              "split 'val' has no story .*: a picture has no caption in isolation"),
 }  # fmt: skip
 
-SETS = {
-    "pororo": (PORORO, build_pororo_file),
-    "flintstones": (FLINTSTONES, build_flintstones_file),
-    "vist": (VIST, lambda raw, *a: build_vist_file(raw / "sis", raw / "dii", raw / "images", *a)),
-}
-CASES = [(name, case) for name, (table, _) in SETS.items() for case in table]
+TABLES = {build_pororo: PORORO, build_flintstones: FLINTSTONES, build_vist: VIST}
 
 
-@pytest.mark.parametrize("name, case", CASES, ids=["-".join(c).replace(" ", "_") for c in CASES])
-def test_bad_raw_sets(raw, tmp_path, monkeypatch, name, case):
-    table, build = SETS[name]
-    spoil, message = table[case]
-    error = FileNotFoundError if re.search("does not exist|not a folder", message) else ValueError
-    shutil.copytree(raw / name, tmp_path / name)
-    spoil(tmp_path / name)
-    (tmp_path / "out").mkdir()
-    monkeypatch.chdir(tmp_path / "out")
-    with pytest.raises(error, match=message) as caught:
-        build(tmp_path / name, tmp_path / "out" / "s.h5", *([False, 1] if name != "vist" else [1]))
-    assert "\n" not in str(caught.value)
-    assert list((tmp_path / "out").iterdir()) == []  # neither a file nor the mark of a command
+@pytest.mark.parametrize("program, spoil, says", rows(TABLES))
+def test_a_bad_raw_set_ends_in_one_sentence(program, spoil, says, ends_in_one_sentence):
+    ends_in_one_sentence(program, spoil, says)

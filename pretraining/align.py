@@ -1,8 +1,8 @@
 """A BLIP that reads a frame with its story caption as the text encoder reads a full one.
 
 The multimodal states are taught to equal the text encoder's states of the full caption, the
-telling ones first: a short caption has few tokens, and they have to say everything. So what a frame
-shows, and its caption leaves out, is in the tokens. (To cross-attention their order is nothing.)
+telling ones first. So what a frame shows, and its caption leaves out, is in the tokens. (To
+cross-attention their order is nothing.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.frames import HistoryTransform
 from pretraining.captions import CaptionTable
 from pretraining.schedule import Plan, fit
 from pretraining.source import Example
-from pretraining.vocabulary import is_unspaced
+from pretraining.telling import rank_tokens, telling_order
 
 __all__ = ["build_blip", "history_transform", "read_pictures", "train_alignment"]
 
@@ -87,7 +87,7 @@ def train_alignment(
 ) -> int:
     """Train `blip` on uint8 `frames` of `examples`; `telling`: words by rank. Steps taken."""
     blip.train()
-    rank = _telling_words(clip_tokenizer, telling).to(frames.device)
+    rank = rank_tokens(clip_tokenizer, telling).to(frames.device)
     text_encoder.requires_grad_(False)
 
     full = CaptionTable(clip_tokenizer, (e.full for e in examples))
@@ -101,7 +101,8 @@ def train_alignment(
         with torch.no_grad():
             ids, mask = full.read(full_rows[chosen], frames.device)
             states = text_encoder(ids, attention_mask=mask).last_hidden_state
-            target = _telling_first(states, mask, rank[ids])
+            order = telling_order(mask, rank[ids])
+            target = states.gather(1, order[..., None].expand_as(states))
         words = told.read(told_rows[chosen], frames.device)
         read = _read(blip, blip_tokenizer, _disturb(frames[pictures[chosen]]), *words)
         states = read.states
@@ -137,27 +138,6 @@ def _read(
     shown = history_transform()(pictures)
     states = read_frames(blip.vision_model, blip.text_encoder, enc, shown, ids, mask)
     return Context(states, mask.bool())
-
-
-def _telling_words(tokenizer: CLIPTokenizer, telling: Sequence[Collection[str]]) -> Tensor:
-    """A rank for each id: 1 for the most telling words, and so on, any other word last."""
-    rank = torch.full((len(tokenizer),), len(telling) + 1)
-    for value, words in enumerate(telling, 1):
-        for word in words:
-            # Twice, such a letter is read as within a run and as at its end.
-            times = 1 + is_unspaced(word)
-            rank[tokenizer(word * times).input_ids[1 : 1 + times]] = value
-    return rank
-
-
-def _telling_first(states: Tensor, mask: Tensor, rank: Tensor) -> Tensor:
-    """States (B, S, D) by the ranks (B, S) of their tokens; the end-of-text state before all."""
-    rows, length = mask.shape
-    rank = rank.masked_fill(mask == 0, rank.max() + 1)
-    places = torch.arange(length, device=mask.device)
-    rank = rank.masked_fill(places == mask.sum(dim=1, keepdim=True) - 1, 0)  # it sums up the rest
-    order = (rank * length + places).argsort(dim=1)
-    return states.gather(1, order[..., None].expand_as(states))
 
 
 def _disturb(frames: Tensor) -> Tensor:

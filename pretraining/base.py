@@ -113,8 +113,8 @@ class _Maker:
         self.words = self.run.stage("text to image: bind words", build, train, self._preview_words)
 
     def summarise(self) -> None:
-        """The same once more, on all captions, of some the U-Net sees the last token alone."""
-        shares = {"story_share": 0.2, "summary_share": 0.25}
+        """The same once more, on all captions, of some the U-Net sees what BLIP can say of them."""
+        shares = {"story_share": 0.2, "summary_share": 0.5}
         self.words = self.run.stage(
             "text to image: summarise",
             lambda: self.words,
@@ -131,7 +131,7 @@ class _Maker:
         learn_meanings(encoder, tokenizer, self.source.meanings, trained)
         steps = text_to_image.train_text_to_image(
             encoder, parts["unet"], self.latents, examples, tokenizer, plan,
-            short_share=self.source.short_share, **shares,
+            short_share=self.source.short_share, telling=self.source.telling, **shares,
         )  # fmt: skip
         fold_meanings(encoder)
         return steps

@@ -50,3 +50,7 @@ class CaptionsOfExamples(CaptionTable):
         way = torch.where(told < story_share, 2, (short < self.short_share).long())
         rows = self._rows[chosen, way]
         return torch.where(empty < empty_share, self.row[""], rows)
+
+    def told_lengths(self, chosen: Tensor) -> Tensor:
+        """Tokens (B,) of the examples' own captions."""
+        return self.mask[self._rows[chosen, 2]].sum(dim=1)

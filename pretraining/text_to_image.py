@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from pretraining.captions import CaptionsOfExamples
 from pretraining.schedule import Plan, fit
 from pretraining.sizes import Size
 from pretraining.source import Example
+from pretraining.telling import rank_tokens, telling_part
 
 __all__ = [
     "build_text_encoder",
@@ -90,24 +91,28 @@ def train_text_to_image(
     short_share: float = 0.0,
     story_share: float = 0.0,
     summary_share: float = 0.0,
+    telling: Sequence[Collection[str]] = (),
 ) -> int:
     """Train `text_encoder` and `unet` together on `latents` (N, c, 8, 8) of frames; steps taken.
 
     `story_share` of the captions are the stories' own, the rest full, `short_share` of it in few
-    words. Of `summary_share` the U-Net sees the end-of-text token only, so that this token learns
-    to say everything.
+    words. Of `summary_share` the U-Net sees so many tokens as the own caption has, `telling` words
+    first: what BLIP will be able to say of a picture. So these learn to say everything.
     """
     # Convolutions on CPUs are up to twice as fast with channels last.
     unet.to(memory_format=torch.channels_last)
     schedule = training_schedule(scheduler_config())
     captions = CaptionsOfExamples(tokenizer, examples, short_share)
     frames = torch.tensor([example.frame for example in examples])
+    rank = rank_tokens(tokenizer, telling).to(latents.device)
 
     def loss_fn() -> Tensor:
         chosen = torch.randint(len(examples), (plan.batch_size,))
         rows = captions.draw(chosen, story_share, EMPTY_CAPTION_RATE)
         ids, mask = captions.read(rows, latents.device)  # (B, S)
         states = text_encoder(ids, attention_mask=mask).last_hidden_state  # (B, S, D)
+        summarised = torch.rand(len(chosen)) < summary_share
+        lengths = captions.told_lengths(chosen).where(summarised, torch.tensor(ids.shape[1]))
         clean = latents[frames[chosen]]
         noise = torch.randn_like(clean)
         timesteps = torch.randint(0, schedule.config.num_train_timesteps, (len(chosen),))
@@ -117,7 +122,7 @@ def train_text_to_image(
             noisy,
             timesteps,
             encoder_hidden_states=states,
-            encoder_attention_mask=_hide_words(mask.bool(), summary_share),
+            encoder_attention_mask=telling_part(mask, rank[ids], lengths.to(ids.device)),
         ).sample
         return F.mse_loss(predicted, clean)
 
@@ -125,10 +130,3 @@ def train_text_to_image(
     steps = fit(both, loss_fn, plan, lr=LR, matrix_lr=MATRIX_LR, description="text to image")
     both.eval()
     return steps
-
-
-def _hide_words(mask: Tensor, share: float) -> Tensor:
-    """For a share of the captions, show the U-Net the end-of-text token only."""
-    last = mask & ~F.pad(mask[:, 1:], (0, 1))
-    summarised = torch.rand(len(mask)).to(mask.device) < share
-    return torch.where(summarised[:, None], last, mask)

@@ -13,7 +13,7 @@ from transformers import BertTokenizer, CLIPTokenizer
 
 from datasets.cartoon.world import all_scenes
 from models.components import load_tokenizers
-from pretraining.align import _telling_words
+from pretraining.telling import rank_tokens
 from pretraining.vocabulary import build_blip_tokenizer, build_clip_tokenizer
 
 BUILDERS = {"clip": build_clip_tokenizer, "blip": build_blip_tokenizer}
@@ -130,7 +130,7 @@ def test_tokenizers_of_captions_with_spaces_are_what_they_were():
 
 def test_both_tokens_of_a_telling_letter_are_ranked():
     tokenizer = build_clip_tokenizer(UNSPACED, MAX_LENGTH)
-    rank = _telling_words(tokenizer, [["猫"]])
+    rank = rank_tokens(tokenizer, [["猫"]])
     ids = [tokenizer(text).input_ids for text in ("小猫在", "小猫")]
     assert [int(rank[one[2]]) for one in ids] == [1, 1] and int(rank[ids[0][1]]) == 2
 

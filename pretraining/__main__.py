@@ -4,9 +4,9 @@
     python main.py config=outputs/my-base/train.yaml
 
 Without --stories it makes a base of the cartoon world, in an hour and a quarter on two CPU cores.
-Five stages: the autoencoder; a text-to-image U-Net that learns words, then to read them off the
-last token; a BLIP aligned to its text encoder; and the autoencoder's decoder once more, on latents
-that the U-Net draws. Only training stories' pictures are learnt from; the others are
+Five stages: the autoencoder; a text-to-image U-Net that learns words, then to draw from the few
+that BLIP can say; a BLIP aligned to its text encoder; and the autoencoder's decoder once more, on
+latents that the U-Net draws. Only training stories' pictures are learnt from; the others are
 measured. What is done lies under --work, and a run that was cut off goes on there.
 """
 

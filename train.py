@@ -121,8 +121,8 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
         size = sides(parts.image_size)
         pictures = learnt_pictures(characters, stories, max(size))
         new, old = (to_target(rows, size) for rows in pictures)
-        parts.vae.to(trainer.strategy.root_device)
-        tune_decoder(parts.vae, new, old, config.decoder_steps, config.seed)
+        device = trainer.strategy.root_device
+        tune_decoder(parts.vae, new, old, config.decoder_steps, config.seed, device)
     batches = len(stories) / config.batch_size / trainer.world_size
     model = build_model(config, parts, batches / config.accumulate_grad_batches)
     if not start:

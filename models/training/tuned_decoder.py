@@ -10,6 +10,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from common.terminal import tqdm
@@ -46,14 +47,19 @@ def merge_decoder(vae: nn.Module) -> None:
         vae.decoder = vae.decoder.tuned
 
 
-def tune_decoder(vae: nn.Module, new: Tensor, old: Tensor, steps: int, seed: int) -> None:
+def tune_decoder(
+    vae: ModelMixin, new: Tensor, old: Tensor, steps: int, seed: int, device: torch.device
+) -> None:
     """Train the decoder, in place, on views of pictures (N, 3, H, W) in [-1, 1].
+
+    It goes to `device` for that and then back to where it was, with the model's other parts.
 
     Half of every batch is old, and is to be drawn as before (learning without forgetting,
     arXiv 1606.09282), also on the way from one picture to another: there a sampler's errors lie, of
     which the decoder may have learnt to make clean pictures.
     """
-    random = torch.Generator().manual_seed(seed)
+    random, home = torch.Generator().manual_seed(seed), vae.device
+    vae.to(device)
     before = copy.deepcopy(vae)
     weights = [weight.requires_grad_(True) for weight in vae.decoder.parameters()]
     optimizer = torch.optim.AdamW(weights, RATE, weight_decay=0)
@@ -84,6 +90,7 @@ def tune_decoder(vae: nn.Module, new: Tensor, old: Tensor, steps: int, seed: int
         optimizer.step()
         schedule.step()
     vae.decoder.requires_grad_(False)
+    vae.to(home)
 
 
 def _some(pictures: Tensor, count: int, random: torch.Generator) -> Tensor:

@@ -332,7 +332,7 @@ def test_the_decoder_learns_frames_that_are_no_squares(tmp_path, monkeypatch):
     assert len(new) == 1 and torch.equal(old, to_target(told, (64, 128)))
     vae = tiny_parts()["vae"]
     before = vae.decoder.conv_out.weight.clone()
-    tune_decoder(vae, new, old, 2, 0)
+    tune_decoder(vae, new, old, 2, 0, torch.device("cpu"))
     assert not torch.equal(vae.decoder.conv_out.weight, before)
 
 
@@ -343,10 +343,18 @@ def test_a_decoder_that_learns_new_pictures_draws_old_ones_as_before():
         vae = tiny_parts()["vae"]
         latents = encode_frames(vae, old) / vae.config.scaling_factor
         before = vae.decode(latents).sample.detach()
-        tune_decoder(vae, new, rows, 10, 0)
+        tune_decoder(vae, new, rows, 10, 0, torch.device("cpu"))
         with torch.no_grad():
             drifts.append((vae.decode(latents).sample - before).square().mean())
     assert 0 < drifts[0] < drifts[1] / 4
+
+
+def test_a_decoder_that_has_learnt_elsewhere_comes_back(monkeypatch):
+    """To the other parts, with which words are looked for."""
+    vae, moved, rows = tiny_parts()["vae"], [], torch.zeros(1, 3, 64, 64)
+    monkeypatch.setattr(vae, "to", moved.append)
+    tune_decoder(vae, rows, rows, 1, 0, torch.device("cuda"))
+    assert moved == [torch.device("cuda"), torch.device("cpu")]
 
 
 def test_the_base_decides_what_is_not_told(words):

@@ -135,8 +135,8 @@ class StopAtNonFinite(Callback):
         scaled = isinstance(plugin, MixedPrecision) and plugin.scaler is not None
         if not scaled:  # a gradient scaler tries too large a scale on purpose, and leaves that out
             gradients = [p.grad for p in parameters if p.grad is not None]
-            numbers.append(torch.nn.utils.get_total_norm(gradients))
             if gradients:  # none where the optimiser went along with the backward pass
+                numbers.append(torch.nn.utils.get_total_norm(gradients))
                 module.log("gradient_norm", numbers[-1], logger=False)
         finite = torch.stack(numbers).isfinite()
         if trainer.strategy.reduce_boolean_decision(bool(finite.all())):

@@ -101,7 +101,8 @@ class StopAtNonFinite(Callback):
     """Stops before an optimiser step whose loss or gradient norm is not finite.
 
     What leads there is saved as `non_finite.ckpt`: training taken up from it comes to that step
-    again.
+    again. With `optimizer_in_backward` the backward pass makes the step, so the loss alone is
+    judged, before it.
 
     Args:
         allowed: so many such steps of a run are left out instead.
@@ -127,8 +128,12 @@ class StopAtNonFinite(Callback):
 
     def on_before_backward(self, trainer, module, loss: Tensor) -> None:
         self._losses.append(loss.detach())
+        if module.optimizer_in_backward:
+            module.leaves_out_backward = not self._may_step(trainer, module, [loss.detach()])
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
+        if module.optimizer_in_backward:
+            return
         numbers = [loss.float() for loss in self._losses]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         plugin = trainer.precision_plugin
@@ -138,21 +143,30 @@ class StopAtNonFinite(Callback):
             if gradients:  # none where the optimiser went along with the backward pass
                 numbers.append(torch.nn.utils.get_total_norm(gradients))
                 module.log("gradient_norm", numbers[-1], logger=False)
+        if not self._may_step(trainer, module, numbers):
+            for parameter in parameters:
+                parameter.grad = None
+
+    def _may_step(self, trainer: pl.Trainer, module: pl.LightningModule, numbers: list) -> bool:
+        """Whether all of the step's losses, and what comes after them in `numbers`, are finite;
+        False if it is to be left out, ValueError if training is to end."""
         finite = torch.stack(numbers).isfinite()
         if trainer.strategy.reduce_boolean_decision(bool(finite.all())):
-            return
+            return True
         ruined = [ids for ids, fine in zip(self._stories, finite, strict=False) if not fine]
         ids = ", ".join(dict.fromkeys(sum(ruined or self._stories, [])))
         what = "loss" if ruined else "gradient"
         step = f"the {what} of step {trainer.global_step + 1} (stories {ids}) is not finite"
+        if not_finite(module.state_dict()):  # another step would be no better
+            raise ValueError(
+                f"{step}, and neither are the weights by now: training stopped, with {LAST} as it "
+                f"was; lower init_lr"
+            )
         if self.skipped < self.allowed:
             self.skipped += 1
-            for parameter in parameters:
-                parameter.grad = None
             say(f"{step}: left out, {self.skipped} of max_skipped_steps={self.allowed}")
-            return
-        if not not_finite(module.state_dict()):
-            trainer.save_checkpoint(self.path)
+            return False
+        trainer.save_checkpoint(self.path)
         raise ValueError(
             f"{step}: training stopped before it, with {LAST} as it was; lower init_lr, or leave "
             f"such steps out with max_skipped_steps=10; {setting('train_model_file', self.path)} "

@@ -90,6 +90,7 @@ class StoryModel(pl.LightningModule):
         self.vae = parts.vae.requires_grad_(False)
         self.schedule = training_schedule(parts.scheduler_config)
         self.optimizer, self.optimizer_in_backward = optimizer, optimizer_in_backward
+        self.leaves_out_backward = False  # of this step, as `StopAtNonFinite` decides
         self._hooks: list[RemovableHandle] = []
         self.init_lr, self.weight_decay, self.warmup_steps = init_lr, weight_decay, warmup_steps
         self.unet_lr_scale = unet_lr_scale
@@ -273,6 +274,10 @@ class StoryModel(pl.LightningModule):
         noise, timesteps = self._draws(latents)
         unconditional = torch.rand(len(latents), device=latents.device) < self.classifier_free_rate
         return self.noise_loss(batch, latents, noise, timesteps, unconditional)
+
+    def backward(self, loss: Tensor, *arguments, **how) -> None:
+        if not self.leaves_out_backward:
+            super().backward(loss, *arguments, **how)
 
     def validation_step(self, batch: StoryBatch, batch_idx: int) -> None:
         # The same noise every epoch, so that epochs can be compared.

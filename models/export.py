@@ -68,7 +68,10 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     config = load_to_draw(source, options.base_model_file)
     parts = load_parts(config, source)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}
-    trained_for = {"task": config.task, "dataset": config.dataset, **_as_a_whole(known)}
+    # Samplers keep the noise levels, which are many numbers, but may overwrite the rest.
+    noise = {k: v for k, v in parts.scheduler_config.items() if k != "trained_betas"}
+    trained_for = {"task": config.task, "dataset": config.dataset, "scheduler": noise}
+    trained_for |= _as_a_whole(known)
     lora = None
     if has_lora(parts.unet):
         lora = merge_lora(parts.unet) if options.merge_lora else take_off_lora(parts.unet)

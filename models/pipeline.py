@@ -61,7 +61,8 @@ class StoryPipeline(PipelineFolder, DiffusionPipeline, LoraLoading):
         tokenization: how captions become tokens: `new_tokens`, `new_tokens_match` (see
             `models.caption_tokenizer`), `max_length`, `new_words` that were learnt later.
         height, width: of drawn frames, in pixels.
-        trained_for: what else is known of the training (`task`, `dataset`, `story_length` …).
+        trained_for: what else is known of the training (`task`, `dataset`, `scheduler`, the
+            diffusion model's own configuration of it, …).
     """
 
     model_cpu_offload_seq = "conditioner->unet->vae"

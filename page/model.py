@@ -37,7 +37,7 @@ __all__ = ["PageModel", "load_model", "newest_model"]
 
 RUNS, DEMO = Path("outputs/checkpoints"), Path("outputs/demo/checkpoints/demo")
 NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
-         "prediction_type", "rescale_betas_zero_snr", "timestep_spacing")  # fmt: skip
+         "prediction_type", "rescale_betas_zero_snr")  # fmt: skip
 
 
 @dataclass
@@ -164,11 +164,13 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
     weights = sorted(path.rglob("*.safetensors"))
     learnt = pipeline.config.tokenization.get("new_words", ())
     return PageModel(
+    # What its sampler has kept of the diffusion model's own; exports tell the rest, older ones not.
+    noise = {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE}
         path,
         pipeline,
         sampler_settings(config),
         sha256("".join(map(file_hash, weights)).encode()).hexdigest(),
-        {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE},
+        noise | dict(trained.get("scheduler") or {}),
         device,
         partial(given_frame, config),
         is_cartoon=trained.get("dataset") == "cartoon",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 
 import gradio as gr
 import pytest
 from outcomes import CAPTIONS
 
 from datasets.cartoon.grammar import make_story, vocabulary
+from models.schedulers import sampling_scheduler
 from page import model as models
 from page.model import load_model, newest_model
 from page.opening import launch
@@ -64,6 +67,23 @@ def test_the_newest_model_is_found(tmp_path, monkeypatch, trained):
         path.write_bytes(trained.read_bytes())
         os.utime(path, (when, when))
     assert newest_model() == tmp_path / "runs/new/last.ckpt"
+
+
+def test_a_folder_is_drawn_from_with_the_samplers_of_its_checkpoint(model, exported, tmp_path):
+    def steps(of):
+        samplers = {name: sampling_scheduler(name, of.noise) for name in of.samplers}
+        for sampler in samplers.values():
+            sampler.set_timesteps(10)
+        return {name: sampler.timesteps.tolist() for name, sampler in samplers.items()}
+
+    folder = load_model(exported, "cpu")
+    assert steps(folder) == steps(model) and dict(folder.noise) == dict(model.noise)
+    older = shutil.copytree(exported, tmp_path / "older")
+    index = json.loads((older / "model_index.json").read_bytes())
+    del index["trained_for"]["scheduler"]
+    (older / "model_index.json").write_text(json.dumps(index))
+    noise = load_model(older, "cpu").noise  # what its sampler has overwritten is not known
+    assert noise.items() <= model.noise.items() and "timestep_spacing" not in noise
 
 
 @pytest.mark.parametrize("name", ["gone.ckpt", "text.ckpt", "folder"])

@@ -90,9 +90,9 @@ def learn(
             copied = rf"{re.escape(str(folder.resolve()))}.\d+-"
             raise ValueError(re.sub(copied, "", str(error))) from error
         known = (read_settings(base) or {}).get("config", {})
-        before = known.get("new_characters") or []
-        if before and known["tune"] != "all":
-            base = Path(moved or known["base_model_file"])
+        before = []  # what all weights were tuned for, the model knows without its base
+        if known.get("new_characters") and known["tune"] != "all":
+            before, base = known["new_characters"], Path(moved or known["base_model_file"])
         content = {
             "base_model_file": str(base.resolve()),
             "new_characters": [*before, character],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -47,6 +48,21 @@ def test_a_character_is_learnt_from_pictures_and_a_second_beside_it(trained, tmp
     assert load_model(base, "cpu").known_words >= {"milo", "olga"}
     with pytest.raises(ValueError, match="luna"):
         list(learning.learn(trained, "luna", "bear", "", pictures, tmp_path))
+
+
+@pytest.mark.parametrize("tune, again", [("all", []), ("lora", ["milo"])])
+def test_what_all_weights_have_learnt_is_not_learnt_again(tune, again, tmp_path, monkeypatch):
+    """Of a base of its own a model that was tuned knows what all the weights have learnt."""
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "olga.png")
+    known = {"new_characters": [{"word": "milo"}], "tune": tune, "base_model_file": "base.ckpt"}
+    monkeypatch.setattr(learning, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(learning, "read_settings", lambda base: {"config": known})
+    monkeypatch.setattr(learning, "_train", lambda file: [file.read_text(encoding="utf-8")])
+    pictures = [str(tmp_path / "olga.png")]
+    (told,) = learning.learn(tmp_path / "milo.ckpt", "olga", "cat", "", pictures, tmp_path / "out")
+    content = yaml.safe_load(told)
+    assert [one["word"] for one in content["new_characters"]] == [*again, "olga"]
+    assert Path(content["base_model_file"]).name == ("base.ckpt" if again else "milo.ckpt")
 
 
 def test_what_is_no_picture_is_said_under_its_own_name_and_leaves_nothing(trained, tmp_path):

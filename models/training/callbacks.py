@@ -82,8 +82,15 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class KeptCheckpoint(ModelCheckpoint):
-    """A class of its own: by that and their settings the library tells callbacks' states apart, and
-    every epoch's checkpoint may be kept as well as the last."""
+    """`epoch-0010.ckpt` after ten epochs, as they are counted elsewhere; the library says 9.
+
+    A class of its own: by that and their settings it tells callbacks' states apart, and every
+    epoch's checkpoint may be kept as well as the last.
+    """
+
+    def format_checkpoint_name(self, metrics, *arguments, **how) -> str:
+        counted = {**metrics, "epoch": metrics["epoch"] + 1}
+        return super().format_checkpoint_name(counted, *arguments, **how)
 
 
 class TimedCheckpoint(ModelCheckpoint):

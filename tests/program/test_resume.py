@@ -94,7 +94,7 @@ def test_short_epochs_do_not_all_leave_one(shrunk, monkeypatch):
             train.train(words)
     assert written == [("last.ckpt", 1, 2), ("last.ckpt", 3, 6)]
     last = train.train(words)
-    after = [("epoch-0003.ckpt", 4, 8), ("last.ckpt", 4, 8), ("last.ckpt", 6, 12)]
+    after = [("epoch-0004.ckpt", 4, 8), ("last.ckpt", 4, 8), ("last.ckpt", 6, 12)]
     assert written[2:] == after and behind(read(last)) == (6, 12)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, WeightAveraging
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities import rank_zero
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -56,7 +56,7 @@ from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_s
 from models.components import Components
 from models.frames import sides
 from models.main_process import is_main_process, say
-from models.training.averaging import running_average
+from models.training.averaging import RunningAverage
 from models.training.callbacks import (
     BestCheckpoint,
     KeepConfiguration,
@@ -376,9 +376,7 @@ def _callbacks(config: DictConfig, folder: Path, start: Path | None) -> list[Cal
         how = config.scheduler, sampler_arguments(config)
         callbacks.append(Previews(folder / "previews", *every, *how, shown))
     if config.ema_decay is not None:
-        # Not the library's EMAWeightAveraging, whose sums make frozen weights drift.
-        average = running_average(config.ema_decay)
-        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
+        callbacks.append(RunningAverage(config.ema_decay))
     # Without versions: last.ckpt is the last one, also when a run of this name was there before.
     how = {"dirpath": folder, "enable_version_counter": False}
     if config.save_best:  # first, as last.ckpt is to say which was the best

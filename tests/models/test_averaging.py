@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from torch.optim.swa_utils import AveragedModel
 
-from models.training.averaging import running_average
+from models.training.averaging import RunningAverage, running_average
 
 
 def means_after(decay, steps, frozen=0.3):
@@ -36,3 +40,14 @@ def test_later_it_keeps_as_much_as_asked():
     course = means_after(0.5, 40)
     for step in range(10, 40):
         assert course[step] == pytest.approx((course[step - 1] + step) / 2, rel=1e-5)
+
+
+def test_it_lies_on_the_device_that_trains():
+    """Where the model comes only after it was made."""
+    average, module = RunningAverage(0.9), pl.LightningModule()
+    module.layer = torch.nn.Linear(1, 1)
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    average.setup(SimpleNamespace(strategy=strategy), module, "fit")
+    assert {value.device.type for value in average._average_model.state_dict().values()} == {"meta"}
+    assert module.layer.weight.device.type == "cpu"
+    assert average.state_key == WeightAveraging().state_key  # checkpoints from before have it

@@ -43,6 +43,7 @@ from configuration import (
 )
 from configuration.checks import NEEDS_GPU
 from configuration.resuming import changed_since, find_start
+from configuration.warm_up import warmup_steps
 from datasets.data_module import StoryDataModule
 from datasets.new_characters import AUTO, NewCharacter, resized
 from datasets.shared_memory import workers_that_fit
@@ -253,14 +254,6 @@ def build_data(
 
 def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) -> StoryModel:
     """The model to train."""
-    warmup = config.warmup_steps
-    if warmup is None:
-        warmup = round(config.warmup_epochs * steps_an_epoch)
-    elif config.max_steps == -1 and warmup >= config.max_epochs * steps_an_epoch:
-        raise ConfigError(
-            f"warmup_steps is {warmup}, but training has {config.max_epochs * steps_an_epoch:,.0f} "
-            f"optimiser steps: the warm-up would never end; lower warmup_steps"
-        )
     kind = StoryModel
     if config.distill:
         teacher = {"guidance_scale": config.teacher_guidance_scale}
@@ -272,7 +265,7 @@ def build_model(config: DictConfig, parts: Components, steps_an_epoch: float) ->
         init_lr=config.init_lr,
         unet_lr_scale=config.unet_lr_scale,
         weight_decay=config.weight_decay,
-        warmup_steps=warmup,
+        warmup_steps=warmup_steps(config, steps_an_epoch),
         classifier_free_rate=config.classifier_free_rate,
         freeze_clip=config.freeze_clip,
         freeze_blip=config.freeze_blip,

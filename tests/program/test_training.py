@@ -63,7 +63,7 @@ def test_warm_up_counts_epochs_in_optimiser_steps(shrunk, trained, monkeypatch):
     assert asked == [2, 3, 1]
 
 
-def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained):
+def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained, capsys):
     parts = building.build_parts(shrunk())
 
     def warmup(*words):
@@ -72,10 +72,16 @@ def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained):
     assert warmup("warmup_epochs=0.5") == 5
     assert warmup("warmup_epochs=0.5", "warmup_steps=3") == 3
     assert warmup("warmup_epochs=9", "warmup_steps=0") == 0
-    assert warmup("warmup_steps=40", "max_steps=2") == 40  # a trial of a long run
+    assert not capsys.readouterr().out
+    for word, steps in (("warmup_steps=40", 40), ("warmup_epochs=0.5", 5)):
+        assert warmup(word, "max_steps=2") == steps  # a trial of a long run
+        assert "the warm-up is not over when max_steps=2 ends" in capsys.readouterr().out
     says = "^warmup_steps is 40, but training has 40 optimiser steps: .*; lower warmup_steps$"
     with pytest.raises(ConfigError, match=says):
         warmup("warmup_steps=40")
+    for word in ("warmup_steps=40", "warmup_epochs=4"):  # epochs end it before max_steps does
+        with pytest.raises(ConfigError, match="but training has 40 optimiser steps"):
+            warmup(word, "max_steps=100")
 
 
 @pytest.mark.long

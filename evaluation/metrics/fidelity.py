@@ -8,7 +8,8 @@ nobody can tell from a reading where characters stand, so none counts.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from datasets.cartoon import renderer
 from datasets.cartoon.canvas import SIZE
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import ACTIONS, NEWCOMERS, PLACES, PRONOUNS, SHIRTS, Scene
@@ -78,6 +80,13 @@ class _Fidelity(nn.Module):
         return torch.stack([row.to(pictures.device) for row in rows])
 
 
+@cache
+def _renderer(folder: Path = Path(renderer.__file__).parent) -> str:
+    """A hash of the sources in `folder`: other ones may draw other pictures to compare with."""
+    sources = (path.read_bytes().replace(b"\r\n", b"\n") for path in sorted(folder.glob("*.py")))
+    return sha256(b"".join(sources)).hexdigest()
+
+
 def _load(path: Path) -> Tensor:
     return torch.from_numpy(read_picture(path).copy()).permute(2, 0, 1)
 
@@ -86,7 +95,8 @@ def _measure(
     column: str, characters: int | None, material: Material, judge: Network, features: Features
 ) -> np.ndarray:
     """(S, K, 2)."""
-    encoder = Encoder(f"fidelity {judge.sha256}", len(COLUMNS), _Fidelity(judge), _load)
+    made_by = f"fidelity {judge.sha256} {_renderer()}"
+    encoder = Encoder(made_by, len(COLUMNS), _Fidelity(judge), _load)
     values = features(material.pictures[material.drawn], encoder)
     there = values[:, COLUMNS.index("characters")]
     counts = (there > 0) if characters is None else (there == characters)

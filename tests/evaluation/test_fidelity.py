@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sample_folders import write_manifest
 from datasets.cartoon.renderer import render
 from datasets.cartoon.world import LABEL_VOCABULARY, Scene
 from evaluation.__main__ import main
+from evaluation.metrics import fidelity as measuring
 from evaluation.metrics.fidelity import fidelity, scene_of
 from evaluation.networks.judge import Judge, JudgeNetwork
 
@@ -93,3 +95,21 @@ def test_the_scene_of_a_reading():
     others += [{**ALONE.label(), "clothes": {"ann": "red"}}]
     others += [{**ALONE.label(), "weather": "rain"}]  # where in the wide world is not known
     assert [scene_of(other) for other in others] == [None] * 8
+
+
+def test_what_is_kept_is_of_one_renderer(tmp_path, monkeypatch):
+    seen, hashed = [], measuring._renderer.__wrapped__
+    judge = SimpleNamespace(sha256="j", encoders={"answers": SimpleNamespace(network=None)})
+    judge.vocabulary = {}
+    material = SimpleNamespace(drawn=[], pictures=np.array([]), per_frame=lambda *_: None)
+
+    def features(pictures, encoder):
+        seen.append(encoder.key)
+        return np.zeros((0, len(measuring.COLUMNS)))
+
+    for source in ("a", "a", "b"):
+        (tmp_path / "renderer.py").write_text(source)
+        kept = hashed(tmp_path)
+        monkeypatch.setattr(measuring, "_renderer", lambda kept=kept: kept)
+        measuring.psnr(material, judge, features)
+    assert seen[0] == seen[1] != seen[2]

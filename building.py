@@ -46,7 +46,7 @@ __all__ = [
     "HALF", "attach_add_ons", "build_parts", "build_pipeline", "check_scheduler",
     "check_weights_file", "drawing_precision", "find_devices", "given_frame", "known_words",
     "naming_section", "open_stories", "own_stories", "pipeline_arguments", "sampler_arguments",
-    "sampler_settings", "story_frames", "story_spec",
+    "sampler_settings", "story_frames", "story_spec", "unusual_settings",
 ]  # fmt: skip
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -285,6 +285,16 @@ def drawing_precision(precision: str, device: torch.device) -> AbstractContextMa
     """In which `device` draws as the key `precision` says."""
     half = HALF.get(precision)
     return torch.autocast(device.type, half) if half else nullcontext()
+
+
+def unusual_settings(config: DictConfig) -> dict:
+    """What else a samples folder is drawn with, as manifests say it where it is not as usual."""
+    said = {}
+    if config.precision not in (32, "32-true"):
+        said["precision"] = config.precision
+    if (crop := config[config.dataset].crop) != SPECS[config.dataset].crop:
+        said["crop"] = crop
+    return said
 
 
 def sampler_settings(config: DictConfig) -> dict:

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -30,6 +30,7 @@ from building import (
     sampler_arguments,
     sampler_settings,
     story_frames,
+    unusual_settings,
 )
 from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
@@ -43,6 +44,7 @@ from datasets.notices import (
     warn_of_long_captions,
     warn_of_unknown_words,
 )
+from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import RESERVED, SamplesFolder
 from models.frames import refuse_black
@@ -117,6 +119,7 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
         "given": int(config.task == "continuation"),
         "checkpoint": file_hash(checkpoint),
         "sampler": sampler_settings(config),
+        **unusual_settings(config),
     }
     if config.lora_files:
         settings["loras"] = [
@@ -200,7 +203,8 @@ class Wanted:
                     f"{stories.path}: story_id {twice!r} is there twice in the test split; build "
                     "the file again"
                 )
-            self.asked = {stories.story_id(i): {"captions": stories.captions(i)} for i in indices}
+            given = config.task == "continuation"
+            self.asked = {stories.story_id(i): _asked(self.frames, i, given) for i in indices}
             self.label_vocabulary = stories.label_vocabulary
         self.names = list(self.asked)
 
@@ -221,6 +225,17 @@ class Wanted:
         if self.own:
             return (self.own[i] for i in indices)
         return read_prompts(self.frames, indices)
+
+
+def _asked(frames: StoryFrames, index: int, given: bool) -> dict:
+    """What makes it another story: its pictures are shown beside, and the first may be `given`."""
+    stories, first = frames.stories, None
+    pictures = {}
+    with suppress(ValueError):  # `Wanted.readable` says that
+        pictures["pictures"] = stories.pictures_hash(index)
+        if given:
+            _, (first,) = frames(index, shown=slice(1))
+    return StoryPrompt("", stories.captions(index), first).asked() | pictures
 
 
 def _draw_as(rank: int, share: tuple, shares: list[list[int]], devices: list) -> None:

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from shlex import quote
 
@@ -100,6 +101,14 @@ class StoryFile:
     def encoded(self, index: int, k: int) -> np.ndarray:
         """Picture k as stored, (bytes,) uint8, for `datasets.pictures`."""
         return self._read(f"image{k}", index)
+
+    def pictures_hash(self, index: int) -> str:
+        """What tells a story's pictures, as they are stored, from others: SHA-256 of them."""
+        digest = sha256()
+        for k in range(self.pictures_per_story):
+            data = self.encoded(index, k).tobytes()
+            digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.hexdigest()
 
     @contextmanager
     def naming(self, index: int, k: int) -> Iterator[None]:

@@ -23,6 +23,7 @@ from building import (
     given_frame,
     known_words,
     sampler_settings,
+    unusual_settings,
 )
 from common.files import file_hash
 from configuration import load_config, load_to_draw
@@ -61,6 +62,7 @@ class PageModel:
     references: References | None = None  # stories of its data set
     world: str = "small"  # of the cartoon
     base: str | None = None  # what it was tuned from, if that has moved
+    unusual: Mapping = field(default_factory=dict)  # of how it draws, as manifests say it
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -149,6 +151,7 @@ def load_model(path: Path, accelerator: str = "auto", base: str | None = None) -
         References(config),
         config.cartoon.world,
         base,
+        unusual_settings(config),
     )
 
 
@@ -161,11 +164,11 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
     pipeline.to(device)
     trained = pipeline.config.trained_for
     config = OmegaConf.merge(own, trained.get("config") or {})
+    # What its sampler has kept of the diffusion model's own; exports tell the rest, older ones not.
+    noise = {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE}
     weights = sorted(path.rglob("*.safetensors"))
     learnt = pipeline.config.tokenization.get("new_words", ())
     return PageModel(
-    # What its sampler has kept of the diffusion model's own; exports tell the rest, older ones not.
-    noise = {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE}
         path,
         pipeline,
         sampler_settings(config),

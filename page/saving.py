@@ -48,6 +48,7 @@ def save(
         "given": int(story.first is not None),
         "checkpoint": digest,
         "sampler": drawn.sampler,
+        **model.unusual,
     }
     with _new_folder(out, settings.name) as (folder, new):
         samples = SamplesFolder(new / "samples", of_all, asked={drawn.name: asked})

@@ -35,13 +35,16 @@ CANDIDATES = "candidates"  # the folder in a story's where `redraw` offers some
 # What the programs write beside the stories.
 RESERVED = {MANIFEST, VOCABULARY, STORYBOARD, PLOT, "storyboard.html", "metrics.json"}
 
+# What lines say only where it is something else: all is drawn alike in this, too.
+USUAL = {"precision": 32, "crop": "as usual"}
+
 
 class SamplesFolder:
     """One set of samples; `settings` (seed, checkpoint, given, sampler) go into every line.
 
     `asked` are the stories that are wanted, by id, with what their lines must say (captions, …).
-    One that says something else is drawn again, and so is one whose pictures are gone. Only what a
-    line of the manifest names is ever removed.
+    One that says something else is drawn again, and so is one whose pictures are gone; what older
+    lines do not say counts as the same. Only what a line of the manifest names is ever removed.
 
     Raises:
         ValueError: the folder holds stories drawn with other settings, or something of the user's
@@ -110,14 +113,14 @@ class SamplesFolder:
         for line, entry in _entries(self.manifest, text):
             story_id = entry["story_id"]
             there = [(self.path / name).is_file() for name in _pictures(entry)]
-            for key, value in self.settings.items():
-                if entry.get(key) != value:
+            for key, value in {**USUAL, **self.settings}.items():
+                if (was := entry.get(key, USUAL.get(key))) != value:
                     raise ValueError(
-                        f"{self.path} holds stories drawn with {key} {entry.get(key)!r}, now it "
-                        f"is {value!r}; choose another folder or delete this one"
+                        f"{self.path} holds stories drawn with {key} {was!r}, now it is "
+                        f"{value!r}; choose another folder or delete this one"
                     )
             asked = self.asked.get(story_id, {})
-            same = all(entry.get(key) == value for key, value in asked.items())
+            same = all(entry.get(key, value) == value for key, value in asked.items())
             if not any(there) or story_id in done or story_id in self.outdated:
                 continue  # its pictures are gone, or a line before says the same
             kept.append(line)

@@ -17,6 +17,7 @@ from tiny_base import IMAGE_SIZE
 import sample
 from configuration.checkpoint_settings import SAMPLER_KEYS
 from datasets.cartoon.world import LABEL_VOCABULARY
+from datasets.story_writer import StoryWriter
 from evaluation.networks.judge import Judge, JudgeNetwork
 
 
@@ -81,6 +82,37 @@ def test_a_folder_takes_stories_of_one_setting(sampled):
         with pytest.raises(ValueError, match="sample_output_dir: .*choose another folder"):
             sampled(*words)
     assert state_of(folder) == before
+
+
+def test_a_folder_takes_stories_of_one_precision_and_crop(sampled):
+    """What is not said is as usual, also in lines from before."""
+    folder, _ = sampled("num_stories=1", "precision=bf16-mixed", "cartoon.crop=shorter_side")
+    before = state_of(folder)
+    for words in (["precision=bf16-mixed"], ["cartoon.crop=shorter_side"], ["precision=32"]):
+        with pytest.raises(ValueError, match="sample_output_dir: .*choose another folder"):
+            sampled("num_stories=1", *words)
+    sampled("num_stories=1", "precision=bf16-mixed", "cartoon.crop=shorter_side")
+    assert state_of(folder) == before
+
+
+def test_stories_of_other_pictures_are_drawn_again(sampled, tmp_path):
+    """A data set that was built again: ids and captions are as they were."""
+    names = []
+    for colour in (50, 200, 200):
+        picture = np.full((64, 64, 3), colour, np.uint8)
+        with StoryWriter(tmp_path / "told.h5", 2) as writer:
+            for split in ("train", "val", "test"):
+                writer.add(split, [picture] * 2, {"text": ["Pip waves.", "He sleeps."]})
+        story_file = f"cartoon.hdf5_file={tmp_path / 'told.h5'}"
+        folder, entries = sampled(story_file, "num_stories=1", "task=continuation")
+        names.append(state_of(folder))
+        assert (picture == np.asarray(Image.open(folder / "test-00000/0000.png"))).all()
+    assert names[0] != names[1] == names[2]
+    manifest, (line,) = folder / "manifest.jsonl", entries.values()
+    del line["pictures"], line["first_frame"]
+    manifest.write_text(json.dumps(line) + "\n")  # as it was before they were noted
+    sampled(story_file, "num_stories=1", "task=continuation")
+    assert state_of(folder) == names[2]
 
 
 def test_without_history_only_the_first_frame_stays_as_it_was(sampled):

@@ -48,7 +48,7 @@ from datasets.story_frames import StoryFrames
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import RESERVED, SamplesFolder
 from models.frames import refuse_black
-from models.main_process import is_main_process
+from models.main_process import is_main_process, say
 from redraw import redraw
 
 __all__ = ["draw_stories", "sample"]
@@ -131,6 +131,7 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
         )
     except ValueError as error:
         raise ValueError(f"sample_output_dir: {error}") from error
+    _say_drawn_again(folder)
     remaining = wanted.readable(i for i, name in enumerate(wanted.names) if name not in folder.done)
     share = (config, wanted, folder, checkpoint, as_hashed)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -160,6 +161,15 @@ def _draw_stories(config: DictConfig) -> list[str] | None:
     else:
         _draw(*share, remaining, devices[0])
     return wanted.names
+
+
+def _say_drawn_again(folder: SamplesFolder) -> None:
+    """Say which stories that are there are drawn over: another may have the id of one."""
+    for why in dict.fromkeys(folder.again.values()):
+        names = [name for name, reason in folder.again.items() if reason == why]
+        listed = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+        was, are = ("was", "is") if len(names) == 1 else ("were", "are")
+        say(f"{folder.path}: {listed} {was} {why} and {are} drawn again")
 
 
 def _follow_slurm() -> None:

@@ -37,18 +37,26 @@ RESERVED = {MANIFEST, VOCABULARY, STORYBOARD, PLOT, "storyboard.html", "metrics.
 
 # What lines say only where it is something else: all is drawn alike in this, too.
 USUAL = {"precision": 32, "crop": "as usual"}
+# Why a story that is there is drawn again: it was …
+OTHER = {
+    "captions": "other captions",
+    "first_frame": "another first picture",
+    "pictures": "other pictures of the data set",
+}
+LOST = "left with a picture missing"
 
 
 class SamplesFolder:
     """One set of samples; `settings` (seed, checkpoint, given, sampler) go into every line.
 
     `asked` are the stories that are wanted, by id, with what their lines must say (captions, …).
-    One that says something else is drawn again, and so is one whose pictures are gone; what older
-    lines do not say counts as the same. Only what a line of the manifest names is ever removed.
+    One that says something else is drawn again, and so is one whose pictures are gone.
+    What older lines do not say counts as the same. Only what a line of the manifest names is ever
+    removed. `again` says of those of `asked` that are there and are not kept why not.
 
     Raises:
-        ValueError: the folder holds stories drawn with other settings, or something of the user's
-            where a story or the storyboard must go.
+        ValueError: the folder holds stories drawn with other settings, something of the user's
+            where a story or the storyboard must go, or frames drawn again that would be lost.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class SamplesFolder:
             self.done = self._resume()
             for story_id in self.asked:
                 if story_id not in self.done:
+                    self._refuse_redrawn(story_id)
                     _refuse_taken(self.path, story_id, self.outdated.get(story_id))
             self.manifest.touch()  # from now on what is beside it is ours
         for left in sorted(self.path.glob(".*.[0-9]*")):
@@ -97,8 +106,9 @@ class SamplesFolder:
 
     def _resume(self) -> set[str]:
         """Ids of the stories that need not be drawn; lines without pictures are dropped."""
+        self.outdated: dict[str, bytes] = {}
+        self.again: dict[str, str] = {}
         if not self.manifest.exists():
-            self.outdated: dict[str, bytes] = {}
             others = RESERVED - {MANIFEST}  # another process may have made that meanwhile
             taken = next((name for name in others if (self.path / name).exists()), None)
             if taken:
@@ -109,10 +119,10 @@ class SamplesFolder:
             return set()
         text = self.manifest.read_bytes()
         self._remove_half_written(text[text.rfind(b"\n") + 1 :])
-        done, self.outdated, kept = set(), {}, []
+        done, kept = set(), []
         for line, entry in _entries(self.manifest, text):
             story_id = entry["story_id"]
-            there = [(self.path / name).is_file() for name in _pictures(entry)]
+            paths = [self.path / name for name in _pictures(entry)]
             for key, value in {**USUAL, **self.settings}.items():
                 if (was := entry.get(key, USUAL.get(key))) != value:
                     raise ValueError(
@@ -120,17 +130,31 @@ class SamplesFolder:
                         f"{value!r}; choose another folder or delete this one"
                     )
             asked = self.asked.get(story_id, {})
-            same = all(entry.get(key, value) == value for key, value in asked.items())
-            if not any(there) or story_id in done or story_id in self.outdated:
+            other = next((k for k, v in asked.items() if entry.get(k, v) != v), None)
+            gone = not any(path.is_file() for path in paths)
+            if gone or story_id in done or story_id in self.outdated:
                 continue  # its pictures are gone, or a line before says the same
             kept.append(line)
-            if same and all(there):
+            if other is None and all(path.is_file() for path in paths):
                 done.add(story_id)
-            else:
-                self.outdated[story_id] = line  # stays till it is replaced: it says what is ours
+                continue
+            self.outdated[story_id] = line  # stays till it is replaced: it says what is ours
+            if story_id in self.asked:
+                self.again[story_id] = f"drawn from {OTHER.get(other, other)}" if other else LOST
         if b"".join(kept) != text:
             self._rewrite(kept)
         return done
+
+    def _refuse_redrawn(self, story_id: str) -> None:
+        """ValueError if frames that somebody had drawn again or chosen would be drawn over."""
+        line = self.outdated.get(story_id)
+        if line and json.loads(line).get("redrawn"):
+            folder = self.path / story_id
+            raise ValueError(
+                f"{folder} has frames that were drawn again or chosen, but the story was "
+                f"{self.again[story_id]} and would be drawn anew: delete that folder or move it "
+                "away, or choose another folder"
+            )
 
     def _remove_half_written(self, line: bytes) -> None:
         """Remove the pictures of a story whose line a kill or a full disk has cut short."""

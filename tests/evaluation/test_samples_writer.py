@@ -125,6 +125,26 @@ def test_a_story_that_is_drawn_again_takes_nothing_of_the_users_along(tmp_path):
     check_whole(tmp_path, [1])
 
 
+def test_frames_that_were_drawn_again_are_not_drawn_over(tmp_path):
+    asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
+    add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text(json.dumps({**entries(tmp_path)[0], "redrawn": {"1": {"seed": 5}}}) + "\n")
+    before = manifest.read_bytes()
+    assert SamplesFolder(tmp_path, SETTINGS, asked=asked).again == {}
+    other = {"s1": {"captions": ["Now.", "Another."]}}
+    with pytest.raises(ValueError, match="s1 has frames .* drawn from other captions .* delete th"):
+        SamplesFolder(tmp_path, SETTINGS, asked=other)
+    assert manifest.read_bytes() == before
+    check_whole(tmp_path, [1])
+    (tmp_path / "s1" / "0000.png").unlink()
+    with pytest.raises(ValueError, match="s1 has frames .* left with a picture missing and would"):
+        SamplesFolder(tmp_path, SETTINGS, asked=asked)
+    (tmp_path / "s1" / "0001.png").unlink()
+    (tmp_path / "s1").rmdir()
+    assert SamplesFolder(tmp_path, SETTINGS, asked=other).again == {}
+
+
 def test_stories_make_room_for_others_and_leave_what_is_the_users(tmp_path):
     remove_stories(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("mine")

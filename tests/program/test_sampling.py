@@ -165,11 +165,14 @@ def test_storyboards_show_what_was_asked_for(sampled, own_story):
 
 
 @pytest.mark.long
-def test_an_edited_own_story_is_drawn_again(sampled, own_story, tmp_path):
+def test_an_edited_own_story_is_drawn_again(sampled, own_story, tmp_path, capsys):
     folder, _ = sampled(own_story())
     before = state_of(folder)
     edited = ["Luna is on the beach.", *CAPTIONS[1:]]
+    assert "drawn again" not in capsys.readouterr().out
     _, entries = sampled(own_story(captions=edited))
+    said = f"{folder}: mine was drawn from other captions and is drawn again\n"
+    assert said in capsys.readouterr().out
     assert entries["mine"]["captions"] == edited
     after = state_of(folder)
     assert all(before[path][1] != after[path][1] for path in before)

@@ -7,6 +7,7 @@ same pixels.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from PIL import Image, ImageOps
 from common.terminal import in_one_line
 
 __all__ = [
-    "MAX_PIXELS", "OTHER_SUFFIXES", "SUFFIXES", "opened", "read_picture", "refuse_animation",
-    "upright",
+    "MAX_PIXELS", "OTHER_SUFFIXES", "REPLACE", "SUFFIXES", "is_whole", "opened", "read_picture",
+    "refuse_animation", "upright",
 ]  # fmt: skip
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # none of them runs a program
@@ -28,13 +29,19 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".gif", ".bmp", "
 OTHER_SUFFIXES = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".eps", ".pdf", ".tga",
                   ".exr", ".dng", ".raw"}  # fmt: skip
 MAX_PIXELS = 64_000_000
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+REPLACE = (
+    f"replace it with a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most "
+    f"{MAX_PIXELS:,} pixels"
+)
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # we refuse earlier
 
 
 @contextmanager
-def opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
-    """A picture with its header read; anything wrong with it, then or later, is a ValueError."""
+def opened(path: Path | io.BytesIO, remedy: str = REPLACE) -> Iterator[Image.Image]:
+    """A picture with its header read; anything wrong with it, then or later, is a ValueError that
+    ends with `remedy`."""
     try:
         if not isinstance(path, io.BytesIO) and not Path(path).is_file():
             raise ValueError("it is no regular file")  # reading a pipe would wait for ever
@@ -45,17 +52,34 @@ def opened(path: Path | io.BytesIO) -> Iterator[Image.Image]:
             yield picture
     except Exception as error:  # damaged files make the library raise nearly anything
         reason = in_one_line(error)
-        raise ValueError(
-            f"picture {path} cannot be used ({reason}): replace it with a whole "
-            f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_PIXELS:,} pixels"
-        ) from None
+        raise ValueError(f"picture {path} cannot be used ({reason}): {remedy}") from None
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a whole picture; ValueError, naming the file, if it is none."""
-    with opened(path) as picture:
+def read_picture(path: Path, remedy: str = REPLACE) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a whole picture; ValueError, naming the file and what to do, if it is
+    none."""
+    with opened(path, remedy) as picture:
         refuse_animation(picture)
         return np.array(upright(picture))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a picture is there and not cut short.
+
+    A PNG is taken to be whole by its first and last bytes, a hundredth of the work of decoding it.
+    """
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        start = file.read(len(PNG_START))
+        file.seek(-min(len(PNG_END), os.fstat(file.fileno()).st_size), os.SEEK_END)
+        if (start, file.read()) == (PNG_START, PNG_END):
+            return True
+    try:
+        read_picture(path)
+    except ValueError:
+        return False
+    return True
 
 
 def refuse_animation(picture: Image.Image) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from common import picture_files
 from common.documents import parse_json
-from common.picture_files import read_picture
 from common.vistorybench import Character
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
 
 MANIFEST = "manifest.jsonl"
 VOCABULARY = "label_vocabulary.json"
+DRAW_AGAIN = "delete it and run the same sampling command again, which draws its story anew"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,13 @@ def read_samples(folder: str | os.PathLike) -> Samples:
     vocabulary = _parse(names.read_bytes(), str(names))
     check_vocabulary(vocabulary, str(names), optional=("places", "clothes", "actions"))
     return Samples(folder, stories, vocabulary)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB; ValueError names the file and what to do: a story that a manifest lists
+    is drawn again."""
+    listed = (path.parent.parent / MANIFEST).is_file()
+    return picture_files.read_picture(path, DRAW_AGAIN if listed else picture_files.REPLACE)
 
 
 LABELS = ("characters", "places", "clothes", "actions")

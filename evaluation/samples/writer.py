@@ -20,6 +20,7 @@ from PIL import Image
 
 from common.documents import parse_json
 from common.files import is_address, replacing
+from common.picture_files import is_whole
 from evaluation.samples.plain_folders import PLOT, STORYBOARD
 from evaluation.samples.reader import MANIFEST, VOCABULARY
 
@@ -43,14 +44,14 @@ OTHER = {
     "first_frame": "another first picture",
     "pictures": "other pictures of the data set",
 }
-LOST = "left with a picture missing"
+LOST = "left with a picture missing or cut short"
 
 
 class SamplesFolder:
     """One set of samples; `settings` (seed, checkpoint, given, sampler) go into every line.
 
     `asked` are the stories that are wanted, by id, with what their lines must say (captions, …).
-    One that says something else is drawn again, and so is one whose pictures are gone.
+    One that says something else is drawn again, and so is one whose pictures are gone or cut short.
     What older lines do not say counts as the same. Only what a line of the manifest names is ever
     removed. `again` says of those of `asked` that are there and are not kept why not.
 
@@ -135,7 +136,7 @@ class SamplesFolder:
             if gone or story_id in done or story_id in self.outdated:
                 continue  # its pictures are gone, or a line before says the same
             kept.append(line)
-            if other is None and all(path.is_file() for path in paths):
+            if other is None and all(map(is_whole, paths)):
                 done.add(story_id)
                 continue
             self.outdated[story_id] = line  # stays till it is replaced: it says what is ours

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from common.files import writing_folder
-from evaluation.samples import SamplesFolder, remove_stories
+from evaluation.samples import SamplesFolder, read_picture, remove_stories
 
 SAMPLER = {"scheduler": "ddim", "eta": 0.0}
 SETTINGS = {"seed": 0, "given": 0, "checkpoint": "abc", "sampler": SAMPLER}
@@ -125,6 +125,23 @@ def test_a_story_that_is_drawn_again_takes_nothing_of_the_users_along(tmp_path):
     check_whole(tmp_path, [1])
 
 
+@pytest.mark.parametrize("size", [0, 5, 60])
+def test_a_story_with_a_picture_that_is_cut_short_is_drawn_again(tmp_path, size):
+    asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
+    add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
+    path = tmp_path / "s1" / "0001.png"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match="cannot be used .*: delete it and run the same samp"):
+        read_picture(path)
+    folder = SamplesFolder(tmp_path, SETTINGS, asked=asked)
+    assert folder.done == set()
+    assert folder.again == {"s1": "left with a picture missing or cut short"}
+    add(folder, 1)
+    check_whole(tmp_path, [1])
+    Image.open(path).save(path, "BMP")  # of another program, but whole
+    assert SamplesFolder(tmp_path, SETTINGS, asked=asked).done == {"s1"}
+
+
 def test_frames_that_were_drawn_again_are_not_drawn_over(tmp_path):
     asked = {"s1": {"captions": ["First.", "Second – ‘ü’."]}}
     add(SamplesFolder(tmp_path, SETTINGS, asked=asked), 1)
@@ -138,7 +155,7 @@ def test_frames_that_were_drawn_again_are_not_drawn_over(tmp_path):
     assert manifest.read_bytes() == before
     check_whole(tmp_path, [1])
     (tmp_path / "s1" / "0000.png").unlink()
-    with pytest.raises(ValueError, match="s1 has frames .* left with a picture missing and would"):
+    with pytest.raises(ValueError, match="s1 has frames .* left with a picture missing or cut"):
         SamplesFolder(tmp_path, SETTINGS, asked=asked)
     (tmp_path / "s1" / "0001.png").unlink()
     (tmp_path / "s1").rmdir()

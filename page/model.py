@@ -111,7 +111,8 @@ def newest_model() -> Path:
     Raises:
         ValueError: there is none.
     """
-    files = [path for path in RUNS.glob("*/*.ckpt") if path.name in (LAST, PREVIOUS)]
+    # A sweep's lie a folder deeper; `**` alone would not go into linked folders.
+    files = [path for path in RUNS.glob("*/**/*.ckpt") if path.name in (LAST, PREVIOUS)]
     folders = [path.parent for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)]
     for folder in (*folders, DEMO):
         if found := last_good(folder):

@@ -67,6 +67,10 @@ def test_the_newest_model_is_found(tmp_path, monkeypatch, trained):
         path.write_bytes(trained.read_bytes())
         os.utime(path, (when, when))
     assert newest_model() == tmp_path / "runs/new/last.ckpt"
+    (tmp_path / "swept" / "seed=1").mkdir(parents=True)
+    (tmp_path / "runs" / "many").symlink_to(tmp_path / "swept")
+    (tmp_path / "swept" / "seed=1" / "last.ckpt").write_bytes(trained.read_bytes())
+    assert newest_model() == tmp_path / "runs/many/seed=1/last.ckpt"
 
 
 def test_a_folder_is_drawn_from_with_the_samplers_of_its_checkpoint(model, exported, tmp_path):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from evaluation.report import cell
 
-__all__ = ["SUFFIXES", "comparison_table"]
+__all__ = ["COMMENTS", "SUFFIXES", "comparison_table"]
 
 SUFFIXES = {"latex": ".tex", "markdown": ".md", "csv": ".csv"}
+COMMENTS = {"latex": "% {}\n", "markdown": "\n<!-- {} -->\n", "csv": ""}  # at a file's end
 LATEX = {
     "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",

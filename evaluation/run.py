@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 
 from common.files import check_writable, file_hash, replacing
 from common.key_value_arguments import check
-from evaluation.comparison_table import SUFFIXES, comparison_table
+from evaluation.comparison_table import COMMENTS, SUFFIXES, comparison_table
 from evaluation.metrics.bootstrap import interval, paired_p, story_weights
 from evaluation.metrics.choice import choose, load_networks
 from evaluation.metrics.material import Material
 from evaluation.metrics.table import Metric
 from evaluation.options import Options
+from evaluation.own_files import MARK, refuse_others
 from evaluation.published import published_table
 from evaluation.report import protocol, table
-from evaluation.samples import MANIFEST, Samples, open_samples
+from evaluation.samples import MANIFEST, PLOT, STORYBOARD, Samples, open_samples
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import numpy as np
@@ -82,6 +83,7 @@ def measure(
     samples, materials = systems[0].runs[0], [one.materials for one in systems]
     metrics, skipped = choose(options, [run for runs in materials for run in runs])
     out = Path(options.out or systems[0].folder)
+    refuse_others(out, _to_write(metrics, options), samples.folder)
     if metrics or options.format or options.pictures:
         check_writable(out / "metrics.json")
     result = {
@@ -98,7 +100,9 @@ def measure(
     if seeds := len(systems[0].runs) - 1:
         result["seeds"] = seeds + 1
     counts, readings = {}, None
-    if metrics:
+    if not metrics:
+        _warn_of_other_metrics(out / "metrics.json", result)
+    else:
         counts, readings = _measure(metrics, systems, materials, options, result)
     print(table(result))
     if options.papers:
@@ -116,9 +120,33 @@ def measure(
         text = comparison_table(result, options.format)
         path = out / f"table{SUFFIXES[options.format]}"
         with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            ending = COMMENTS[options.format].format(MARK)
+            temporary.write_text(text + ending, encoding="utf-8")
         print(f"\n{text}{path}")
     return result, samples, counts, readings
+
+
+def _to_write(metrics: Sequence[Metric], options: Options) -> list[str]:
+    names = ["metrics.json"] if metrics else []
+    if options.format:
+        names.append(f"table{SUFFIXES[options.format]}")
+    if options.pictures:
+        names += [STORYBOARD, "storyboard.html", *[PLOT] * bool(metrics)]
+    return names
+
+
+def _warn_of_other_metrics(path: Path, result: dict) -> None:
+    """An earlier evaluation's numbers stay beside the new pictures: say if they are of others."""
+    try:
+        then = json.loads(path.read_bytes())
+        same = all(then[key] == result.get(key) for key in ("samples", "stories"))
+        if not same or then.get("manifest") != result.get("manifest"):
+            result["warnings"].append(
+                f"{path} stays, but measures {then['samples']} as it was then: give metrics=… to "
+                f"measure what is shown now, or delete it"
+            )
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is not ours
+        return
 
 
 def _open(place: str, options: Options) -> _System:

@@ -9,6 +9,7 @@ import numpy as np
 
 from common.files import replacing
 from evaluation.metrics.table import METRICS
+from evaluation.own_files import MARK
 from evaluation.pictures.page import write_storyboard_html
 from evaluation.pictures.plots import plot_by_frame
 from evaluation.pictures.storyboard import draw_storyboard
@@ -40,7 +41,7 @@ def draw_gallery(
         plot = out / PLOT
         written.append(plot)
         with replacing(plot) as temporary:
-            chart.savefig(temporary, format="png")
+            chart.savefig(temporary, format="png", metadata={"Software": MARK})
     ids = [story.story_id for story in samples.stories]
     order, notes, ranked = list(range(len(ids))), {}, 0
     if counts:

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from common.files import replacing
+from evaluation.own_files import MARK
 from evaluation.pictures.heat_map import draw_heat_map, say_weights
 from evaluation.pictures.storyboard import Folders, FrameNotes, Notes, gather
 from evaluation.samples import read_picture
@@ -48,7 +49,7 @@ def write_storyboard_html(
         "said": say_weights,
     }
     template = environment.get_template("page.html")
-    text = template.render(strips=strips, settings=settings, plot=plot)
+    text = template.render(strips=strips, settings=settings, plot=plot, mark=MARK)
     with replacing(out_html) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return Path(out_html)

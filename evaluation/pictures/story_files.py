@@ -12,6 +12,7 @@ from pathlib import Path
 from common.key_value_arguments import option, run
 
 FORMATS = ("gif", "strip", "pdf")
+ENDINGS = {"gif": ".gif", "strip": ".png"}  # of what there is one a story
 GIF_SECONDS = 655  # that a frame can last, and equal ones in a row together
 
 
@@ -38,6 +39,7 @@ def write_story_files(options: StoryFiles) -> list[Path]:
     from PIL import Image
 
     from common.files import replacing
+    from evaluation.own_files import MARK, png_mark, refuse_others
     from evaluation.pictures.storyboard import gather
     from evaluation.pictures.strips import Pages, draw_strip
     from evaluation.samples import read_picture, read_samples
@@ -53,6 +55,14 @@ def write_story_files(options: StoryFiles) -> list[Path]:
     folder = Path(options.out) if options.out else samples.folder / "story_files"
     if folder.is_file():
         raise ValueError(f"out={folder} is a file; give a folder")
+    names = [
+        f"{number:04}_{''.join(c if c.isalnum() else '-' for c in strip.story_id)[:60]}"
+        for number, strip in enumerate(strips)
+    ]
+    if options.out:
+        kinds = [ending for kind, ending in ENDINGS.items() if kind in formats]
+        to_write = [f"{name}{kind}" for name in names for kind in kinds]
+        refuse_others(folder, [*to_write, *["stories.pdf"] * ("pdf" in formats)], samples.folder)
     written = []
 
     def save(name: str, first: Image.Image, **how) -> None:
@@ -60,18 +70,18 @@ def write_story_files(options: StoryFiles) -> list[Path]:
             first.save(temporary, **how)
         written.append(folder / name)
 
-    for number, strip in enumerate(strips):
-        name = f"{number:04}_{''.join(c if c.isalnum() else '-' for c in strip.story_id)[:60]}"
+    for name, strip in zip(names, strips, strict=True):
         frames = [Image.fromarray(read_picture(path)) for path in strip.rows[-1].frames]
         if "gif" in formats:
             size = frames[0].size  # a given frame may have another
             frames = [frame.resize(size, Image.Resampling.LANCZOS) for frame in frames]
-            how = {"save_all": True, "append_images": frames[1:], "loop": 0}
+            how = {"save_all": True, "append_images": frames[1:], "loop": 0, "comment": MARK}
             save(f"{name}.gif", frames[0], format="GIF", duration=options.seconds * 1000, **how)
         if "strip" in formats:
-            save(f"{name}.png", draw_strip(strip), format="PNG")
+            save(f"{name}.png", draw_strip(strip), format="PNG", pnginfo=png_mark())
     if "pdf" in formats:
-        save("stories.pdf", Pages(strips), format="PDF", title="Stories", save_all=True)
+        how = {"title": "Stories", "creator": MARK, "save_all": True}
+        save("stories.pdf", Pages(strips), format="PDF", **how)
     return written
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from common.files import replacing
 from common.lettering import wrap, write
+from evaluation.own_files import png_mark
 from evaluation.pictures.heat_map import draw_heat_map
 from evaluation.samples import SampledStory, Samples, read_picture, read_samples
 
@@ -117,7 +118,7 @@ def draw_storyboard(
         page.paste(block, (0, top))
         top += block.height + BETWEEN
     with replacing(out_png) as temporary:
-        page.save(temporary, "PNG", optimize=True)
+        page.save(temporary, "PNG", optimize=True, pnginfo=png_mark())
     return Path(out_png)
 
 

@@ -224,6 +224,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.sheet and not args.sheet.lower().endswith(".png"):
         parser.error(f"--sheet {args.sheet} is no PNG: give a name that ends in .png")
+    if args.sheet and os.path.exists(args.sheet):
+        parser.error(f"--sheet {args.sheet} is there already: give another name or remove it")
     if args.leave_out and args.quick:
         parser.error("--quick decodes no pictures, so there is nothing to --leave_out: give one")
     if args.stories < 1 or (args.max_length or 1) < 1:

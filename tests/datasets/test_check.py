@@ -222,6 +222,10 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "1 problem" in capsys.readouterr().out and not (tmp_path / "y.png").exists()
     assert run(monkeypatch, tmp_path / "gone.h5").startswith("error: story file")
     assert run(monkeypatch, path, "--sheet", "x.jpg") == 2
+    before = (tmp_path / "x.png").read_bytes()
+    assert run(monkeypatch, path, "--sheet", tmp_path / "x.png") == 2
+    assert "x.png is there already: give another name or remove it" in capsys.readouterr().err
+    assert (tmp_path / "x.png").read_bytes() == before
     with h5py.File(path, "a") as file:  # and no story is left
         for column in (file[f"{split}/image0"] for split in SPLITS):
             column[:] = [np.frombuffer(b"<html>", np.uint8)] * len(column)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ __all__ = [
 ]  # fmt: skip
 
 Picture = Image.Image | np.ndarray | Tensor
+WANTED = "give a PIL image, (H, W, 3) uint8 or a tensor (3, H, W) uint8"
 
 
 class HistoryTransform:
@@ -96,21 +98,23 @@ def wanted_sides(vae, size: tuple[int, int]) -> str:
 
 def listed(image: Picture | Sequence[Picture]) -> list[Picture]:
     """One picture, or one a story, as a list."""
-    alone = isinstance(image, Image.Image) or getattr(image, "ndim", 0) == 3
-    return [image] if alone else list(image)
+    several = isinstance(image, Iterable) and not isinstance(image, str | bytes)
+    return list(image) if several and getattr(image, "ndim", 4) == 4 else [image]
 
 
 def as_tensor(picture: Picture) -> Tensor:
     """uint8 (3, H, W)."""
     if isinstance(picture, Image.Image):
         picture = np.array(picture.convert("RGB"))
-    if isinstance(picture, np.ndarray):
+    if isinstance(picture, str | os.PathLike):
+        raise ValueError(f"image={str(picture)!r:.80}: open it first, with PIL.Image.open")
+    if isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.dtype == np.uint8:
         picture = torch.from_numpy(picture).permute(2, 0, 1)
+    if not isinstance(picture, Tensor | np.ndarray):
+        raise ValueError(f"image={picture!r:.80}: {WANTED}")
     if picture.ndim != 3 or len(picture) != 3 or picture.dtype != torch.uint8:
-        raise ValueError(
-            f"image: a picture is {tuple(picture.shape)} of {picture.dtype}; give a PIL image, "
-            f"(H, W, 3) uint8 or a tensor (3, H, W) uint8"
-        )
+        shown = f"{tuple(picture.shape)} of {picture.dtype}"
+        raise ValueError(f"image: a picture is {shown}; {WANTED}")
     return picture
 
 

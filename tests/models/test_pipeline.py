@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_parts import (
@@ -254,6 +256,10 @@ def test_a_text_is_a_story_of_one_caption():
     ({"generator": []}, "0 generators for 1 stories"),
     ({"generator": 3}, "generator=3: give a torch.Generator"),
     ({"prompt": ["a"], "image": list(random_frames(3, 1, 16)[:, 0])}, "3 first frames for 1 sto"),
+    ({"image": "x.png"}, "image='x.png': open it first, with PIL.Image.open"),
+    ({"image": [Path("x.png")]}, "image='x.png': open it first"),
+    ({"image": 3}, r"image=3: give a PIL image, \(H, W, 3\) uint8 or a tensor"),
+    ({"image": np.zeros((9, 9, 3))}, r"a picture is \(9, 9, 3\) of float64; give a PIL image"),
     ({"negative_prompt": ["a"]}, r"negative_prompt=\['a'\]: give one text"),
     ({"height": "16"}, "height='16' and width=16: give numbers of pixels"),
     ({"height": 0}, "height=0 and width=16: give numbers of pixels"),

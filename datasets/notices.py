@@ -12,7 +12,7 @@ from shlex import quote
 from datasets.story_hdf5 import StoryFile
 
 __all__ = [
-    "characters_read", "long_captions", "unknown_words", "warn_of_left_out",
+    "beginning", "characters_read", "long_captions", "named", "unknown_words", "warn_of_left_out",
     "warn_of_long_captions", "warn_of_unknown_words",
 ]  # fmt: skip
 
@@ -48,11 +48,16 @@ def warn_of_long_captions(
         unread = longest[characters_read(longest, tokenizers, max_length) :].strip()
         warnings.warn(
             f"{where}: {long.total()} captions have more than {max_length} tokens and lose their "
-            f"end, such as {longest!r}, of which {unread!r} is not read; shorten them, or train "
-            f"with a larger {key}",
+            f"end, such as {beginning(longest)!r}, of which {beginning(unread)!r} is not read; "
+            f"shorten them, or train with a larger {key}",
             stacklevel=2,
         )
     return long
+
+
+def beginning(text: str, most: int = 100) -> str:
+    """A text as a message shows it."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def long_captions(
@@ -89,10 +94,17 @@ def warn_of_unknown_words(
     """Say which words of `where` the model has never seen."""
     if words := unknown_words(captions, tokenizers, known):
         warnings.warn(
-            f"{where}: this model has never seen {', '.join(map(repr, words))}, so expect nothing "
+            f"{where}: this model has never seen {named(map(repr, words))}, so expect nothing "
             f"of {'it' if len(words) == 1 else 'them'}; say it in other words",
             stacklevel=2,
         )
+
+
+def named(words: Iterable[str], most: int = 10) -> str:
+    """Words as a message lists them."""
+    words = [beginning(word) for word in words]
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def unknown_words(

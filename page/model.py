@@ -27,7 +27,7 @@ from building import (
 )
 from common.files import file_hash
 from configuration import load_config, load_to_draw
-from datasets.notices import characters_read, long_captions, unknown_words
+from datasets.notices import beginning, characters_read, long_captions, named, unknown_words
 from models.checkpoints.run_folder import LAST, PREVIOUS, last_good
 from models.components import load_scheduler_config
 from models.pipeline import StoryPipeline
@@ -97,10 +97,10 @@ class PageModel:
             with self._reading:
                 words = unknown_words([caption], self._tokenizers, self.known_words)
             if words:
-                names = ", ".join(f"“{word}”" for word in words)
+                names = named(f"“{word}”" for word in words)
                 said.append(f"Frame {number}: this model has never seen {names}.")
             if end is not None:
-                rest = caption[end:].strip()
+                rest = beginning(caption[end:].strip())
                 said.append(f"Frame {number}: the caption is too long, “{rest}” is not read.")
         return said
 

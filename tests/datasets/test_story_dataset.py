@@ -12,7 +12,12 @@ import pytest
 import torch
 
 from datasets.data_module import StoryDataModule
-from datasets.notices import characters_read, long_captions
+from datasets.notices import (
+    characters_read,
+    long_captions,
+    warn_of_long_captions,
+    warn_of_unknown_words,
+)
 from datasets.specs import SPECS, StorySpec
 from datasets.story_dataset import StoryDataset, collate, to_target
 from datasets.story_hdf5 import SPLITS
@@ -162,6 +167,16 @@ def test_over_long_captions_are_reported_once(squares):
         warnings.simplefilter("error")
         next(iter(data.train_dataloader()))  # nothing more of it
         module(squares[0], max_length=5).setup("fit")
+
+
+def test_a_warning_shows_the_beginnings_of_long_captions_and_lists():
+    told = [" ".join(f"word{n}" for n in range(1000))]
+    with pytest.warns(UserWarning) as warned:
+        warn_of_long_captions("s.h5", told, (CLIP, BERT), 4, "max_length")
+        warn_of_unknown_words("s.h5", told, (CLIP, BERT), frozenset())
+    long, unknown = (str(w.message) for w in warned)
+    assert len(long) < 450 and "such as 'word0 word1" in long and "…', of which 'word" in long
+    assert len(unknown) < 250 and "'word9' and 990 more, so expect nothing of them" in unknown
 
 
 def test_targets_are_squashed_to_their_size_and_those_of_it_left_alone():

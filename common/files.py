@@ -158,6 +158,8 @@ def check_writable(path: str | os.PathLike) -> None:
 def _why(path: Path, size: int, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     there = next(folder for folder in path.absolute().parents if folder.exists())
+    if there.is_file():
+        return f"{there} is a file; move it away"
     with suppress(OSError):
         total, _, free = shutil.disk_usage(there)
         none = total and free < 2**16  # whatever the library said; /proc has no size at all

@@ -43,7 +43,7 @@ from common.processes import in_order
 from common.terminal import script_parser, setting, tqdm
 from data_script.captions_file import CAPTIONS, KEYS, caption_rows, find_picture, row_text
 from data_script.raw_pictures import SIZE, is_oblong, load_picture
-from data_script.story_builder import only_build_of
+from data_script.story_builder import check_save_path, only_build_of
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, is_story_id
 from datasets.story_writer import StoryWriter
@@ -202,6 +202,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.size < 8:
         parser.error(f"--size {args.size} is too small: give 8 pixels or more")
+    check_save_path(Path(args.save_path))
     state = "replaces" if os.path.exists(args.save_path) else "writes"
     print(f"{args.data_dir} -> {args.save_path} ({state} it when whole)")
     with only_build_of(Path(args.save_path)):

@@ -26,7 +26,7 @@ from common.processes import in_processes
 from common.terminal import error_in_one_line, script_parser, setting, tqdm
 from datasets.pictures import encode_picture
 from datasets.story_hdf5 import SPLITS, is_story_id
-from datasets.story_writer import StoryWriter
+from datasets.story_writer import StoryWriter, check_place
 
 FRAMES = 5
 MEND = "mend it, or leave such stories out with --skip_broken"
@@ -209,6 +209,15 @@ def preset_command(preset: str, key: str, path: str | os.PathLike) -> str:
     )
 
 
+def check_save_path(path: Path) -> None:
+    """End the script in one line where no story file can be written."""
+    with error_in_one_line():
+        try:
+            check_place(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--save_path: {error}") from None
+
+
 @contextmanager
 def only_build_of(path: Path) -> Iterator[None]:
     """Ends the script in one line where the file `path` is being built already, on an error, or
@@ -217,9 +226,6 @@ def only_build_of(path: Path) -> Iterator[None]:
     What builds of it that were killed have left is removed.
     """
     with ending_at_signals("nothing is written"), error_in_one_line():
-        if path.is_dir():  # the writer says so
-            yield
-            return
         with held(path.with_name(f".{path.name}.lock"), f"--save_path: {path} is"):
             if left := remove_leftovers(path.parent, [path.name]):
                 print(f"removed {', '.join(left)}, left by a build that was killed", flush=True)
@@ -231,6 +237,7 @@ def run(build: Callable[..., Report], args: argparse.Namespace, next_step: str) 
     path = Path(args.save_path)
     if args.num_process is not None and args.num_process < 1:
         sys.exit(f"error: --num_process {args.num_process} is too few: give 1 or more")
+    check_save_path(path)
     state = "replaces the file that is there" if path.exists() else "writes it"
     print(f"building {path} ({state} when whole)", flush=True)
     with only_build_of(path):

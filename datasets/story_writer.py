@@ -11,17 +11,30 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from common.files import is_address, writing
+from common.files import check_writable, is_address, writing
 from common.hdf5 import replacing_hdf5
 from datasets.pictures import encode_picture, is_png
 from datasets.story_hdf5 import SPLITS, is_story_id
 
-__all__ = ["StoryWriter"]
+__all__ = ["StoryWriter", "check_place"]
 
 CHUNK = 256  # rows of 16-byte references that lie together on disk
 BLOCK = 32  # stories written at once: six times faster than one by one
 _BYTES = h5py.vlen_dtype(np.uint8)
 _TEXT = h5py.string_dtype("utf-8")
+
+
+def check_place(path: Path) -> None:
+    """ValueError or OSError where no story file can be written, or only over something else."""
+    if path.is_dir() or is_address(path):
+        what = "a folder" if path.is_dir() else "an address on the net"
+        raise ValueError(f"{path} is {what}: give the name of a file, such as x.h5")
+    if path.exists() and not h5py.is_hdf5(path):
+        raise ValueError(
+            f"{path} is there and is no story file, so it is not replaced: choose another name, or "
+            "delete it"
+        )
+    check_writable(path)
 
 
 class StoryWriter:
@@ -48,14 +61,7 @@ class StoryWriter:
         self._open = ExitStack()
 
     def __enter__(self) -> StoryWriter:
-        if self.path.is_dir() or is_address(self.path):
-            what = "a folder" if self.path.is_dir() else "an address on the net"
-            raise ValueError(f"{self.path} is {what}: give the name of a file, such as x.h5")
-        if self.path.exists() and not h5py.is_hdf5(self.path):
-            raise ValueError(
-                f"{self.path} is there and is no story file, so it is not replaced: choose another "
-                "name, or delete it"
-            )
+        check_place(self.path)
         with writing(self.path):
             self._file = self._open.enter_context(replacing_hdf5(self.path))
         for split in SPLITS:

@@ -42,6 +42,9 @@ def test_the_script_in_two_processes_says_what_it_does(raw, tmp_path):
     assert "train          3         0" in done.stdout
     assert "next: python main.py config=presets/arldm-pororo-visualization.yaml " in done.stdout
     assert "building: 100%" in done.stderr
+    refused = script(raw, tmp_path)
+    assert refused.stderr.startswith(f"error: --save_path: {tmp_path} is a folder: give the name")
+    assert not refused.stdout
 
 
 # Does what a test wants to happen at a certain picture, in the process that encodes it.

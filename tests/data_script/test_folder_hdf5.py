@@ -157,6 +157,13 @@ def test_the_script_builds_replaces_and_explains(tmp_path):
         second = script("--data_dir", data, "--save_path", target)
     says = f"error: --save_path: {target} is in use by another process; wait for its end, or give"
     assert second.returncode == 1 and second.stderr.startswith(says)
+    for place, says in (
+        (tmp_path, f"{tmp_path} is a folder: give the name of a file"),
+        (data / "a.png" / "s.h5", f"cannot write {data}/a.png/s.h5: {data}/a.png is a file; move "),
+    ):
+        refused = script("--data_dir", data, "--save_path", place)
+        assert refused.returncode == 1 and not refused.stdout  # before it says what it will do
+        assert refused.stderr.startswith(f"error: --save_path: {says}")
     (tmp_path / "mine").mkdir()
     lost = script("--data_dir", tmp_path / "gone", "--save_path", tmp_path / "mine" / "s.h5")
     assert lost.returncode == 1 and (tmp_path / "mine").is_dir()  # though empty: we did not make it

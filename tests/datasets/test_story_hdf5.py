@@ -187,7 +187,7 @@ def test_a_failed_build_keeps_the_file_that_was_there(tmp_path, monkeypatch):
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     for place, error, message in (
-        ("file/s.h5", OSError, "cannot write .*file/s.h5: File exists; make .* writable, or choo"),
+        ("file/s.h5", OSError, "cannot write .*file/s.h5: .*/file is a file; move it away, or ch"),
         ("/proc/s.h5", OSError, "cannot write /proc/s.h5: .*; make /proc writable, or choose ano"),
         ("", ValueError, "is a folder: give the name of a file"),
     ):

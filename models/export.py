@@ -81,7 +81,10 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     variant = "fp16" if dtype == torch.float16 else None
     beside = {"lora": lora is not None, "causal_story": bool(parts.add_ons), "variant": variant}
     with writing_folder(out) as folder:
-        pipeline.to(dtype).save_pretrained(folder, variant=variant)
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):  # whose own `to` warns of none
+                torch.nn.Module.to(part, dtype)
+        pipeline.save_pretrained(folder, variant=variant)
         if lora is not None:
             StoryPipeline.save_lora_weights(folder, unet_lora_layers=lora)
         write_model_card(folder, out.name, config, known["config"] or {}, options.samples, **beside)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from diffusers.models import modeling_utils
 from outcomes import frames, picture, read, same
 from safetensors.torch import load_file, save_file
 
@@ -44,7 +45,8 @@ def test_back_again_it_is_the_checkpoint_to_the_bit(exported, trained, shrunk, s
         assert path.read_bytes() == (again / path.relative_to(first)).read_bytes()
 
 
-def test_halves_become_a_checkpoint_too(trained, tmp_path):
+def test_halves_become_a_checkpoint_too(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(modeling_utils.logger, "warning", pytest.fail)  # of what is as it should be
     half = export(Export(str(trained), str(tmp_path / "half"), dtype="float16"))
     back = read(export(Export(str(half), str(tmp_path / "back.ckpt"))))["state_dict"]
     ours = read(trained)["state_dict"]

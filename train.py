@@ -84,6 +84,7 @@ logging.getLogger(rank_zero.__name__).addFilter(lambda r: not r.getMessage().sta
 
 for beside_the_point in (
     "You're resuming from a checkpoint that ended before",  # training reads on where it was
+    "Checkpoint directory .* exists and is not empty",  # its config.yaml lies there
     "The dirpath has changed from",  # a run's folder may be moved, see BestCheckpoint
     "Found .* in eval mode at the start of training",  # what is frozen, on purpose
     ".*LeafSpec.* is deprecated",  # between two libraries

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import runpy
 import shlex
+import warnings
 
 import pytest
 import torch
@@ -38,6 +40,15 @@ def test_training_moves_what_trains_and_only_that(trained, shrunk):
     assert moved == {"unet", "conditioner"}
     tables = ("conditioner.type_embeddings.weight", "conditioner.time_embeddings.weight")
     assert not any(torch.equal(start[key], end[key]) for key in tables)
+
+
+def test_a_runs_own_files_in_its_folder_are_no_warning():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        runpy.run_path(train.__file__)  # pytest has put its own filters in the place of train's
+        for text in ("exists and is not empty.", "is full."):
+            warnings.warn(f"Checkpoint directory outputs/cartoon {text}", stacklevel=1)
+    assert [str(one.message) for one in said] == ["Checkpoint directory outputs/cartoon is full."]
 
 
 @pytest.mark.long

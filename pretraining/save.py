@@ -29,7 +29,8 @@ def save_base(
     """Save all parts in half precision safetensors under `out` and `out`/blip."""
     parts = {"vae": vae, "unet": unet, "text_encoder": text_encoder, "blip": blip}
     for name, part in parts.items():
-        copy.deepcopy(part).to(torch.float16).save_pretrained(out / name, safe_serialization=True)
+        half = nn.Module.to(copy.deepcopy(part), torch.float16)  # diffusers' own `to` warns of none
+        half.save_pretrained(out / name, safe_serialization=True)
     scheduler.save_pretrained(out / "scheduler")
     clip_tokenizer.save_pretrained(out / "tokenizer")
     blip_tokenizer.save_pretrained(out / "blip")

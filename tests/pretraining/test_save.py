@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models import modeling_utils
 from safetensors.torch import load_file
 from tiny_base import tiny_parts
 from transformers import (
@@ -33,7 +34,9 @@ def parts():
 @pytest.fixture(scope="module")
 def base(parts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
-    save_base(folder, **parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling_utils.logger, "warning", pytest.fail)
+        save_base(folder, **parts)
     return folder
 
 

@@ -140,9 +140,8 @@ class StopAtNonFinite(Callback):
         scaled = isinstance(plugin, MixedPrecision) and plugin.scaler is not None
         if not scaled:  # a gradient scaler tries too large a scale on purpose, and leaves that out
             gradients = [p.grad for p in parameters if p.grad is not None]
-            if gradients:  # none where the optimiser went along with the backward pass
-                numbers.append(torch.nn.utils.get_total_norm(gradients))
-                module.log("gradient_norm", numbers[-1], logger=False)
+            numbers.append(torch.nn.utils.get_total_norm(gradients))
+            module.log("gradient_norm", numbers[-1], logger=False)
         if not self._may_step(trainer, module, numbers):
             for parameter in parameters:
                 parameter.grad = None

@@ -68,7 +68,7 @@ def tensors(_: Path, out: Path) -> None:
 
 def page(_: Path, out: Path) -> None:
     settings = Settings("mine", 0, sampler_settings(load_config([])))
-    model = SimpleNamespace(digest="0", characters_read=lambda captions: None)
+    model = SimpleNamespace(digest="0", unusual={}, characters_read=lambda captions: None)
     save(model, Story([NOISE, NOISE]), ["One.", "Two."], settings, out)
 
 

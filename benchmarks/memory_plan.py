@@ -115,10 +115,14 @@ def plan(config: DictConfig, sizes: Sizes | None = None) -> dict[str, int]:
         "optimiser state": moments,
     }
     parts["activations and temporaries"] = memory.bytes - sum(parts.values())
+    peak = memory.bytes
+    if config.ema_decay is not None:  # of the whole model, what is frozen too
+        parts["average of the weights"] = parts["parameters"]
+        peak += parts["parameters"]
     weights = model.state_dict()
     saved = weights if config.tune == "all" else tuned_names(weights, config.tune)
     checkpoint = _bytes(weights[name] for name in saved) + moments
-    return {**parts, "peak": memory.bytes, "checkpoint": checkpoint}
+    return {**parts, "peak": peak, "checkpoint": checkpoint}
 
 
 def measure(config: DictConfig) -> dict[str, float]:

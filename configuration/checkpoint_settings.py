@@ -50,6 +50,9 @@ def read_settings(checkpoint: Path) -> dict | None:
         return None
     try:
         refuse_resolvers(found)
+        for key in MODEL:
+            if any(key not in config for config in found.values()):
+                raise ValueError(f"{key} is not said: take the commit that wrote it")
     except ValueError as error:
         raise ConfigError(f"{checkpoint}, in its settings: {error}") from error
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from omegaconf import DictConfig
 
 from configuration.rules import ConfigError
@@ -17,7 +19,8 @@ def warmup_steps(config: DictConfig, steps_an_epoch: float) -> int:
     """
     key = "warmup_epochs" if config.warmup_steps is None else "warmup_steps"
     steps = config[key] * (steps_an_epoch if key == "warmup_epochs" else 1)
-    whole, most = config.max_epochs * steps_an_epoch, config.max_steps
+    # An epoch takes its last stories too, however few.
+    whole, most = config.max_epochs * math.ceil(steps_an_epoch), config.max_steps
     if steps and 0 < most < whole and steps >= most:
         say(
             f"{key} is {config[key]}, so the warm-up is not over when max_steps={most} ends "
@@ -25,7 +28,7 @@ def warmup_steps(config: DictConfig, steps_an_epoch: float) -> int:
         )
     elif steps and steps >= whole and not 0 < most < whole:
         raise ConfigError(
-            f"{key} is {config[key]}, but training has {whole:,.0f} optimiser steps: the warm-up "
+            f"{key} is {config[key]}, but training has {whole:,} optimiser steps: the warm-up "
             f"would never end; lower {key}"
         )
     return round(steps)

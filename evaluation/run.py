@@ -139,7 +139,8 @@ def _warn_of_other_metrics(path: Path, result: dict) -> None:
     """An earlier evaluation's numbers stay beside the new pictures: say if they are of others."""
     try:
         then = json.loads(path.read_bytes())
-        same = all(then[key] == result.get(key) for key in ("samples", "stories"))
+        folders = [Path(one["samples"]).resolve() for one in (then, result)]
+        same = folders[0] == folders[1] and then["stories"] == result["stories"]
         if not same or then.get("manifest") != result.get("manifest"):
             result["warnings"].append(
                 f"{path} stays, but measures {then['samples']} as it was then: give metrics=… to "

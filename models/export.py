@@ -40,11 +40,11 @@ def export(options: Export) -> Path:
     source, out = Path(options.checkpoint), Path(options.out)
     if not source.exists():
         raise ValueError(f"checkpoint: there is no {source}; give a checkpoint or such a folder")
-    if out.exists() and (out.is_file() or any(out.iterdir())):
+    original, is_folder = options.layout == "original", (source / "model_index.json").is_file()
+    if out.exists() and (original or is_folder or out.is_file() or any(out.iterdir())):
         raise ValueError(f"out: {out} is there already; give another name or remove it")
     check_writable(out)
-    original = options.layout == "original"
-    if (source / "model_index.json").is_file():
+    if is_folder:
         if original:
             raise ValueError(
                 f"layout: {source} is a folder, but layout=original takes a checkpoint; make one "
@@ -92,6 +92,11 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
 
 
 def _write_original(options: Export, source: Path, out: Path) -> Path:
+    for key in ("dtype", "merge_lora", "samples"):
+        if getattr(options, key) != getattr(Export, key, None):
+            raise ValueError(
+                f"{key}: layout=original writes the weights alone, as they are; leave it out"
+            )
     from building import check_weights_file, naming_section
     from configuration import load_to_draw
     from models.caption_tokenizer import EXACT

@@ -93,6 +93,17 @@ def test_fake_tensors_take_what_real_ones_do(words):
     assert planned["checkpoint"] == sum(tensor.nbytes for tensor in saved)
 
 
+@pytest.mark.long
+def test_an_average_is_a_copy_of_the_whole_model():
+    words = [PRESET, *SMALL, "tune=lora", "lora_rank=2"]
+    plain, averaged = (
+        plan(read_config([*words, *more]), MINUTE) for more in ([], ["ema_decay=0.99"])
+    )
+    assert averaged.pop("average of the weights") == plain["parameters"]
+    assert averaged.pop("peak") - plain.pop("peak") == plain["parameters"]
+    assert averaged == plain
+
+
 @pytest.mark.parametrize("words, moments, temporaries", [
     ([], 2, 0),
     (["precision=bf16-mixed"], 2, 1),  # not fused there: the step takes all square roots at once

@@ -74,6 +74,7 @@ def test_numbers_of_other_stories_beside_the_pictures_are_said(judged, tmp_path)
     out, words = str(tmp_path / "out"), f"{tmp_path / 'out' / 'metrics.json'} stays, but measures"
     judged(["size"], out=out)
     assert judged(out=out)["warnings"] == []
+    assert judged(samples=f"{tmp_path}/./s", out=out)["warnings"] == []
     write_samples(tmp_path / "other")
     (said,) = judged(samples=str(tmp_path / "other"), out=out)["warnings"]
     assert said.startswith(f"{words} {tmp_path / 's'} as it was then")

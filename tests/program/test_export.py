@@ -135,6 +135,7 @@ def test_a_lora_is_merged_or_lies_beside(lora, exported, tmp_path):
 def test_what_cannot_be_exported_is_said(trained, exported, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.png").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
     for options, says in (
         (Export("gone.ckpt", "out"), "checkpoint: there is no gone.ckpt"),
         (Export(str(trained), str(tmp_path / "mine")), "mine is there already; give another name"),
@@ -143,6 +144,11 @@ def test_what_cannot_be_exported_is_said(trained, exported, tmp_path):
         (Export(str(trained.parent), str(tmp_path / "x")), "give a checkpoint file, such as "),
         (Export(str(trained), str(tmp_path / "y"), samples="gone"), "samples: there is no folder"),
         (Export(str(exported), str(tmp_path / "x"), "original"), "layout: .* is a folder, but"),
+        (Export(str(trained), str(tmp_path / "empty"), "original"), "empty is there already; give"),
+        (
+            Export(str(trained), str(tmp_path / "x"), "original", "float16"),
+            "dtype: layout=original",
+        ),
         (
             Export(str(next(exported.glob("unet/*.safetensors"))), str(tmp_path / "x"), "original"),
             "does not say how it was trained, which layout=original needs",
@@ -150,7 +156,7 @@ def test_what_cannot_be_exported_is_said(trained, exported, tmp_path):
     ):
         with pytest.raises((ValueError, OSError), match=says):
             export(options)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
 
 
 @pytest.mark.long

@@ -93,6 +93,8 @@ def test_warm_up_steps_come_before_epochs_and_must_end(shrunk, trained, capsys):
     for word in ("warmup_steps=40", "warmup_epochs=4"):  # epochs end it before max_steps does
         with pytest.raises(ConfigError, match="but training has 40 optimiser steps"):
             warmup(word, "max_steps=100")
+    few = shrunk("max_epochs=10", "warmup_steps=7")  # an epoch of fewer stories is a step, too
+    assert train.build_model(few, parts, 5 / 8).warmup_steps == 7
 
 
 @pytest.mark.long

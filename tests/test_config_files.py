@@ -388,23 +388,3 @@ def test_a_file_that_is_no_configuration(tmp_path, content):
 def test_no_file_at_all(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config([], tmp_path / "config.yaml")
-
-
-def refusal(path, settings):
-    """What is said of a checkpoint with these settings, after its name."""
-    torch.save({"config": settings, "config_file": settings, "state_dict": {}}, path)
-    with pytest.raises(ConfigError) as caught:
-        load_config(["mode=sample", f"test_model_file={path}"])
-    return sentence(caught).removeprefix(f"{path}, in its settings: ")
-
-
-def test_the_settings_of_a_checkpoint_read_nothing_of_this_machine(tmp_path):
-    settings = OmegaConf.to_container(load_config())
-    settings["tiny"]["blip_model"] = "${oc.env:HOME}"
-    assert refusal(tmp_path / "a.ckpt", settings).startswith("'${oc.env:HOME}' calls a function")
-
-
-def test_the_settings_of_a_checkpoint_say_what_model_it_is(tmp_path):
-    settings = OmegaConf.to_container(load_config())
-    del settings["history_slots"]
-    assert refusal(tmp_path / "a.ckpt", settings).startswith("history_slots is not said: take the")

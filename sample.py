@@ -40,6 +40,7 @@ from datasets.damage import unreadable
 from datasets.notices import (
     characters_read,
     long_captions,
+    named,
     warn_of_left_out,
     warn_of_long_captions,
     warn_of_unknown_words,
@@ -167,7 +168,7 @@ def _say_drawn_again(folder: SamplesFolder) -> None:
     """Say which stories that are there are drawn over: another may have the id of one."""
     for why in dict.fromkeys(folder.again.values()):
         names = [name for name, reason in folder.again.items() if reason == why]
-        listed = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+        listed = named(names, most=5)
         was, are = ("was", "is") if len(names) == 1 else ("were", "are")
         say(f"{folder.path}: {listed} {was} {why} and {are} drawn again")
 

@@ -129,7 +129,7 @@ class StopAtNonFinite(Callback):
     def on_before_backward(self, trainer, module, loss: Tensor) -> None:
         self._losses.append(loss.detach())
         if module.optimizer_in_backward:
-            module.leaves_out_backward = not self._may_step(trainer, module, [loss.detach()])
+            module.leaves_out_backward = not self._may_step(trainer, module, self._losses)
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
         if module.optimizer_in_backward:

@@ -3,8 +3,9 @@
 Beside what the small world's captions leave open, these persist untold: the weather, named in the
 opening and when it changes; an object, named when it is picked up, handed over or put away; and
 where each character stands, how large and turned to which side, which is never named and stays
-while the place stays and nobody comes or goes. A third character may come by, and is named when it
-comes and when it leaves. Pronouns mean the two who stay.
+while the place stays and nobody comes or goes. Captions tell no more of it than who is left of whom:
+who was told of first is leftmost, who comes stands to the right of all others. A third character may
+come by, and is named when it comes and when it leaves. Pronouns mean the two who stay.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ _ROOM = {1: (1, "midway", "near"), 2: (3, "midway", "near"), 3: (2, "far", "midw
 
 
 def place_characters(names: list[str], rng: Random) -> dict[str, Spot]:
-    """A spot for each, in any order from the left, so that no face is covered."""
+    """A spot for each, in their order from the left, so that no face is covered."""
     apart, *depths = _ROOM[len(names)]  # columns from one to the next, at least
     free = len(COLUMNS) - 1 - apart * (len(names) - 1)
     shifts = sorted(rng.randint(0, free) for _ in names)
     placed = {}
-    for number, (name, shift) in enumerate(zip(rng.sample(names, len(names)), shifts, strict=True)):
+    for number, (name, shift) in enumerate(zip(names, shifts, strict=True)):
         size, ground = DEPTHS[rng.choice(depths)]
         placed[name] = Spot(COLUMNS[apart * number + shift], ground, size, rng.choice((-1, 1)))
     return placed
@@ -156,7 +157,7 @@ class WideTeller(Teller):
         return self._tell(_GOES_ON, self.around, named=True, gone=gone, who=who)
 
     def _tell(self, templates: tuple[str, ...], cast: list[str], *told: bool, **words) -> None:
-        there = (self.place, *sorted([*self.around, *filter(None, [self.visitor])]))
+        there = (self.place, *self.around, *filter(None, [self.visitor]))
         if there != self._arranged:
             self.spots, self._arranged = place_characters(list(there[1:]), self.rng), there
         super()._tell(templates, cast, *told, weather=WEATHERS[self.weather], **words)

@@ -4,10 +4,14 @@ So a frame that shows the wrong thing cleanly counts as clean, and what is measu
 blur, speckles, wrong shades. A frame read as no scene of the world (three characters, or two that
 never meet) has no such picture and does not count, nor does one of another size. In the wide world
 nobody can tell from a reading where characters stand, so none counts.
+
+`figure_psnr` is of the pixels where characters are: most of the error lies on them, and two cover
+twice as much of a frame as one.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -30,11 +34,12 @@ from evaluation.networks.judge import decode, shrink
 from evaluation.samples import read_picture
 
 __all__ = [
-    "fidelity", "psnr", "psnr_one", "psnr_two", "scene_of", "ssim", "ssim_one", "ssim_two",
+    "fidelity", "figure_psnr", "figure_psnr_one", "figure_psnr_two", "psnr", "psnr_one", "psnr_two",
+    "scene_of", "ssim", "ssim_one", "ssim_two",
 ]  # fmt: skip
 
 MOST = 50.0  # dB, of equal pictures too: nobody sees a difference that small
-COLUMNS = ("psnr", "ssim", "characters")
+COLUMNS = ("psnr", "ssim", "figure_psnr", "characters")
 _PRONOUNS = PRONOUNS | {name: pronoun for name, (_, pronoun) in NEWCOMERS.items()}
 
 
@@ -53,20 +58,30 @@ def scene_of(reading: dict) -> Scene | None:
 
 
 def fidelity(picture: Tensor, reading: dict) -> Tensor:
-    """(3,), in the order of COLUMNS, of a picture (3, H, W) in uint8; zeros where it is of no scene
+    """(4,), in the order of COLUMNS, of a picture (3, H, W) in uint8; zeros where it is of no scene
     or not of the renderer's size."""
     scene = scene_of(reading)
     if scene is None or picture.shape[1:] != (SIZE, SIZE):
         return torch.zeros(len(COLUMNS))
-    real = torch.from_numpy(render(scene)).permute(2, 0, 1)
-    both = picture.cpu()[None].float(), real[None].float()
-    decibels = peak_signal_noise_ratio(*both, data_range=255.0).clamp(max=MOST)
-    likeness = structural_similarity_index_measure(*both, data_range=255.0)
-    return torch.stack([decibels, likeness, torch.tensor(float(len(reading["clothes"])))])
+    real, empty = (
+        torch.from_numpy(render(one)).permute(2, 0, 1) for one in (scene, replace(scene, cast=()))
+    )
+    figures = (real != empty).any(0)  # (H, W)
+    both = picture.cpu().float(), real.float()
+    likeness = structural_similarity_index_measure(*(one[None] for one in both), data_range=255.0)
+    return torch.stack([
+        _decibels(*both), likeness, _decibels(*(one[:, figures] for one in both)),
+        torch.tensor(float(len(scene.cast))),
+    ])  # fmt: skip
+
+
+def _decibels(drawn: Tensor, real: Tensor) -> Tensor:
+    """(), of any number of values from 0 to 255."""
+    return peak_signal_noise_ratio(drawn, real, data_range=255.0).clamp(max=MOST)
 
 
 class _Fidelity(nn.Module):
-    """`fidelity` of pictures (n, 3, H, W) in uint8 -> (n, 3)."""
+    """`fidelity` of pictures (n, 3, H, W) in uint8 -> (n, 4)."""
 
     def __init__(self, judge: Network) -> None:
         super().__init__()
@@ -95,7 +110,7 @@ def _measure(
     column: str, characters: int | None, material: Material, judge: Network, features: Features
 ) -> np.ndarray:
     """(S, K, 2)."""
-    made_by = f"fidelity {judge.sha256} {_renderer()}"
+    made_by = f"fidelity {' '.join(COLUMNS)} {judge.sha256} {_renderer()}"
     encoder = Encoder(made_by, len(COLUMNS), _Fidelity(judge), _load)
     values = features(material.pictures[material.drawn], encoder)
     there = values[:, COLUMNS.index("characters")]
@@ -105,8 +120,11 @@ def _measure(
     )
 
 
-psnr, psnr_one, psnr_two, ssim, ssim_one, ssim_two = (
+(
+    psnr, psnr_one, psnr_two, ssim, ssim_one, ssim_two,
+    figure_psnr, figure_psnr_one, figure_psnr_two,
+) = (
     partial(_measure, column, characters)
-    for column in ("psnr", "ssim")
+    for column in COLUMNS[:-1]
     for characters in (None, 1, 2)
-)
+)  # fmt: skip

@@ -257,7 +257,10 @@ _RECORDS = (
                f"evaluation.metrics.fidelity:{name}{suffix}",
                errors=("place", "cast", "clothes", "action"),
                **{**_CARTOON, "needs": ("labels", "slots")})
-        for name, text in (("psnr", "dB, mean of frames, 50 at most"), ("ssim", "SSIM"))
+        for name, text in (
+            ("psnr", "dB, mean of frames, 50 at most"), ("ssim", "SSIM"),
+            ("figure_psnr", "dB where its characters are, mean of frames, 50 at most"),
+        )
         for suffix, among in (
             ("", ""), ("_one", ", of one character"), ("_two", ", of two characters")
         )

@@ -149,7 +149,9 @@ def test_each_world_has_its_own_metrics_unless_they_are_asked_for_by_name():
     here = {name: {one.name for one in choose(ask, [Material.of("s", [world])])[0]}
             for name, world in (("small", small), ("wide", wide))}  # fmt: skip
     assert here["small"] - here["wide"] == {
-        f"cartoon/{name}{suffix}" for name in ("psnr", "ssim") for suffix in ("", "_one", "_two")
+        f"cartoon/{name}{suffix}"
+        for name in ("psnr", "ssim", "figure_psnr")
+        for suffix in ("", "_one", "_two")
     }
     assert here["wide"] - here["small"] == {"cartoon/weather_accuracy", "cartoon/object_accuracy"}
     ask.metrics = ["cartoon/psnr"]

@@ -62,7 +62,8 @@ def measured(tmp_path, scene):
 
 
 def found_names():
-    return [name + suffix for name in ("psnr", "ssim") for suffix in ("", "_one", "_two")]
+    names = ("psnr", "ssim", "figure_psnr")
+    return [name + suffix for name in names for suffix in ("", "_one", "_two")]
 
 
 @pytest.mark.parametrize(("scene", "own", "other"), [(ALONE, "one", "two"), (PAIR, "two", "one")])
@@ -73,11 +74,27 @@ def test_a_frame_is_compared_with_what_the_judge_reads_in_it(tmp_path, scene, ow
     assert found["psnr"]["value"] == pytest.approx((50 + decibels) / 2, rel=1e-5)
     assert found["ssim"]["by_frame"][0] == pytest.approx(1, abs=1e-3)
     assert 0.3 < found["ssim"]["by_frame"][1] < 0.99
-    for name in ("psnr", "ssim"):
+    for name in ("psnr", "ssim", "figure_psnr"):
         assert found[f"{name}_{own}"]["value"] == found[name]["value"]
         assert found[f"{name}_{other}"]["value"] is None and found[f"{name}_{other}"]["n"] == 0
     assert found["psnr"]["interval"] is found["psnr"]["chance"] is None  # of a single story
     assert "psnr 50.00" in page and f"psnr {decibels:.2f}" in page
+
+
+def test_figures_are_measured_apart_from_what_is_behind_them():
+    """A spoilt corner is not theirs. Where the same error covers them alone, all of it is."""
+    clean = torch.from_numpy(render(PAIR)).permute(2, 0, 1)
+    corner = clean.clone()
+    corner[:, :8, :8] = 255 - corner[:, :8, :8]
+    whole, _, figure, characters = fidelity(corner, PAIR.label()).tolist()
+    assert whole < 40 and figure == 50 and characters == 2
+    behind = torch.from_numpy(render(Scene(PAIR.place, (), PAIR.action))).permute(2, 0, 1)
+    covered = (clean - behind != 0).any(0)
+    share = covered.float().mean()
+    assert 0.3 < share < 0.8
+    spoilt = torch.where(covered, clean // 2, clean)
+    whole, _, figure, _ = fidelity(spoilt, PAIR.label()).tolist()
+    assert whole - figure == pytest.approx(-10 * share.log10().item(), abs=1e-3)
 
 
 def test_the_scene_of_a_reading():

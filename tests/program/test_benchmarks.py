@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import causal_story, new_characters, sampler_quality
+from benchmarks import causal_story, new_characters
 from datasets.cartoon.world import LABEL_VOCABULARY
 from evaluation.networks.judge import Judge, JudgeNetwork
 
@@ -49,25 +49,10 @@ def test_an_add_on_is_trained_drawn_and_judged(
     assert (out / "spatial-history-weights-seed0.json").is_file()
     assert (samples / "notes.txt").read_text() == "mine"
     assert not [*out.rglob("*.ckpt")]  # many runs would fill the disk
-
-
-def test_a_sampler_is_measured(shrinking, trained, judge_file, tmp_path, monkeypatch, capsys):
-    only = ["--only", "sde-dpm++, 4", "--stories", "2", "--seeds", "1", "--out", str(tmp_path)]
-    (checkpoint := tmp_path / f"{NAME}.ckpt").symlink_to(trained)
-    words = [str(checkpoint), str(judge_file), *only, *shrinking]
-    monkeypatch.setattr(sys, "argv", ["sampler_quality", *words])
-    sampler_quality.main()
-    printed = table(capsys.readouterr().out, str(sampler_quality.STEPS[0]))
-    rows = {name: cells for name, *cells in reversed(printed)}  # of equal names the first
-    one, of_first = rows["sde-dpm++"], rows["sde-dpm++, 4"]
-    assert 0 <= float(one[0]) <= 1 and one[1:] == ["–"] * 5
-    assert all(0 <= float(cell) <= 1 for cell in of_first) and len(of_first) == 3
-    assert (tmp_path / "quality.png").is_file()
-    found = [path.read_text() for path in tmp_path.glob("*.json")]
-    assert found and not any("NaN" in text for text in found)
-    monkeypatch.setattr(sys, "argv", ["sampler_quality", words[1], *words[1:], "--tables"])
+    sizes[sizes.index("--stories") + 1] = "3"
+    monkeypatch.setattr(sys, "argv", ["causal_story", *sizes, "--tables", *small])
     with pytest.raises(SystemExit, match="error: .* was made with .*give the same, or another"):
-        sampler_quality.main()  # the table of another model
+        causal_story.main()  # the table of other runs
 
 
 def test_new_characters_are_learnt_drawn_and_judged(

@@ -12,8 +12,8 @@ from shlex import quote
 from datasets.story_hdf5 import StoryFile
 
 __all__ = [
-    "beginning", "characters_read", "long_captions", "named", "unknown_words", "warn_of_left_out",
-    "warn_of_long_captions", "warn_of_unknown_words",
+    "beginning", "captions_read", "characters_read", "long_captions", "named", "unknown_words",
+    "warn_of_left_out", "warn_of_long_captions", "warn_of_unknown_words",
 ]  # fmt: skip
 
 
@@ -37,11 +37,8 @@ def warn_of_left_out(files: Sequence[StoryFile]) -> None:
 
 def warn_of_long_captions(
     where: str, captions: Iterable[str], tokenizers: Sequence[Callable], max_length: int, key: str
-) -> Counter[str]:
-    """Say which captions of `where` the model does not read to their end; `key` would mend it.
-
-    Returns them, as `long_captions` does.
-    """
+) -> None:
+    """Say which captions of `where` the model does not read to their end; `key` would mend it."""
     long = long_captions(captions, tokenizers, max_length)
     if long:
         longest = max(long, key=len)
@@ -52,7 +49,6 @@ def warn_of_long_captions(
             f"shorten them, or train with a larger {key}",
             stacklevel=2,
         )
-    return long
 
 
 def beginning(text: str, most: int = 100) -> str:
@@ -74,6 +70,15 @@ def long_captions(
             if len(ids) > max_length:
                 long[caption] = counts[caption]
     return long
+
+
+def captions_read(
+    captions: Sequence[str], tokenizers: Sequence[Callable], max_length: int
+) -> list[int | None]:
+    """How many characters of each are read; None: all."""
+    long = long_captions(captions, tokenizers, max_length)
+    ends = {caption: characters_read(caption, tokenizers, max_length) for caption in long}
+    return [ends.get(caption) for caption in captions]
 
 
 def characters_read(caption: str, tokenizers: Sequence[Callable], max_length: int) -> int:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from building import (
     build_pipeline,
@@ -27,7 +26,8 @@ from building import (
 )
 from common.files import file_hash
 from configuration import load_config, load_to_draw
-from datasets.notices import beginning, characters_read, long_captions, named, unknown_words
+from configuration.files import refuse_resolvers
+from datasets.notices import beginning, captions_read, named, unknown_words
 from models.checkpoints.run_folder import LAST, PREVIOUS, last_good
 from models.components import load_scheduler_config
 from models.pipeline import StoryPipeline
@@ -45,24 +45,20 @@ NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trai
 class PageModel:
     """A loaded model; `lock` is held while it draws, as it can draw one story at a time.
 
-    defaults: `sampler_settings` as it was trained to be sampled; digest: of its weights;
-    given_frame: what of somebody's picture (H, W, 3) its stories start from.
+    config: by which it draws; told: whether that says what it was trained with; digest: of its
+    weights; base: what it was tuned from, if that has moved. From these: defaults, the
+    `sampler_settings`; unusual, the settings that manifests say besides; given_frame, what of
+    somebody's picture (H, W, 3) its stories start from; references, stories of its data set.
     """
 
     path: Path
     pipeline: StoryPipeline
-    defaults: Mapping
+    config: DictConfig
     digest: str
     noise: Mapping  # the diffusion model's own scheduler configuration
     device: torch.device
-    given_frame: Callable[[np.ndarray], np.ndarray]
-    precision: str = "32"
-    is_cartoon: bool = False
-    known_words: frozenset[str] | None = None
-    references: References | None = None  # stories of its data set
-    world: str = "small"  # of the cartoon
-    base: str | None = None  # what it was tuned from, if that has moved
-    unusual: Mapping = field(default_factory=dict)  # of how it draws, as manifests say it
+    told: bool = True
+    base: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -70,6 +66,14 @@ class PageModel:
         # Copies: a tokenizer that is asked while it is at work refuses.
         both = (self.pipeline.clip_tokenizer, self.pipeline.blip_tokenizer)
         self._tokenizers, self._reading = copy.deepcopy(both), threading.Lock()
+        config = self.config
+        self.defaults, self.unusual = sampler_settings(config), unusual_settings(config)
+        self.given_frame = partial(given_frame, config)
+        self.is_cartoon = self.told and config.dataset == "cartoon"
+        self.world = config.cartoon.world
+        learnt = self.pipeline.config.tokenization.get("new_words", ())
+        self.known_words = known_words(config, learnt) if self.told else None
+        self.references = References(config) if self.told else None
 
     @property
     def samplers(self) -> list[str]:
@@ -78,7 +82,7 @@ class PageModel:
     @contextmanager
     def drawing(self, scheduler: str) -> Iterator[StoryPipeline]:
         """The pipeline with that sampler, for nobody else meanwhile."""
-        with self.lock, drawing_precision(self.precision, self.device):
+        with self.lock, drawing_precision(self.config.precision, self.device):
             self.pipeline.scheduler = sampling_scheduler(scheduler, self.noise)
             yield self.pipeline
 
@@ -86,9 +90,7 @@ class PageModel:
         """How many characters the model reads of each caption; None: all."""
         length = self.pipeline.config.tokenization["max_length"]
         with self._reading:
-            long = long_captions(captions, self._tokenizers, length)
-            return [characters_read(c, self._tokenizers, length) if c in long else None
-                    for c in captions]  # fmt: skip
+            return captions_read(captions, self._tokenizers, length)
 
     def notices(self, captions: list[str]) -> list[str]:
         """What the model cannot read of `captions`, a sentence each."""
@@ -138,22 +140,8 @@ def load_model(path: Path, accelerator: str = "auto", base: str | None = None) -
     config = load_to_draw(path, base, f"accelerator={accelerator}")
     (device, *_) = find_devices(config)
     pipeline = build_pipeline(config, path, device)
-    return PageModel(
-        path,
-        pipeline,
-        sampler_settings(config),
-        file_hash(path),
-        load_scheduler_config(config[config.backbone].diffusion_model),
-        device,
-        partial(given_frame, config),
-        config.precision,
-        config.dataset == "cartoon",
-        known_words(config, pipeline.config.tokenization.get("new_words", ())),
-        References(config),
-        config.cartoon.world,
-        base,
-        unusual_settings(config),
-    )
+    noise = load_scheduler_config(config[config.backbone].diffusion_model)
+    return PageModel(path, pipeline, config, file_hash(path), noise, device, base=base)
 
 
 def _of_folder(path: Path, accelerator: str) -> PageModel:
@@ -164,21 +152,12 @@ def _of_folder(path: Path, accelerator: str) -> PageModel:
     (device, *_) = find_devices(own)
     pipeline.to(device)
     trained = pipeline.config.trained_for
-    config = OmegaConf.merge(own, trained.get("config") or {})
+    stored = trained.get("config") or {}
+    refuse_resolvers(stored)  # somebody else's, perhaps
+    config = OmegaConf.merge(own, stored, {"precision": own.precision})
     # What its sampler has kept of the diffusion model's own; exports tell the rest, older ones not.
     noise = {key: value for key, value in pipeline.scheduler.config.items() if key in NOISE}
-    weights = sorted(path.rglob("*.safetensors"))
-    learnt = pipeline.config.tokenization.get("new_words", ())
-    return PageModel(
-        path,
-        pipeline,
-        sampler_settings(config),
-        sha256("".join(map(file_hash, weights)).encode()).hexdigest(),
-        noise | dict(trained.get("scheduler") or {}),
-        device,
-        partial(given_frame, config),
-        is_cartoon=trained.get("dataset") == "cartoon",
-        known_words=known_words(trained["config"], learnt) if trained.get("config") else None,
-        references=References(config) if trained.get("config") else None,
-        world=config.cartoon.world,
-    )
+    noise |= dict(trained.get("scheduler") or {})
+    digests = "".join(map(file_hash, sorted(path.rglob("*.safetensors"))))
+    digest = sha256(digests.encode()).hexdigest()
+    return PageModel(path, pipeline, config, digest, noise, device, told=bool(stored))

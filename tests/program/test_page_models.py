@@ -90,6 +90,19 @@ def test_a_folder_is_drawn_from_with_the_samplers_of_its_checkpoint(model, expor
     assert noise.items() <= model.noise.items() and "timestep_spacing" not in noise
 
 
+def test_a_folder_tells_its_crop_and_may_not_ask_this_machine(exported, tmp_path):
+    other = shutil.copytree(exported, tmp_path / "other")
+    index = json.loads((other / "model_index.json").read_bytes())
+    config = index["trained_for"]["config"]
+    config["cartoon"]["crop"] = "shorter_side"
+    (other / "model_index.json").write_text(json.dumps(index))
+    assert load_model(other, "cpu").unusual == {"crop": "shorter_side"}
+    config["negative_prompt"] = "${oc.env:HOME}"
+    (other / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="calls a function in .*oc.env"):
+        load_model(other, "cpu")
+
+
 @pytest.mark.parametrize("name", ["gone.ckpt", "text.ckpt", "folder"])
 def test_what_is_no_model_is_said(tmp_path, name):
     (tmp_path / "text.ckpt").write_text("no weights")

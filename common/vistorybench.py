@@ -124,7 +124,7 @@ def _shot(shot: object, where: str, people: dict, language: str, caption: str) -
         cast = told.get("en") or []  # its English names are the keys, in either language
     if not isinstance(cast, list):
         raise ValueError(f"{where} shows {cast!r}: give a list of names as {CAST!r}")
-    if unknown := [name for name in cast if name not in {*people}]:
+    if unknown := [name for name in cast if name not in list(people)]:
         raise ValueError(f"{where} shows {unknown[0]!r}, who is not among the Characters: add them")
     asked = re.findall(r"{([^{}]*)}", caption)
     if strange := [name for name in asked if name not in fields]:

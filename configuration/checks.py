@@ -13,7 +13,7 @@ from common.accents import without_accents
 from common.files import is_address
 from common.terminal import as_word
 from configuration.rules import RULES, ConfigError
-from evaluation.metrics.table import own_story_metrics
+from evaluation.metrics.table import named_metrics, own_story_metrics
 from models.checkpoints.run_folder import LAST, last_good
 from models.schedulers import LCM_STEPS
 
@@ -58,6 +58,8 @@ def _check_values(values: dict, rules: dict, prefix: str = "") -> None:
         elif isinstance(rule, dict) or not rule[0](value):
             wanted = f"a section of {', '.join(rule)}" if isinstance(rule, dict) else rule[1]
             shown = json.dumps(value, ensure_ascii=False)
+            if type(value) is int and wanted.startswith("a text"):
+                wanted += f", such as '{prefix}{key}=\"{value}\"'"
             raise ConfigError(f"{prefix}{key} is {shown}; it must be {wanted}")
     for key in rules:
         if key not in values:
@@ -212,7 +214,7 @@ def _check_combinations(config: DictConfig) -> None:
             f"causal_story.blocks is {list(added.blocks)}; name at least one place, none twice, "
             f"such as [mid]"
         )
-    training, whole = config.mode == "train", config.precision in (32, "32-true")
+    training, whole = config.mode == "train", config.precision == 32
     if training and config.latent_draws and not config.cache_latents:
         raise ConfigError(
             f"latent_draws is {config.latent_draws}, but cache_latents is false; set that to true, "
@@ -265,12 +267,18 @@ def _check_combinations(config: DictConfig) -> None:
             "calculate_fid is true, but there are no real pictures to compare a story of your own "
             "with; set calculate_fid=false"
         )
-    own = own_story_metrics()
-    if config.mode == "sample" and config.story is not None and set(config.metrics) - set(own):
-        raise ConfigError(
-            f"metrics is {list(config.metrics)}, but a story of your own has neither real pictures "
-            f"nor labels; choose among {', '.join(sorted(own))}"
-        )
+    if config.mode == "sample" and config.story is not None:
+        own = own_story_metrics(config.evaluation.benchmark is not None)
+        try:
+            asked = named_metrics(list(config.metrics))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        if others := [one for one in asked if one not in own]:
+            raise ConfigError(
+                f"metrics is {list(config.metrics)}, but a story of your own has neither real "
+                f"pictures nor labels, which {others[0]} needs; choose among "
+                f"{', '.join(sorted(own))}"
+            )
     endless = config.warmup_steps is None and config.warmup_epochs >= config.max_epochs
     if config.max_steps == -1 and endless:
         raise ConfigError(

@@ -175,7 +175,15 @@ def _paired(systems: Sequence[_System], warnings: list[str]) -> list[_System]:
         names = " and ".join(str(run.folder) for run in runs)
         raise ValueError(f"{names} share no story: compare the same stories")
     for run, stories in zip(runs[1:], found[1:], strict=True):
+        bare = not (run.folder / MANIFEST).is_file()
         for name in shared:
+            first = found[0][name]
+            if (
+                bare
+                and not any(stories[name].captions)
+                and len(first.frames) == len(stories[name].frames)
+            ):  # another system's pictures alone
+                stories[name] = replace(first, frames=stories[name].frames)
             for key in ("captions", "given"):
                 if getattr(found[0][name], key) != getattr(stories[name], key):
                     raise ValueError(
@@ -205,8 +213,8 @@ def _measure(
     from evaluation.networks.features import FeatureCache, Features
 
     features = Features(FeatureCache(options.cache), options.batch_size, options.processes)
-    for run in [run for system in systems for run in system.runs]:
-        networks = load_networks(metrics, options, run, result["not_measured"])
+    runs = [run for system in systems for run in system.runs]
+    networks = load_networks(metrics, options, runs, result["not_measured"])
     first, draws = materials[0][0], story_weights(len(materials[0][0].stories), options.draws)
     variants = {"real": first.real(), "shuffled": first.shuffled()}
     counts, readings, guess = {}, None, {}

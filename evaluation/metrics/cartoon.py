@@ -24,7 +24,7 @@ import torch
 from evaluation.metrics.bootstrap import ratio
 from evaluation.metrics.material import Material
 from evaluation.networks.features import Features, Network
-from evaluation.networks.judge import decode, same_object
+from evaluation.networks.judge import check_world, decode, same_object
 from evaluation.samples import SampledStory, Samples
 
 __all__ = [
@@ -194,11 +194,12 @@ def _rows(
 
 
 def check_labels(samples: Samples, judge: Network) -> None:
-    """ValueError for a frame whose label lacks something."""
+    """ValueError for stories of another world, and a frame whose label lacks something."""
+    check_world(samples, judge)
     for story in samples.stories:
         for label in story.labels or [{}]:
             needed = {"place", "cast", "clothes", "action"}
-            if "weathers" in getattr(judge, "vocabulary", {}):
+            if "weathers" in judge.vocabulary:
                 needed |= {"weather", "object", "colour", "carrier"}
             if missing := needed - set(label):
                 raise ValueError(

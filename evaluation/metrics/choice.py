@@ -21,15 +21,25 @@ __all__ = ["choose", "load_networks", "preflight"]
 WORLDS = {"weather", "slots"}  # of NEEDS: no file can give them
 
 
-def preflight(options: Options) -> None:
+def preflight(options: Options, unlabelled: str | None = None) -> None:
     """Before stories are drawn: ValueError or FileNotFoundError for metrics and files that later
-    could not be used."""
+    could not be used.
+
+    unlabelled: the file of the stories, if it has no labels.
+    """
     from evaluation.networks.features import FeatureCache
 
     check(options)
     metrics, skipped = choose(options)
+    asked = named_metrics(options.metrics)
+    if unlabelled and asked != ["all"]:
+        if needy := [metric.name for metric in metrics if "labels" in metric.needs]:
+            raise ValueError(
+                f"metrics: {needy[0]} needs labels for every story, and {unlabelled} has none; "
+                f"build it with labels, or leave {needy[0]} out"
+            )
     FeatureCache(options.cache)
-    load_networks(metrics, options, None, skipped)
+    load_networks(metrics, options, (), skipped)
 
 
 def choose(
@@ -91,9 +101,9 @@ def _lacks(material: Material) -> dict[str, str]:
 
 
 def load_networks(
-    metrics: list[Metric], options: Options, samples: Samples | None, skipped: dict[str, str]
+    metrics: list[Metric], options: Options, runs: Sequence[Samples], skipped: dict[str, str]
 ) -> dict[str | None, Network | None]:
-    """{metric.network: what it loads}, each once, with the labels checked.
+    """{metric.network: what it loads}, each once, with the labels of all `runs` checked.
 
     Of `all`, metrics whose network or labels do not serve are moved from `metrics` to `skipped`.
     """
@@ -107,11 +117,11 @@ def load_networks(
                 raise failed[name]
             if name not in networks:
                 try:
-                    networks[name] = load(name)(options, samples)
+                    networks[name] = load(name)(options, runs[0] if runs else None)
                 except (ValueError, OSError) as error:
                     failed[name] = error
                     raise
-            if metric.check and samples:
+            for samples in runs if metric.check else ():
                 load(metric.check)(samples, networks[name])
         except (ValueError, OSError) as error:
             if named_metrics(options.metrics) != ["all"]:

@@ -84,7 +84,11 @@ _FRECHET = {
     "higher_is_better": False,
 }
 _KERNEL = {**_FRECHET, "measure": "evaluation.metrics.kid:KernelAgainst"}
-_JUDGE = {"network": "evaluation.networks.judge:judge_network", "file": "judge"}
+_JUDGE = {
+    "network": "evaluation.networks.judge:judge_network",
+    "file": "judge",
+    "check": "evaluation.networks.judge:check_world",
+}
 _CLASSIFIER = {
     "network": "evaluation.networks.classifier:character_network",
     "file": "classifier",
@@ -300,7 +304,8 @@ def given(metric: Metric, options: object) -> bool:
     return metric.file is None or any(getattr(options, name) for name in names if name)
 
 
-def own_story_metrics() -> list[str]:
-    """Metrics of a story of one's own, which has neither real pictures nor labels."""
-    own = {"captions", "neighbours"}
+def own_story_metrics(benchmark: bool = False) -> list[str]:
+    """Metrics of a story of one's own, which has neither real pictures nor labels; of a benchmark's
+    stories with their characters."""
+    own = {"captions", "neighbours", *(["characters"] if benchmark else [])}
     return [name for name, one in METRICS.items() if own.issuperset(one.needs)]

@@ -19,7 +19,14 @@ from transformers.utils import cached_file
 from common.files import file_hash
 from common.key_value_arguments import spelled
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import ask_hub, in_short, load_into, load_weights, require
+from evaluation.networks.weights import (
+    ask_hub,
+    in_short,
+    load_into,
+    load_weights,
+    require,
+    settings_hash,
+)
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -75,7 +82,9 @@ def aesthetic_network(options: Options, samples: Samples | None = None) -> Netwo
         )
     network = Predictor(encoder, head).eval().to(device_of(options.device))
     sha256 = file_hash(path)
-    score = Encoder(f"aesthetic {sha256} {encoder_hash}", 1, network, partial(_prepare, processor))
+    made = settings_hash(encoder.config.to_json_string(), processor.to_json_string())
+    key = f"aesthetic {sha256} {made} {encoder_hash}"
+    score = Encoder(key, 1, network, partial(_prepare, processor))
     title = f"SigLIP {encoder_hash[:8]}"
     return Network(title, path.name, sha256, {"score": score})
 

@@ -52,7 +52,7 @@ def character_network(options: Options, samples: Samples | None = None) -> Netwo
     """Logits of pictures, (C) or (C + P), from the file of `classifier`.
 
     A file that the training here wrote says its own names; another state dict of torchvision's
-    Inception v3 takes those of the samples, in order. Without samples only the file is looked for.
+    Inception v3 takes those of the samples, in order. Without samples only the file is read.
     """
     return _network(options, samples, "classifier", ("characters", "places"))
 
@@ -82,9 +82,9 @@ def _network(
 ) -> Network | None:
     key = spelled(option)
     path = require(getattr(options, option), key, "train one, or name its file")
+    network = _inception(path, key, options.device)
     if samples is None:
         return None
-    network = _inception(path, key, options.device)
     about, told = {"known_error": None, "image_size": SIDE}, {}
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:

@@ -20,7 +20,7 @@ from common.files import file_hash
 from common.key_value_arguments import spelled
 from common.model_folders import refuse_code
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import ask_hub, in_short
+from evaluation.networks.weights import ask_hub, in_short, settings_hash
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -82,12 +82,14 @@ def _network(options: Options, model_option: str, weights_option: str) -> Networ
     with torch.inference_mode():
         width = clip.encode_text(tokenizer(["a"]).to(device)).shape[1]
     title = model if own else f"{model} {weights}"
+    file = Path(model.removeprefix("local-dir:"), "open_clip_config.json")
+    made = f"{model} {settings_hash(file.read_text('utf-8'))}" if own else model
     towers = {
         "picture": ("clip-image", _Tower(clip, "encode_image"), partial(_prepare, transform)),
         "text": ("clip-text", _Tower(clip, "encode_text"), partial(_tokenise, tokenizer)),
     }
     encoders = {
-        name: Encoder(f"{key} {model} {sha256}", width, tower, prepare)
+        name: Encoder(f"{key} {made} {sha256}", width, tower, prepare)
         for name, (key, tower, prepare) in towers.items()
     }
     return Network(title, Path(title).name, sha256, encoders)

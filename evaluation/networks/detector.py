@@ -19,7 +19,7 @@ from common.files import file_hash
 from common.key_value_arguments import spelled
 from evaluation.networks.clip import clip_l14_network
 from evaluation.networks.features import Encoder, Network, device_of
-from evaluation.networks.weights import in_short, require
+from evaluation.networks.weights import in_short, require, settings_hash
 from evaluation.options import Options
 from evaluation.samples import Samples, read_picture
 
@@ -58,13 +58,16 @@ def detector_network(options: Options, samples: Samples | None = None) -> Networ
         detector = GroundingDinoForObjectDetection.from_pretrained(path, **local)
         processor = AutoProcessor.from_pretrained(path, **local)
         sha256 = file_hash(path / "model.safetensors")
+        made = settings_hash(detector.config.to_json_string(), processor.to_json_string())
         ids = processor.tokenizer([PROMPT], return_tensors="pt").input_ids
     except Exception as error:  # transformers raises many kinds
         said = in_short(error)
         raise ValueError(f"{key}={path} is no folder of a GroundingDINO ({said})") from error
     clip = clip_l14_network(options)
     network = _Boxes(detector, ids).eval().to(device_of(options.device))
-    boxes = Encoder(f"boxes {PROMPT} {sha256}", BOXES * 5, network, partial(_prepare, processor))
+    boxes = Encoder(
+        f"boxes {PROMPT} {made} {sha256}", BOXES * 5, network, partial(_prepare, processor)
+    )
     encoders = {"boxes": boxes, "picture": clip.encoders["picture"]}
     title = f"GroundingDINO {sha256[:8]} and {clip.title}"
     return Network(title, clip.file, clip.sha256, encoders)

@@ -27,7 +27,10 @@ from evaluation.networks.weights import in_short, require
 from evaluation.options import Options
 from evaluation.samples import Samples, check_vocabulary, read_picture
 
-__all__ = ["SIDE", "Judge", "JudgeNetwork", "decode", "judge_network", "same_object", "shrink"]
+__all__ = [
+    "SIDE", "Judge", "JudgeNetwork", "check_world", "decode", "judge_network", "same_object",
+    "shrink",
+]  # fmt: skip
 
 SIDE = 64  # pixels the network sees; frames are averaged down to it
 NOTHING = "none"  # the object of who carries none
@@ -106,11 +109,6 @@ def judge_network(options: Options, samples: Samples | None = None) -> Network:
     """`features`: the numbers before the answers (128; in the wide world 384), for distances in the
     cartoon world; `answers`: what `decode` takes."""
     judge = Judge.load(options.judge)
-    if samples and samples.vocabulary not in (None, judge.vocabulary):
-        raise ValueError(
-            f"{spelled('judge')}={options.judge}: its label vocabulary is not that of "
-            f"{samples.folder}: train the judge on the world these stories come from"
-        )
     body, sha256 = judge.network.body, file_hash(options.judge)
     encoders = {
         "features": Encoder(f"judge {sha256}", body[-1].in_features, body[:-1], _prepare),
@@ -118,6 +116,15 @@ def judge_network(options: Options, samples: Samples | None = None) -> Network:
     }
     name = Path(options.judge).name
     return Network("judge", name, sha256, encoders, judge.known_error, judge.vocabulary)
+
+
+def check_world(samples: Samples, judge: Network) -> None:
+    """ValueError for stories of another world than the judge's."""
+    if samples.vocabulary not in (None, judge.vocabulary):
+        raise ValueError(
+            f"{spelled('judge')}={judge.file}: its label vocabulary is not that of "
+            f"{samples.folder}: train the judge on the world these stories come from"
+        )
 
 
 def _prepare(path: Path) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from textwrap import shorten
 
@@ -30,7 +31,7 @@ from common.terminal import in_one_line
 
 __all__ = [
     "IMAGENET_INCEPTION", "INCEPTION", "LPIPS_BACKBONES", "Published", "ask_hub", "find_weights",
-    "in_short", "load_into", "load_weights", "require",
+    "in_short", "load_into", "load_weights", "require", "settings_hash",
 ]  # fmt: skip
 
 
@@ -148,3 +149,8 @@ def in_short(error: Exception) -> str:
         return f"it lacks {error}"
     said = in_one_line(error)
     return said if len(said) <= 320 else shorten(said, 160, placeholder=" …")
+
+
+def settings_hash(*texts: str) -> str:
+    """What tells a network's settings from others, in the key of what it gave."""
+    return sha256("\0".join(texts).encode()).hexdigest()[:16]

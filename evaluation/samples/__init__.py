@@ -10,7 +10,7 @@
         checkpoint              sha256:… of the weights
         sampler                 {name: value}, what they were drawn with
         precision, crop         of DATASET.crop, where they are not 32 and the data set's own
-        first_frame             sha256 of the given picture, as it is shown
+        first_frame             sha256 of the picture that starts a story of one's own, as shown
         pictures                sha256 of the data set's pictures of the story, as stored
         loras                   sha256 of each of its lora_files, null of what is no file
         labels                  K of {cast: [names], place: name or [names], clothes: {name:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +135,7 @@ def write_vistorybench(
             )
         for shot, frame in zip(told.shots, story.frames, strict=True):
             work.append((frame, run / story.story_id / "shots" / f"shot_{shot.index:02d}.png"))
+    _refuse_mixture(run, {path for _, path in work})
     for frame, path in work:
         with replacing(path) as temporary:
             if frame.suffix.lower() == ".png":
@@ -156,12 +157,27 @@ def write_vinabench(
     indices = [int(story.story_id) for story in stories if story.story_id.isdecimal()]
     if len({*indices}) < len(stories):  # 01 and 1 are one number
         indices = range(len(stories))
-    for index, story in zip(indices, stories, strict=True):
-        for number, frame in enumerate(story.frames):
-            picture = Image.fromarray(read_picture(frame)).resize(VINABENCH_SIZE)
-            with replacing(run / f"{index}_{number}.jpg") as temporary:
-                picture.save(temporary, "JPEG", quality=95)
+    work = {
+        run / f"{index}_{number}.jpg": frame
+        for index, story in zip(indices, stories, strict=True)
+        for number, frame in enumerate(story.frames)
+    }
+    _refuse_mixture(run, work)
+    for path, frame in work.items():
+        picture = Image.fromarray(read_picture(frame)).resize(VINABENCH_SIZE)
+        with replacing(path) as temporary:
+            picture.save(temporary, "JPEG", quality=95)
     return run
+
+
+def _refuse_mixture(run: Path, written: Collection[Path]) -> None:
+    """ValueError if the folder of a run has pictures that are not `written` over."""
+    there = (path for path in sorted(run.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    if other := next((path for path in there if path not in written), None):
+        raise ValueError(
+            f"out: {other} is there, which these samples do not have: the benchmark would take "
+            f"both together; give another method, or delete {run}"
+        )
 
 
 def _shots(folder: Path, told: BenchmarkStory) -> list[Path]:

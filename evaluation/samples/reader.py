@@ -37,6 +37,7 @@ class SampledStory:
     seed: int | None = None
     checkpoint: str = ""
     sampler: dict = field(default_factory=dict)
+    precision: int | str = 32
     labels: list[dict] | None = None
     history_weights: list[list[float]] | None = None  # (K, K): how much frame n looked at frame u
     captions_read: list[int | None] = field(default_factory=list)  # K, or none if all are whole
@@ -175,6 +176,7 @@ _TYPES = {  # key -> what its value must be, in code and in words
         "a list of whole numbers",
     ),
     "sampler": (_or_nothing(lambda v: isinstance(v, dict)), "a section of settings"),
+    "precision": (_or_nothing(lambda v: isinstance(v, int | str)), "32 or a text"),
 }
 
 
@@ -218,6 +220,7 @@ def _story(folder: Path, where: str, entry: object) -> SampledStory:
         entry.get("seed"),
         entry.get("checkpoint") or "",
         entry.get("sampler") or {},
+        entry.get("precision") or 32,
         labels,
         weights,
         entry.get("captions_read") or [],

@@ -218,6 +218,12 @@ def test_vinabench_gets_every_frame_of_a_story_under_one_number(root, tmp_path):
     entry = json.loads((tmp_path / "drawn" / "manifest.jsonl").read_text().splitlines()[1])
     colour = np.asarray(Image.open(tmp_path / "drawn" / entry["frames"][0]))[0, 0]
     assert entry["story_id"] == "01-part2" and np.abs(last[100, 100] - colour.astype(int)).max() < 9
+    other = found[1, 5].with_name("9_0.jpg")
+    found[1, 5].rename(other)
+    with pytest.raises(SystemExit, match="9_0.jpg is there, which these samples do not have"):
+        main([f"samples={tmp_path / 'drawn'}", "layout=vinabench", f"out={tmp_path / 'o'}",
+              "method=ours", "subset=salon_short", "setting=pred"])  # fmt: skip
+    assert not found[1, 5].exists()
 
 
 def test_only_parts_of_one_story_are_joined_and_no_story_takes_the_place_of_another(tmp_path):

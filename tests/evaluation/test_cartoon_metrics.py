@@ -10,10 +10,12 @@ from sample_folders import VOCABULARY, label, story
 from evaluation.metrics.bootstrap import interval, ratio, story_weights
 from evaluation.metrics.cartoon import ROWS as METRICS
 from evaluation.metrics.cartoon import chance, check_labels, count_frames, story_note
-from evaluation.metrics.choice import choose
+from evaluation.metrics.choice import choose, load_networks
 from evaluation.metrics.material import Material
 from evaluation.metrics.measure import number
-from evaluation.networks.judge import Judge, JudgeNetwork, judge_network
+from evaluation.metrics.table import METRICS as RECORDS
+from evaluation.metrics.table import named_metrics
+from evaluation.networks.judge import Judge, JudgeNetwork
 from evaluation.options import Options
 from evaluation.samples import Samples
 
@@ -163,7 +165,7 @@ def test_stories_without_labels_and_without_drawn_frames(tmp_path):
     bare = story([label("sea", {"ann": "red"})])
     lacking = story([{"place": "sea", "cast": [], "clothes": {}}])
     with pytest.raises(ValueError, match="'s0' has a frame without label 'action'"):
-        check_labels(Samples(tmp_path, [lacking]), None)
+        check_labels(Samples(tmp_path, [lacking]), Judge(JudgeNetwork(VOCABULARY), VOCABULARY))
     with pytest.raises(ValueError, match="every frame was given"):
         Material.of("s", [story(bare.labels, given=1)])
 
@@ -172,6 +174,10 @@ def test_judge_of_another_world_is_refused(tmp_path):
     Judge(JudgeNetwork(VOCABULARY), VOCABULARY).save(tmp_path / "judge.safetensors")
     options = Options("s", judge=str(tmp_path / "judge.safetensors"))
     other = {**VOCABULARY, "places": ["moon", "mars"]}
-    with pytest.raises(ValueError, match="is not that of"):
-        judge_network(options, Samples(tmp_path, example(), other))
-    judge_network(options, Samples(tmp_path, example(), VOCABULARY))
+    runs = [Samples(tmp_path, example(), vocabulary) for vocabulary in (VOCABULARY, other)]
+    for metrics in ("cartoon", "judge_frechet"):
+        chosen = [RECORDS[name] for name in named_metrics(metrics)]
+        options.metrics = [metrics]
+        assert load_networks(list(chosen), options, runs[:1], {})
+        with pytest.raises(ValueError, match="judge=judge.safetensors: its label .* not that of"):
+            load_networks(list(chosen), options, runs, {})

@@ -41,6 +41,10 @@ def test_clip_from_a_local_folder_gives_the_models_own_cosines(tmp_path):
     found = (pictures([path]) * captions(["a red fox"])).sum()
     assert found == pytest.approx(expected.item(), abs=1e-5)
     assert len(sha256) == 64 and sha256 in pictures.key and pictures.key != captions.key
+    settings = tmp_path / "clip" / "open_clip_config.json"
+    settings.write_text(settings.read_text() + " ")  # what is mended is not what was kept
+    mended = clip_network(Options("s", clip_model=f"local-dir:{tmp_path / 'clip'}", device="cpu"))
+    assert mended.sha256 == sha256 and mended.encoders["picture"].key != pictures.key
 
 
 @pytest.mark.parametrize("name, beside", [

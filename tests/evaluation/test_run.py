@@ -129,6 +129,20 @@ def test_comparison_keeps_to_shared_stories_and_refuses_other_tasks(tmp_path, me
         measured(one, compare=str(third))
 
 
+def test_pictures_alone_are_compared_by_the_other_folders_captions(tmp_path, measured):
+    ours, theirs = write_stories(tmp_path / "a"), write_stories(tmp_path / "b", wrong=4)
+    for name in ("manifest.jsonl", "label_vocabulary.json"):
+        (theirs / name).unlink()
+    for real in theirs.glob("*/reference_*.png"):
+        real.unlink()
+    found = measured(ours, compare=str(theirs))
+    entry = found["compare"][0]["metrics"]["cartoon/frame_accuracy"]
+    assert entry["value"] < 1 == found["metrics"]["cartoon/frame_accuracy"]["value"]
+    next(theirs.glob("*/0001.png")).unlink()
+    with pytest.raises(ValueError, match="other captions in"):
+        measured(ours, compare=str(theirs))
+
+
 def test_shuffled_stories_share_no_frame_with_their_own():
     for stories, frames in ((6, 5), (4, 3)):
         rows = shuffled_rows(stories, frames)

@@ -211,7 +211,11 @@ def test_history_weights_are_in_the_manifest(tuned, trained, sampled):
         (["causal_story.blocks=[mid,mid]"], "name at least one place, none twice"),
         (
             ["mode=sample", f"story={__file__}", f"test_model_file={__file__}", "metrics=[kid]"],
-            "a story of your own has neither real pictures nor labels; choose among aesthetic",
+            "has neither real pictures nor labels, which kid needs; choose among aesthetic",
+        ),
+        (
+            ["mode=sample", f"story={__file__}", "metrics=[consistency,nonsense]"],
+            "metrics: 'nonsense' is not known",
         ),
         (["base_model_file=nowhere.ckpt"], "base_model_file: there is no file nowhere.ckpt"),
     ],

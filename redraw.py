@@ -77,7 +77,8 @@ def redraw(config: DictConfig, device: torch.device) -> list[str]:
             scorer = CaptionScorer(wanted.scorer, device)
         except ValueError as error:
             raise ConfigError(f"redraw.scorer: {error}") from error
-    as_then = (config.seed, sampler_settings(config)) == (stories[0].seed, stories[0].sampler)
+    now, first = (config.seed, sampler_settings(config), config.precision), stories[0]
+    as_then = now == (first.seed, first.sampler, first.precision)
     if as_then and wanted.candidates == 1 and wanted.choose is None:
         print(f"seed={config.seed} is what {folder} was drawn with: frames come as they did then")
     drawer = _Drawer(config, checkpoint, device)
@@ -126,7 +127,7 @@ class _Drawer:
         self.pipeline = build_pipeline(config, checkpoint, device)
         self.pipeline.set_progress_bar_config(desc="frames")
         self.wanted, self.seed = config.redraw, config.seed
-        self.sampler = sampler_settings(config)
+        self.sampler, self.precision = sampler_settings(config), config.precision
 
     def draw(self, story: SampledStory, keep: dict[int, np.ndarray], what: str) -> tuple:
         """Frames (K, H, W, 3) uint8 and history weights (K, K) or None; `what` names the noise;
@@ -190,7 +191,8 @@ class _Drawer:
 
     def note(self, candidate: int) -> dict:
         """How a frame is drawn now; candidate: its number, 0 for none."""
-        return {"seed": self.seed, "candidate": candidate, "sampler": self.sampler}
+        unusual = {} if self.precision == 32 else {"precision": self.precision}
+        return {"seed": self.seed, "candidate": candidate, "sampler": self.sampler, **unusual}
 
 
 def _read(story: SampledStory) -> list[np.ndarray]:

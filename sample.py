@@ -34,18 +34,17 @@ from building import (
 )
 from common.files import file_hash, file_state, held, remove_leftovers, writing
 from common.interrupts import ending_at_signals
-from common.terminal import error_in_one_line, tqdm
-from configuration import checkpoint_to_draw_with
+from common.terminal import error_in_one_line, in_one_line, tqdm
+from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.damage import unreadable
 from datasets.notices import (
-    characters_read,
-    long_captions,
+    captions_read,
     named,
     warn_of_left_out,
     warn_of_long_captions,
     warn_of_unknown_words,
 )
-from datasets.story_frames import StoryFrames
+from datasets.story_hdf5 import StoryFile
 from datasets.story_prompts import StoryPrompt, read_prompts
 from evaluation.samples import RESERVED, SamplesFolder
 from models.frames import refuse_black
@@ -66,8 +65,10 @@ def sample(config: DictConfig) -> Path:
         from evaluation.run import evaluate
 
         options = Options(str(folder), metrics, pictures=False, **config.evaluation)
-        with option_prefix("evaluation."):
-            preflight(options)  # a missing file is said before hours of drawing
+        stories = None if config.story else open_stories(config, "test")
+        bare = stories is not None and stories.label_vocabulary is None
+        with option_prefix("evaluation."):  # what is missing is said before hours of drawing
+            preflight(options, str(stories.path) if bare else None)
     names = draw_stories(config)
     if names is None:
         return folder
@@ -179,7 +180,15 @@ def _follow_slurm() -> None:
         return
     from pytorch_lightning.plugins.environments import SLURMEnvironment  # only there
 
-    slurm = SLURMEnvironment()
+    try:
+        if not SLURMEnvironment.detect():  # a shell within an allocation
+            return
+        slurm = SLURMEnvironment()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"SLURM_NTASKS is {os.environ['SLURM_NTASKS']} ({in_one_line(error)}); start with srun "
+            f"--ntasks-per-node, or set SLURM_NTASKS=1"
+        ) from error
     os.environ |= {
         "WORLD_SIZE": str(slurm.world_size()),
         "RANK": str(slurm.global_rank()),
@@ -214,8 +223,7 @@ class Wanted:
                     f"{stories.path}: story_id {twice!r} is there twice in the test split; build "
                     "the file again"
                 )
-            given = config.task == "continuation"
-            self.asked = {stories.story_id(i): _asked(self.frames, i, given) for i in indices}
+            self.asked = {stories.story_id(i): _asked(stories, i) for i in indices}
             self.label_vocabulary = stories.label_vocabulary
         self.names = list(self.asked)
 
@@ -238,15 +246,12 @@ class Wanted:
         return read_prompts(self.frames, indices)
 
 
-def _asked(frames: StoryFrames, index: int, given: bool) -> dict:
-    """What makes it another story: its pictures are shown beside, and the first may be `given`."""
-    stories, first = frames.stories, None
-    pictures = {}
+def _asked(stories: StoryFile, index: int) -> dict:
+    """What makes it another story: its pictures are shown beside, and the first may be given."""
+    asked = {"captions": stories.captions(index)}
     with suppress(ValueError):  # `Wanted.readable` says that
-        pictures["pictures"] = stories.pictures_hash(index)
-        if given:
-            _, (first,) = frames(index, shown=slice(1))
-    return StoryPrompt("", stories.captions(index), first).asked() | pictures
+        asked["pictures"] = stories.pictures_hash(index)
+    return asked
 
 
 def _draw_as(rank: int, share: tuple, shares: list[list[int]], devices: list) -> None:
@@ -278,14 +283,12 @@ def _draw(
     length = config[config.dataset].max_length
     if show_progress:
         where = config.story or "the test split"
-        long = warn_of_long_captions(where, captions, tokenizers, length, key)
+        warn_of_long_captions(where, captions, tokenizers, length, key)
         if config.story:
             words = pipeline.config.tokenization.get("new_words", ())
             known = known_words(config, words)
             warn_of_unknown_words(where, captions, tokenizers, known)
-    else:
-        long = long_captions(captions, tokenizers, length)
-    read = {c: characters_read(c, tokenizers, length) for c in long}
+    read = dict(zip(captions, captions_read(captions, tokenizers, length), strict=True))
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
     given = folder.settings["given"]
     lengths = [len(story["captions"]) - given for story in wanted.asked.values()]
@@ -305,7 +308,7 @@ def _draw(
                         _of_one_size(prompt.reference_frames, frames.shape[1:3]),
                         prompt.labels,
                         weights,
-                        [read.get(caption) for caption in prompt.captions] if read else None,
+                        [read[caption] for caption in prompt.captions],
                     )
 
 

@@ -89,7 +89,11 @@ def test_the_seed_of_the_story_gives_each_frame_as_it_was(sampled, capfd):
     assert not different(before, contents(folder))
     assert "frames come as they did then" in capfd.readouterr().out
     sampled(*words, "redraw.frame=3", "num_inference_steps=1")
+    sampled(*words, "redraw.frame=4", "precision=bf16-mixed")
     assert "as they did" not in capfd.readouterr().out
+    for line in (folder / "manifest.jsonl").read_text().splitlines():
+        redrawn = json.loads(line)["redrawn"]
+        assert (redrawn["4"]["precision"], "precision" in redrawn["3"]) == ("bf16-mixed", False)
 
 
 @pytest.mark.long

@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_base import IMAGE_SIZE
 
 import sample
+from configuration import ConfigError
 from configuration.checkpoint_settings import SAMPLER_KEYS
 from datasets.cartoon.world import LABEL_VOCABULARY
 from datasets.story_writer import StoryWriter
@@ -109,10 +110,32 @@ def test_stories_of_other_pictures_are_drawn_again(sampled, tmp_path):
         assert (picture == np.asarray(Image.open(folder / "test-00000/0000.png"))).all()
     assert names[0] != names[1] == names[2]
     manifest, (line,) = folder / "manifest.jsonl", entries.values()
-    del line["pictures"], line["first_frame"]
+    del line["pictures"]
     manifest.write_text(json.dumps(line) + "\n")  # as it was before they were noted
     sampled(story_file, "num_stories=1", "task=continuation")
     assert state_of(folder) == names[2]
+
+
+def test_metrics_that_need_labels_are_refused_before_stories_are_drawn(shrunk, trained, tmp_path):
+    with StoryWriter(tmp_path / "told.h5", 2) as writer:
+        for split in ("train", "val", "test"):
+            writer.add(split, [np.zeros((64, 64, 3), np.uint8)] * 2, {"text": ["A cat.", "It."]})
+    words = [f"cartoon.hdf5_file={tmp_path / 'told.h5'}", f"sample_output_dir={tmp_path / 'drawn'}"]
+    words += [f"test_model_file={trained}", f"evaluation.classifier={__file__}"]
+    with pytest.raises(ValueError, match="character_f1 needs labels .*told.h5 has none"):
+        sample.sample(shrunk("mode=sample", "metrics=[character_f1]", *words))
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_a_shell_within_a_slurm_allocation_waits_for_no_other_task(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for key, value in {"NTASKS": "4", "JOB_NAME": "bash", "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    sample._follow_slurm()
+    assert "WORLD_SIZE" not in os.environ
+    monkeypatch.setenv("SLURM_JOB_NAME", "stories")
+    with pytest.raises(ConfigError, match="SLURM_NTASKS is 4 .*ntasks-per-node"):
+        sample._follow_slurm()
 
 
 def test_without_history_only_the_first_frame_stays_as_it_was(sampled):
@@ -213,7 +236,7 @@ def test_what_was_drawn_is_measured(sampled, tmp_path):
     words = ("metrics=[cartoon]", *(f"evaluation.{file}" for file in files))
     folder, entries = sampled(*words, "task=continuation")
     found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    assert (found["stories"], found["frames"], len(found["metrics"])) == (2, 8, 15)
+    assert (found["stories"], found["frames"], len(found["metrics"])) == (2, 8, 18)
     right = []
     for entry in entries.values():
         frames = np.stack([picture(folder / name) for name in entry["frames"][1:]])

@@ -49,10 +49,10 @@ from models.frames import sides
 from models.main_process import say
 from models.training.fitting_words import MOST_WORDS, candidates
 
-__all__ = ["learnt_pictures", "read_characters", "write_stories"]
+__all__ = ["NEW_STORIES", "learnt_pictures", "read_characters", "write_stories"]
 
 STORIES, DRAWN = 100, 40  # of new characters and of old ones; of old ones if they are drawn
-NAME = "new_characters.h5"
+NEW_STORIES = "new_characters.h5"
 
 
 def read_characters(config: DictConfig) -> list[NewCharacter]:
@@ -97,7 +97,7 @@ def write_stories(config: DictConfig, characters: Sequence[NewCharacter], folder
         "size": [size, STORIES, DRAWN],
         "seed": config.seed,
     }
-    path, key = folder / NAME, SPECS[config.dataset].text_key
+    path, key = folder / NEW_STORIES, SPECS[config.dataset].text_key
     attributes = {"content_hash": sha256(json.dumps(made_of).encode()).hexdigest()}
     if path.is_file():
         if StoryFile(path, "train", key).content_hash == attributes["content_hash"]:

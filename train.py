@@ -74,7 +74,7 @@ from models.training.report import TrainingReport, trainable_table
 from models.training.stopping import StopAtNonFinite, StopOnSignal
 from models.training.story_model import StoryModel
 from models.training.tuned_decoder import tune_decoder
-from new_characters import learnt_pictures, read_characters, write_stories
+from new_characters import NEW_STORIES, learnt_pictures, read_characters, write_stories
 
 __all__ = ["build_model", "train"]
 
@@ -100,7 +100,9 @@ def train(config: DictConfig) -> Path:
     if not is_main_process():
         return _train(config, folder, characters)
     with held(folder / ".lock", f"run_name: {folder} is"):
-        if left := remove_leftovers(folder, (LAST, PREVIOUS, BEST, NON_FINITE, "config.yaml")):
+        kept = (f"epoch-{epoch:04d}.ckpt" for epoch in range(1 + config.max_epochs))
+        written = (LAST, PREVIOUS, BEST, NON_FINITE, "config.yaml", NEW_STORIES, *kept)
+        if left := remove_leftovers(folder, written):
             print(f"{folder}: removed {', '.join(left)}, left by a training that was killed")
         return _train(config, folder, characters)
 
@@ -142,7 +144,10 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     if trainer.is_global_zero:
         moment, averaged = 1 if config.optimizer == "adamw8bit" else 4, config.ema_decay is not None
         size = checkpoint_size(model, config.tune, moment, averaged)
-        check_room(folder, [LAST, PREVIOUS] + [BEST] * config.save_best, size)
+        every, behind = config.keep_every_n_epochs, (done or {}).get("max_epochs", 0)
+        kept = [f"epoch-{n:04d}.ckpt" for n in range(behind + 1, config.max_epochs + 1)
+                if every and n % every == 0]  # fmt: skip
+        check_room(folder, [LAST, PREVIOUS, *kept] + [BEST] * config.save_best, size)
         if start == folder / PREVIOUS and (folder / LAST).exists():
             os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before
         print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
@@ -384,5 +389,5 @@ def _callbacks(config: DictConfig, folder: Path, start: Path | None) -> list[Cal
     if config.save_every_minutes is not None:  # and within epochs
         often = timedelta(minutes=config.save_every_minutes)
         callbacks.append(TimedCheckpoint(filename="last", train_time_interval=often, **how))
-    callbacks.append(StopOnSignal(folder, last))
+    callbacks.append(StopOnSignal(folder, last, config.resume != "never"))
     return [*callbacks, TrainingReport()]

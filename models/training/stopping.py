@@ -32,10 +32,13 @@ class StopOnSignal(Checkpoint):
     Lightning's own handlers save in the middle of a step, or not at all. SIGUSR1 also asks SLURM to
     start the job again, as Lightning's does. A second Ctrl-C ends it at once. Being a `Checkpoint`,
     Lightning calls it after the other callbacks.
+
+    Args:
+        goes_on: whether the same command takes training up again. Else SLURM is not asked.
     """
 
-    def __init__(self, folder: Path, last: LastCheckpoint) -> None:
-        self.path, self.last = folder / LAST, last
+    def __init__(self, folder: Path, last: LastCheckpoint, goes_on: bool = True) -> None:
+        self.path, self.last, self.goes_on = folder / LAST, last, goes_on
         self.signal = 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -77,8 +80,11 @@ class StopOnSignal(Checkpoint):
         trainer.strategy.barrier()
         name = signal.Signals(self.signal).name
         if trainer.is_global_zero:
-            print(f"\nStopped by {name}: {self.path} is saved, the same command goes on from it")
-            if self.signal == REQUEUE:
+            more = "the same command goes on from it"
+            if not self.goes_on:
+                more = "with resume=auto it can be gone on from; resume=never starts anew"
+            print(f"\nStopped by {name}: {self.path} is saved, {more}")
+            if self.signal == REQUEUE and self.goes_on:
                 requeue()
         raise SystemExit(128 + self.signal)
 

@@ -181,7 +181,8 @@ class StoryModel(pl.LightningModule):
         rates = [rate for rate, _ in groups]
         if schedule["base_lrs"] == rates:
             return
-        factor = schedule["_last_lr"][0] / schedule["base_lrs"][0]
+        both = zip(schedule["_last_lr"], schedule["base_lrs"], strict=True)
+        factor = next((last / base for last, base in both if base), 1.0)
         schedule |= {"base_lrs": rates, "_last_lr": [factor * rate for rate in rates]}
         numbers = iter([number for group in was for number in group["params"]])
         optimizer["param_groups"] = [

@@ -126,11 +126,13 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_one_before(
     with pytest.raises(ValueError, match="^test_model_file: .* is damaged: its part .* is not as"):
         sample.sample(shrunk("mode=sample", *where))
     assert not (tmp_path / "drawn").exists()
-    (folder / ".last.ckpt.4711.tmp").write_bytes(b"half of one")
+    for name in ("epoch-0001.ckpt", "last.ckpt"):
+        (folder / f".{name}.4711.tmp").write_bytes(b"half of one")
     assert equal(read(train.train(shrunk(*words))), undisturbed)
     out = capfd.readouterr().out
     assert "last.ckpt is damaged" in out and "the checkpoint before it is taken" in out
-    assert "removed .last.ckpt.4711.tmp, left by a training that was killed" in out
+    left = ".epoch-0001.ckpt.4711.tmp, .last.ckpt.4711.tmp"
+    assert f"removed {left}, left by a training that was killed" in out
     assert sorted(path.name for path in folder.glob("*.ckpt")) == [
         "damaged.ckpt", "last.ckpt", "previous.ckpt",
     ]  # fmt: skip

@@ -71,6 +71,21 @@ def test_signals_save_first_and_slurm_starts_the_job_again(
 
 
 @pytest.mark.long
+def test_training_that_starts_anew_is_not_asked_for_again(
+    shrunk, tmp_path, four_batches, monkeypatch, capfd
+):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    signalled(monkeypatch, (0, 1), signal.SIGUSR1)
+    with pytest.raises(SystemExit):
+        train.train(shrunk(*four_batches, "resume=never"))
+    assert "with resume=auto it can be gone on from" in capfd.readouterr().out
+    assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.long
 def test_another_batch_size_reads_every_story_once(shrunk, four_batches, home, capfd):
     data = ["cartoon.stories.train=12", f"cartoon.data_dir={home / 'twelve'}"]
     words = [*four_batches, *data, "batch_size=2", "unet_lr_scale=1"]

@@ -20,6 +20,7 @@ from pathlib import Path
 from shlex import quote
 
 import torch
+from diffusers import AutoencoderRAE
 from omegaconf import OmegaConf
 from transformers.utils import logging
 
@@ -35,6 +36,10 @@ from pretraining.stages import STAGES, Settings
 from pretraining.story_source import story_source
 from pretraining.vocabulary import token_counter
 
+IN_A_BASE = (
+    "README.md", "model_index.json", "vae", "unet", "text_encoder", "tokenizer", "scheduler",
+    "blip", "previews", "train.yaml",
+)  # fmt: skip
 _WRITTEN = {"settings.json", "train.yaml"}
 for stage in STAGES.values():
     _WRITTEN |= {stage.folder, stage.state, stage.sheet}
@@ -80,6 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     if out.resolve() == work.resolve():
         parser.error(f"--work {work}: give another folder than --out")
     with error_in_one_line(), _held("--out", out), _held("--work", work):
+        _refuse_others(out)
         keys = ("size", "seed", "start", "steps", "minutes", "batch_size")
         how = {key: getattr(args, key) for key in keys}
         how["device"] = _device(args.device)
@@ -111,6 +117,17 @@ def _held(option: str, folder: Path) -> Iterator[None]:
         for place in (folder, folder / "previews"):
             remove_leftovers(place, _WRITTEN | {folder.name})
         yield
+
+
+def _refuse_others(out: Path) -> None:
+    """ValueError if a base would take the place of what this program has not made."""
+    own = out / "vae" / "config.json"
+    if own.is_file() and AutoencoderRAE.__name__ in own.read_text("utf-8"):
+        return
+    if there := next((name for name in IN_A_BASE if (out / name).exists()), None):
+        raise ValueError(
+            f"--out {out} holds {there}, which this program has not made: give another folder"
+        )
 
 
 def _device(name: str | None) -> torch.device:

@@ -127,7 +127,9 @@ class StageRun:
                 (temporary / "done.json").write_text(json.dumps(done), "utf-8")
             state.unlink(missing_ok=True)
         else:
-            print(f"{name}: done before, in {path}")
+            done = json.loads((path / "done.json").read_text("utf-8"))
+            how = f"{done['steps']} steps of {done['batch']}"
+            print(f"{name}: done before, in {path}: {how}; delete that to train it anew")
         parts = {
             part: type(model).from_pretrained(path / part).to(device).eval()
             for part, model in parts.items()

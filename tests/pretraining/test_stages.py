@@ -175,6 +175,16 @@ def test_folders_are_looked_at_before_all_work(stories, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_others_made_is_not_replaced(stories, tmp_path):
+    theirs = tmp_path / "weights" / "vae" / "config.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"_class_name": "AutoencoderKL"}')
+    with pytest.raises(SystemExit, match="^error: --out .*weights holds vae, which this program"):
+        main(command(stories, tmp_path / "weights", tmp_path / "w"))
+    assert theirs.read_text() == '{"_class_name": "AutoencoderKL"}'
+    assert not [*(tmp_path / "w").glob("[!.]*")]
+
+
 def test_two_runs_do_not_share_a_folder_and_leftovers_go(base, work, stories, tmp_path):
     for option, held in (("--out", base), ("--work", work)):
         with FileLock(held / ".lock"):

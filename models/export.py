@@ -61,10 +61,12 @@ def _write_folder(options: Export, source: Path, out: Path) -> Path:
     from configuration import load_to_draw
     from models.checkpoints.checkpoint import read_checkpoint
     from models.pipeline import StoryPipeline
-    from models.sharing.model_card import write_model_card
+    from models.sharing.model_card import measured, write_model_card
     from models.training.tuning import has_lora, merge_lora, take_off_lora
 
     check_weights_file("checkpoint", source)
+    if options.samples is not None:
+        measured(Path(options.samples))  # what is wrong with it is said before long work
     config = load_to_draw(source, options.base_model_file)
     parts = load_parts(config, source)
     known = {key: read_checkpoint(source).get(key) for key in ("config", "config_file")}

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.files import file_hash
 
-__all__ = ["write_model_card"]
+__all__ = ["measured", "write_model_card"]
 
 _SETTINGS = (
     "task", "dataset", "backbone", "max_epochs", "max_steps", "batch_size", "init_lr",
@@ -100,7 +100,10 @@ def write_model_card(
         settings=_table(trained),
     )
     if samples is not None:
-        card += _measured(folder, Path(samples))
+        card += measured(Path(samples))
+        if (picture := Path(samples) / "storyboard.png").is_file():
+            shutil.copyfile(picture, folder / "storyboard.png")
+            card += "\n![stories it drew](storyboard.png)\n"
     (folder / "README.md").write_text(card + _LICENCE, encoding="utf-8")
 
 
@@ -111,30 +114,32 @@ def _table(trained: dict) -> str:
     return "\n".join(["| setting | value |", "|---|---|", *rows])
 
 
-def _measured(folder: Path, samples: Path) -> str:
+def measured(samples: Path) -> str:
+    """What a samples folder's metrics.json says, for a card; nothing if there is none.
+
+    Raises:
+        ValueError: there is no such folder, or the file is broken or of other frames.
+    """
     if not samples.is_dir():
         raise ValueError(f"samples: there is no folder {samples}; give one that mode=sample wrote")
     text = "\n## Results\n"
     metrics = samples / "metrics.json"
     if metrics.is_file():
         try:
-            measured = json.loads(metrics.read_text(encoding="utf-8"))
+            found = json.loads(metrics.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{metrics} is not whole ({error}); measure anew") from error
-        manifest, then = samples / "manifest.jsonl", measured.get("manifest")
+        manifest, then = samples / "manifest.jsonl", found.get("manifest")
         if then and manifest.is_file() and then != file_hash(manifest):
             raise ValueError(
                 f"{metrics} is of what {samples} held before frames were drawn again or added; "
                 f"measure anew: python -m evaluation samples={samples}"
             )
-        text += f"\nOf {measured['stories']} stories, {measured['frames']} frames:\n\n"
+        text += f"\nOf {found['stories']} stories, {found['frames']} frames:\n\n"
         text += "| metric | value | 95 % interval | protocol |\n|---|---|---|---|\n"
-        for metric, found in measured["metrics"].items():
+        for metric, entry in found["metrics"].items():
             # Of stories in which nothing was to be counted there is no value.
-            value = "–" if found["value"] is None else f"{found['value']:.4g}"
-            around = " to ".join(f"{end:.4g}" for end in found["interval"] or ()) or "–"
-            text += f"| {metric} | {value} | {around} | {found['protocol']} |\n"
-    if (samples / "storyboard.png").is_file():
-        shutil.copyfile(samples / "storyboard.png", folder / "storyboard.png")
-        text += "\n![stories it drew](storyboard.png)\n"
+            value = "–" if entry["value"] is None else f"{entry['value']:.4g}"
+            around = " to ".join(f"{end:.4g}" for end in entry["interval"] or ()) or "–"
+            text += f"| {metric} | {value} | {around} | {entry['protocol']} |\n"
     return text

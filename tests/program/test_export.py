@@ -10,6 +10,7 @@ from diffusers.models import modeling_utils
 from outcomes import frames, picture, read, same
 from safetensors.torch import load_file, save_file
 
+import building
 import train
 from models import StoryPipeline
 from models.export import Export, export
@@ -132,7 +133,10 @@ def test_a_lora_is_merged_or_lies_beside(lora, exported, tmp_path):
     assert back["config"]["tune"] == "all" and not any("lora" in key for key in back["state_dict"])
 
 
-def test_what_cannot_be_exported_is_said(trained, exported, tmp_path):
+def test_what_cannot_be_exported_is_said_before_weights_are_read(
+    trained, exported, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(building, "load_parts", lambda *_: pytest.fail("weights are read"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.png").write_bytes(b"")
     (tmp_path / "empty").mkdir()

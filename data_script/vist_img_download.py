@@ -51,7 +51,8 @@ HOPELESS = 100  # failures in a row after which the network must be to blame
 # Flickr leads links to deleted pictures here, with all signs of success.
 PLACEHOLDER = "photo_unavailable"
 NO_LINK = (InvalidSchema, InvalidURL, MissingSchema)  # file:, ftp:, or nothing of the kind
-FOR_NOW = (408, 425, 429, *range(500, 600))  # answers that may be others next time
+FOR_GOOD = (404, 410)  # any other answer may come from a proxy or a limit on the way
+FOR_NOW = (408, 425, 429, *range(500, 600))  # answers worth asking again at once
 
 
 class Gone(Exception):
@@ -184,7 +185,7 @@ def _body(session: requests.Session, link: str, limits: Limits) -> tuple[bytes, 
     try:
         with session.get(link, timeout=limits.timeout, stream=True) as answer:
             if answer.status_code != 200:
-                lasting = answer.status_code not in FOR_NOW
+                lasting = answer.status_code in FOR_GOOD
                 raise (Gone if lasting else Failed)(f"HTTP {answer.status_code}")
             if PLACEHOLDER in answer.url:
                 raise Gone("deleted: the link leads to a placeholder")
@@ -262,7 +263,8 @@ def main(words: Iterable[str] | None = None) -> None:
     )
     parser.add_argument("--retry_gone", action="store_true", help="try again what was gone")
     args = parser.parse_args(words)
-    for key, least in {"num_process": 1, "timeout": 1e-3, "retries": 0, "backoff": 0}.items():
+    smallest = {"num_process": 1, "timeout": 1e-3, "retries": 0, "backoff": 0, "max_mb": 1e-3}
+    for key, least in smallest.items():
         if getattr(args, key) < least:
             parser.error(f"--{key} {getattr(args, key)} is too small: give at least {least}")
     limits = Limits(
@@ -276,6 +278,8 @@ def main(words: Iterable[str] | None = None) -> None:
     print(f"{counts['known to be gone']} known to be gone, {counts['failed']} failed for now")
     if counts["gone"] or counts["failed"]:
         print(f"why is in {args.img_dir / LOG}; run again to retry what failed")
+    if counts["known to be gone"]:
+        print("--retry_gone asks for what is known to be gone again")
     print(
         f"next: python data_script/vist_hdf5.py --dii_json_dir {quote(str(args.json_dir))} "
         f"--img_dir {quote(str(args.img_dir))} --save_path data/vist.h5 --sis_json_dir FOLDER "

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -40,7 +41,9 @@ def is_story_id(text: str) -> bool:
     """Whether `text` may name a story: it also names a folder of samples, so no path parts, and no
     more bytes than a disk takes."""
     short = len(text.encode()) <= 200
-    return short and re.fullmatch(r"\w([\w.\- ]{0,98}[\w\-])?", text) is not None
+    # Vowel signs and accents of their own belong to the letter before.
+    bare = text[:1] + "".join(c for c in text[1:] if unicodedata.category(c)[0] != "M")
+    return short and re.fullmatch(r"\w([\w.\- ]{0,98}[\w\-])?", bare) is not None
 
 
 class StoryFile:

@@ -73,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(picture(), len(picture()))
         elif self.path in ("/busy-once.jpg", "/broken.jpg"):
             self.send_error(503)
+        elif self.path == "/forbidden.jpg":
+            self.send_error(403)
         else:
             self.send_error(404)
 
@@ -162,6 +164,7 @@ FAILED = [  # how often it is asked for in one run: what breaks off waits for th
     ("cut.jpg", "IncompleteRead(300 bytes read", 1),
     ("cut-unsaid.jpg", "no usable picture: image file is truncated", 1),
     ("silent.jpg", "Read timed out", 1), ("broken.jpg", "HTTP 503", 1 + QUICK.retries),
+    ("forbidden.jpg", "HTTP 403", 1),
 ]  # fmt: skip
 
 

@@ -133,7 +133,7 @@ def test_every_process_has_its_own_handle(tmp_path):
 
 
 def test_story_ids_are_those_that_can_name_a_folder():
-    assert all(map(is_story_id, ("a", "Ünï-1.b c", "x" * 100, "7", "a_b")))
+    assert all(map(is_story_id, ("a", "Ünï-1.b c", "x" * 100, "7", "a_b", "राम", "cafe\u0301")))
     strange = ("", ".", "..", "../a", "a/b", "a\\b", "a\n", "a.", " a", "x" * 101, "-")
     assert not any(map(is_story_id, strange))
 

@@ -65,10 +65,12 @@ def sample(config: DictConfig) -> Path:
         from evaluation.run import evaluate
 
         options = Options(str(folder), metrics, pictures=False, **config.evaluation)
-        stories = None if config.story else open_stories(config, "test")
-        bare = stories is not None and stories.label_vocabulary is None
+        unlabelled = None
+        if not config.story and config.redraw.frame is None:
+            stories = open_stories(config, "test")
+            unlabelled = str(stories.path) if stories.label_vocabulary is None else None
         with option_prefix("evaluation."):  # what is missing is said before hours of drawing
-            preflight(options, str(stories.path) if bare else None)
+            preflight(options, unlabelled)
     names = draw_stories(config)
     if names is None:
         return folder

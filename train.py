@@ -146,7 +146,7 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
         size = checkpoint_size(model, config.tune, moment, averaged)
         every, behind = config.keep_every_n_epochs, (done or {}).get("max_epochs", 0)
         kept = [f"epoch-{n:04d}.ckpt" for n in range(behind + 1, config.max_epochs + 1)
-                if every and n % every == 0]  # fmt: skip
+                if every and n % every == 0 and config.max_steps == -1]  # fmt: skip
         check_room(folder, [LAST, PREVIOUS, *kept] + [BEST] * config.save_best, size)
         if start == folder / PREVIOUS and (folder / LAST).exists():
             os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before

@@ -290,7 +290,7 @@ def drawing_precision(precision: str, device: torch.device) -> AbstractContextMa
 def unusual_settings(config: DictConfig) -> dict:
     """What else a samples folder is drawn with, as manifests say it where it is not as usual."""
     said = {}
-    if config.precision not in (32, "32-true"):
+    if config.precision != 32:
         said["precision"] = config.precision
     if (crop := config[config.dataset].crop) != SPECS[config.dataset].crop:
         said["crop"] = crop

@@ -31,7 +31,7 @@ from benchmarks.random_parts import Sizes, random_batch, random_parts
 from benchmarks.timing import gpu_peak
 from benchmarks.training_step import training_step
 from building import HALF, attach_add_ons
-from common.terminal import error_in_one_line, script_parser
+from common.terminal import as_quoted_word, error_in_one_line, script_parser
 from configuration import load_config
 from configuration.rules import DATASETS
 from models.components import Components
@@ -76,10 +76,10 @@ class PeakMemory(MemTracker):
 
 def read_config(words: list[str]) -> DictConfig:
     """main.py's configuration, but neither stories nor a tuning's base need be there."""
-    there = [f"{name}.hdf5_file={__file__}" for name in DATASETS]
+    files = ["base_model_file", *(f"{name}.hdf5_file" for name in DATASETS)]
     if "mode=sample" in words and not any(word.startswith("test_model_file=") for word in words):
-        there.append(f"test_model_file={__file__}")
-    config = load_config([*there, f"base_model_file={__file__}", *words])
+        files.append("test_model_file")
+    config = load_config([*(as_quoted_word(key, __file__) for key in files), *words])
     if config.backbone != "sd15":
         raise ValueError(
             f"backbone is {config.backbone}; a plan is made for backbone=sd15, such as "

@@ -207,7 +207,7 @@ def _translate(config: DictConfig) -> None:
         config.gpu_ids, config.accelerator = 1, "cpu"
     elif config.get("gpu_ids") == -1:
         config.gpu_ids = "auto"
-    written = {"16": "16-mixed", "bf16": "bf16-mixed", "32": 32}
+    written = {"16": "16-mixed", "bf16": "bf16-mixed", "32": 32, "32-true": 32}
     config.precision = written.get(str(config.get("precision")), config.get("precision"))
     for name in DATASETS:
         section = config.get(name)

@@ -22,8 +22,8 @@ class ConfigError(ValueError):
 Rule = tuple[Callable[[Any], bool], str]  # what must hold, in code and in words
 
 
-def one_of(*choices: str | None) -> Rule:
-    said = ", ".join("null" if choice is None else choice for choice in choices)
+def one_of(*choices: str | int | None) -> Rule:
+    said = ", ".join("null" if choice is None else str(choice) for choice in choices)
     return lambda v: v in choices, f"one of {said}"
 
 
@@ -55,7 +55,7 @@ GPU_IDS: Rule = (
     lambda v: (
         v == "auto"
         or (type(v) is int and v > 0)
-        or (isinstance(v, list) and v and all(type(i) is int for i in v))
+        or (isinstance(v, list) and v and all(type(i) is int and i >= 0 for i in v))
     ),
     "auto, a number of devices, or a list of their numbers such as [0]",
 )
@@ -125,10 +125,7 @@ RULES: dict[str, Any] = {  # of every key: a rule, or the rules of the keys of a
     "gpu_ids": GPU_IDS,
     "num_nodes": number(1, whole=True),
     "strategy": TEXT,
-    "precision": (
-        lambda v: v == 32 or v in ("32-true", "bf16-mixed", "16-mixed"),
-        "one of 32, bf16-mixed, 16-mixed",
-    ),
+    "precision": one_of(32, "bf16-mixed", "16-mixed"),
     "num_workers": number(0, 256, whole=True),
     "num_cpu_cores": CORES,
     "cache_frames": BOOL,

@@ -145,6 +145,7 @@ VALUES = {  # as AR-LDM's forks and older Lightning write them
     "precision=16": {"precision": "16-mixed"},
     "precision=bf16": {"precision": "bf16-mixed"},
     "precision='32'": {"precision": 32},
+    "precision=32-true": {"precision": 32},
     "pororo.new_tokens=null": {"pororo.new_tokens": []},
 }
 
@@ -201,7 +202,9 @@ BAD = [  # of each kind of rule: word, the value as shown, the remedy
     ("seed=", '""', "a whole number from 0 to 4,294,967,295"),
     ("gpu_ids=true", "true", GPUS),
     ("gpu_ids=[a]", '["a"]', GPUS),
+    ("gpu_ids=[-1]", "[-1]", GPUS),
     ("strategy=null", "null", "a text"),
+    ("redraw.story=15", "15", "a text or null, such as 'redraw.story=\"15\"'"),
     ("precision=64", "64", "one of 32, bf16-mixed, 16-mixed"),
     ("num_cpu_cores=0", "0", "a whole number above 0, or -1 or null for PyTorch's own choice"),
     ("cache_frames=1", "1", "true or false"),
@@ -306,7 +309,7 @@ def test_impossible_combinations(composed_once, words, names, remedy):
     "classifier_free_rate=0 guidance_scale=1", "warmup_epochs=2 max_steps=10",
     "warmup_epochs=2 warmup_steps=1", "scheduler=unipc", "guidance_interval=[0.2,0.8]",
     "optimizer_in_backward=true gradient_clip_val=null", "precision=bf16-mixed accelerator=cpu",
-    "precision=bf16-mixed half_frozen_weights=true", "precision=32-true", "num_cpu_cores=-1",
+    "precision=bf16-mixed half_frozen_weights=true", "num_cpu_cores=-1",
 ])  # fmt: skip
 def test_combinations_that_do_work(composed_once, words):
     load_config(words.split())

@@ -3,9 +3,10 @@
 Beside what the small world's captions leave open, these persist untold: the weather, named in the
 opening and when it changes; an object, named when it is picked up, handed over or put away; and
 where each character stands, how large and turned to which side, which is never named and stays
-while the place stays and nobody comes or goes. Captions tell no more of it than who is left of whom:
-who was told of first is leftmost, who comes stands to the right of all others. A third character may
-come by, and is named when it comes and when it leaves. Pronouns mean the two who stay.
+while the place stays and nobody comes or goes. Captions tell no more of it than who is left of
+whom: who was told of first is leftmost, who comes stands to the right of all others. A third
+character may come by, and is named when it comes and when it leaves. Pronouns mean the two who
+stay.
 """
 
 from __future__ import annotations

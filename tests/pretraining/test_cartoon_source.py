@@ -47,7 +47,11 @@ def test_full_captions_of_the_wide_world_tell_its_pictures_apart():
     wide = cartoon_source({"train": 200}, 0, world="wide")
     told = {(example.full, example.frame) for example in wide.examples}
     assert len(told) == len(wide.frames) == len({full for full, _ in told})
-    assert len({frame.numpy().tobytes() for frame in wide.frames}) == len(wide.frames) > 700
+    # These four face the front while they stand or jump: only an object tells their side.
+    side = r"(?:left|right)( (?:Pip|Bruno|Momo|Zara) the \w+ in a \w+ shirt)(?! with)"
+    seen = {re.sub(side, r"\1", full) if re.search(r" (stand|jump)s? ", full) else full
+            for full, _ in told}  # fmt: skip
+    assert len({frame.numpy().tobytes() for frame in wide.frames}) == len(seen) > 700
     tokenizer = build_clip_tokenizer(wide.captions, wide.max_length)
     cut = tokenizer([full for full, _ in told], truncation=True).input_ids
     assert len({tuple(ids) for ids in cut}) == len(told)

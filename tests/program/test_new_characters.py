@@ -304,7 +304,7 @@ def test_a_base_of_what_was_tuned_is_refused_before_stories_are_made(
     asked = [f"base_model_file={tmp_path / 'tuned.ckpt'}", f"ckpt_dir={tmp_path}", "run_name=new"]
     with pytest.raises(ValueError, match="^base_model_file: .* holds only what was tuned; give wh"):
         train.train(shrunk(*asked, told(pictures)))
-    assert not (tmp_path / "new" / new_characters.NAME).exists()
+    assert not (tmp_path / "new" / new_characters.NEW_STORIES).exists()
 
 
 def test_a_model_without_words_to_try_needs_a_class_word(shrunk, trained, home, pictures, tmp_path):

@@ -94,8 +94,8 @@ def run_with_hydra(words: Sequence[str]) -> None:
     def job(config: DictConfig) -> None:
         told = [*files, *HydraConfig.get().overrides.task]
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # each in folders of its own
-            chosen = ",".join(word for word in told if word.partition("=")[0] in swept)
-            chosen = re.sub("['\"]", "", chosen)
+            chosen = "+".join(word for word in told if word.partition("=")[0] in swept)
+            chosen = re.sub("['\"]", "", chosen).replace(",", "+")  # evaluation lists by commas
             for key in {"run_name", "sample_output_dir"} - swept:
                 told.append(as_quoted_word(key, f"{config[key]}/{chosen}"))
         sys.argv = [program, *told]  # what processes for other devices are started with

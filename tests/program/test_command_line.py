@@ -43,16 +43,19 @@ def test_a_sweep_makes_runs_with_folders_of_their_own(monkeypatch):
     runs = []
     monkeypatch.setattr(main, "run", lambda words: runs.append((list(sys.argv[1:]), words)))
     monkeypatch.setattr(sys, "argv", ["main.py"])
-    main.main(["config=presets/arldm.yaml", "run_name=swept", "--multirun", "seed=3,4"])
+    words = ["config=presets/arldm.yaml", "run_name=swept", "--multirun", "seed=3,4"]
+    main.main([*words, "eta=0.5,0"])
+    runs, both = runs[1::2], runs
     assert [argv for argv, _ in runs] == [
         words for _, words in runs
     ]  # for other devices' processes
     there = [f"{dataset}.hdf5_file={__file__}" for dataset in ("pororo", "cartoon")]
     configs = [load_config([*words, *there]) for _, words in runs]
     assert [config.seed for config in configs] == [3, 4]
-    assert [config.run_name for config in configs] == ["swept/seed=3", "swept/seed=4"]
+    names = ["seed=3+eta=0", "seed=4+eta=0"]  # without commas, by which evaluation lists folders
+    assert [config.run_name for config in configs] == [f"swept/{name}" for name in names]
     folders = [config.sample_output_dir for config in configs]
-    assert [folder.rpartition("/")[2] for folder in folders] == ["seed=3", "seed=4"]
+    assert [folder.rpartition("/")[2] for folder in folders] == names and len(both) == 4
     assert [config.backbone for config in configs] == ["sd15"] * 2
 
 
@@ -63,7 +66,7 @@ def test_a_sweep_takes_values_in_quotes(monkeypatch):
     main.main(["-m", 'run_name="it\'s"', "negative_prompt='grey, dull',\"it's\""])
     configs = [load_config(words) for words in runs]
     assert [config.negative_prompt for config in configs] == ["grey, dull", "it's"]
-    names = ["it's/negative_prompt=grey, dull", "it's/negative_prompt=its"]
+    names = ["it's/negative_prompt=grey+ dull", "it's/negative_prompt=its"]
     assert [config.run_name for config in configs] == names
 
 

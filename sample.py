@@ -38,7 +38,8 @@ from common.terminal import error_in_one_line, in_one_line, tqdm
 from configuration import ConfigError, checkpoint_to_draw_with
 from datasets.damage import unreadable
 from datasets.notices import (
-    captions_read,
+    characters_read,
+    long_captions,
     named,
     warn_of_left_out,
     warn_of_long_captions,
@@ -283,14 +284,15 @@ def _draw(
     captions = [caption for story in wanted.asked.values() for caption in story["captions"]]
     tokenizers = (pipeline.clip_tokenizer, pipeline.blip_tokenizer)
     length = config[config.dataset].max_length
+    long = long_captions(captions, tokenizers, length)
     if show_progress:
         where = config.story or "the test split"
-        warn_of_long_captions(where, captions, tokenizers, length, key)
+        warn_of_long_captions(where, long, tokenizers, length, key)
         if config.story:
             words = pipeline.config.tokenization.get("new_words", ())
             known = known_words(config, words)
             warn_of_unknown_words(where, captions, tokenizers, known)
-    read = dict(zip(captions, captions_read(captions, tokenizers, length), strict=True))
+    read = {caption: characters_read(caption, tokenizers, length) for caption in long}
     pipeline.set_progress_bar_config(disable=True)  # there is one over stories
     given = folder.settings["given"]
     lengths = [len(story["captions"]) - given for story in wanted.asked.values()]
@@ -310,7 +312,7 @@ def _draw(
                         _of_one_size(prompt.reference_frames, frames.shape[1:3]),
                         prompt.labels,
                         weights,
-                        [read[caption] for caption in prompt.captions],
+                        [read.get(caption) for caption in prompt.captions],
                     )
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ from datasets.specs import SPECS
 from datasets.story_dataset import to_target
 from datasets.story_hdf5 import StoryFile
 from models.checkpoints.checkpoint import check_base, read_weights
-from models.checkpoints.run_folder import BEST, LAST, NON_FINITE, PREVIOUS
+from models.checkpoints.run_folder import BEST, KEPT, LAST, NON_FINITE, PREVIOUS
 from models.checkpoints.training_state import check_training_state
 from models.checkpoints.writer import CheckpointWriter, check_room, checkpoint_size
 from models.components import Components
@@ -100,11 +100,15 @@ def train(config: DictConfig) -> Path:
     if not is_main_process():
         return _train(config, folder, characters)
     with held(folder / ".lock", f"run_name: {folder} is"):
-        kept = (f"epoch-{epoch:04d}.ckpt" for epoch in range(1 + config.max_epochs))
+        kept = _kept_checkpoints(range(1 + config.max_epochs))
         written = (LAST, PREVIOUS, BEST, NON_FINITE, "config.yaml", NEW_STORIES, *kept)
         if left := remove_leftovers(folder, written):
             print(f"{folder}: removed {', '.join(left)}, left by a training that was killed")
         return _train(config, folder, characters)
+
+
+def _kept_checkpoints(epochs: Iterable[int]) -> list[str]:
+    return [f"{KEPT.format(epoch=epoch)}.ckpt" for epoch in epochs]
 
 
 def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> Path:
@@ -144,10 +148,11 @@ def _train(config: DictConfig, folder: Path, characters: list[NewCharacter]) -> 
     if trainer.is_global_zero:
         moment, averaged = 1 if config.optimizer == "adamw8bit" else 4, config.ema_decay is not None
         size = checkpoint_size(model, config.tune, moment, averaged)
-        every, behind = config.keep_every_n_epochs, (done or {}).get("max_epochs", 0)
-        kept = [f"epoch-{n:04d}.ckpt" for n in range(behind + 1, config.max_epochs + 1)
-                if every and n % every == 0 and config.max_steps == -1]  # fmt: skip
-        check_room(folder, [LAST, PREVIOUS, *kept] + [BEST] * config.save_best, size)
+        names = [LAST, PREVIOUS] + [BEST] * config.save_best
+        if (n := config.keep_every_n_epochs) and config.max_steps == -1:
+            behind = (done or {}).get("max_epochs", 0)
+            names += _kept_checkpoints(range(n * (behind // n + 1), config.max_epochs + 1, n))
+        check_room(folder, names, size)
         if start == folder / PREVIOUS and (folder / LAST).exists():
             os.replace(folder / LAST, folder / "damaged.ckpt")  # not to become the one before
         print(f"{trainable_table(model)}\nTraining on {len(stories)} stories of {stories.path}")
@@ -382,7 +387,7 @@ def _callbacks(config: DictConfig, folder: Path, start: Path | None) -> list[Cal
         callbacks.append(BestCheckpoint(start, **how))
     if n := config.keep_every_n_epochs:
         each = {"every_n_epochs": n, "save_top_k": -1, "auto_insert_metric_name": False}
-        callbacks.append(KeptCheckpoint(filename="epoch-{epoch:04d}", **each, **how))
+        callbacks.append(KeptCheckpoint(filename=KEPT, **each, **how))
     # Epochs that last no minute need no checkpoint each.
     last = LastCheckpoint(60 * min(1, config.save_every_minutes or 0), **how)
     callbacks.append(last)

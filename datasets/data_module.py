@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.interrupts import FROM_OUTSIDE
-from datasets.notices import warn_of_left_out, warn_of_long_captions
+from datasets.notices import long_captions, warn_of_left_out, warn_of_long_captions
 from datasets.story_dataset import StoryDataset, collate
 from datasets.story_hdf5 import StoryFile
 from datasets.story_prompts import StoryPrompt, read_prompts
@@ -132,7 +132,8 @@ class StoryDataModule(pl.LightningDataModule):
         captions = (caption for one in data for caption in one.stories.all_captions())
         tokenizers, key = (data[0].clip_tokenizer, data[0].blip_tokenizer), self._how["spec"].name
         path, length = self._how["path"], self._how["max_length"]
-        warn_of_long_captions(path, captions, tokenizers, length, f"{key}.max_length")
+        long = long_captions(captions, tokenizers, length)
+        warn_of_long_captions(path, long, tokenizers, length, f"{key}.max_length")
 
     def dataset(self, split: str) -> StoryDataset:
         """A split as a data set."""

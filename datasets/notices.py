@@ -12,7 +12,7 @@ from shlex import quote
 from datasets.story_hdf5 import StoryFile
 
 __all__ = [
-    "beginning", "captions_read", "characters_read", "long_captions", "named", "unknown_words",
+    "beginning", "characters_read", "long_captions", "named", "unknown_words",
     "warn_of_left_out", "warn_of_long_captions", "warn_of_unknown_words",
 ]  # fmt: skip
 
@@ -36,10 +36,12 @@ def warn_of_left_out(files: Sequence[StoryFile]) -> None:
 
 
 def warn_of_long_captions(
-    where: str, captions: Iterable[str], tokenizers: Sequence[Callable], max_length: int, key: str
+    where: str, long: Counter[str], tokenizers: Sequence[Callable], max_length: int, key: str
 ) -> None:
-    """Say which captions of `where` the model does not read to their end; `key` would mend it."""
-    long = long_captions(captions, tokenizers, max_length)
+    """Say which captions of `where` the model does not read to their end; `key` would mend it.
+
+    long: what `long_captions` gives of them.
+    """
     if long:
         longest = max(long, key=len)
         unread = longest[characters_read(longest, tokenizers, max_length) :].strip()
@@ -70,15 +72,6 @@ def long_captions(
             if len(ids) > max_length:
                 long[caption] = counts[caption]
     return long
-
-
-def captions_read(
-    captions: Sequence[str], tokenizers: Sequence[Callable], max_length: int
-) -> list[int | None]:
-    """How many characters of each are read; None: all."""
-    long = long_captions(captions, tokenizers, max_length)
-    ends = {caption: characters_read(caption, tokenizers, max_length) for caption in long}
-    return [ends.get(caption) for caption in captions]
 
 
 def characters_read(caption: str, tokenizers: Sequence[Callable], max_length: int) -> int:

@@ -177,15 +177,12 @@ def _paired(systems: Sequence[_System], warnings: list[str]) -> list[_System]:
     for run, stories in zip(runs[1:], found[1:], strict=True):
         bare = not (run.folder / MANIFEST).is_file()
         for name in shared:
-            first = found[0][name]
-            if (
-                bare
-                and not any(stories[name].captions)
-                and len(first.frames) == len(stories[name].frames)
-            ):  # another system's pictures alone
-                stories[name] = replace(first, frames=stories[name].frames)
+            first, other = found[0][name], stories[name]
+            if bare and not any(other.captions) and len(other.frames) == len(first.frames):
+                # Another system's pictures alone.
+                other = stories[name] = replace(first, frames=other.frames)
             for key in ("captions", "given"):
-                if getattr(found[0][name], key) != getattr(stories[name], key):
+                if getattr(first, key) != getattr(other, key):
                     raise ValueError(
                         f"story {name!r} has other {key} in {run.folder} than in "
                         f"{runs[0].folder}: compare folders of the same task and captions"

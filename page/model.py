@@ -27,7 +27,7 @@ from building import (
 from common.files import file_hash
 from configuration import load_config, load_to_draw
 from configuration.files import refuse_resolvers
-from datasets.notices import beginning, captions_read, named, unknown_words
+from datasets.notices import beginning, characters_read, long_captions, named, unknown_words
 from models.checkpoints.run_folder import LAST, PREVIOUS, last_good
 from models.components import load_scheduler_config
 from models.pipeline import StoryPipeline
@@ -90,7 +90,9 @@ class PageModel:
         """How many characters the model reads of each caption; None: all."""
         length = self.pipeline.config.tokenization["max_length"]
         with self._reading:
-            return captions_read(captions, self._tokenizers, length)
+            long = long_captions(captions, self._tokenizers, length)
+            read = {caption: characters_read(caption, self._tokenizers, length) for caption in long}
+        return [read.get(caption) for caption in captions]
 
     def notices(self, captions: list[str]) -> list[str]:
         """What the model cannot read of `captions`, a sentence each."""

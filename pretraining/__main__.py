@@ -36,7 +36,7 @@ from pretraining.stages import STAGES, Settings
 from pretraining.story_source import story_source
 from pretraining.vocabulary import token_counter
 
-IN_A_BASE = (
+_IN_A_BASE = (
     "README.md", "model_index.json", "vae", "unet", "text_encoder", "tokenizer", "scheduler",
     "blip", "previews", "train.yaml",
 )  # fmt: skip
@@ -124,7 +124,7 @@ def _refuse_others(out: Path) -> None:
     own = out / "vae" / "config.json"
     if own.is_file() and AutoencoderRAE.__name__ in own.read_text("utf-8"):
         return
-    if there := next((name for name in IN_A_BASE if (out / name).exists()), None):
+    if there := next((name for name in _IN_A_BASE if (out / name).exists()), None):
         raise ValueError(
             f"--out {out} holds {there}, which this program has not made: give another folder"
         )

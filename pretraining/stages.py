@@ -108,7 +108,8 @@ class StageRun:
         torch.manual_seed(self.settings.seed)
         device = self.settings.device
         parts = {part: model.to(device) for part, model in build().items()}
-        if not path.exists():
+        there = path.exists()
+        if not there:
             number = list(STAGES).index(name) + 1
             print(f"stage {number} of {len(STAGES)}, {name}: {self._left(plan)}")
             if plan.seconds is None:
@@ -126,15 +127,14 @@ class StageRun:
                     model.save_pretrained(temporary / part)
                 (temporary / "done.json").write_text(json.dumps(done), "utf-8")
             state.unlink(missing_ok=True)
-        else:
-            done = json.loads((path / "done.json").read_text("utf-8"))
-            how = f"{done['steps']} steps of {done['batch']}"
+        figures = json.loads((path / "done.json").read_text("utf-8"))
+        if there:
+            how = f"{figures['steps']} steps of {figures['batch']}"
             print(f"{name}: done before, in {path}: {how}; delete that to train it anew")
         parts = {
             part: type(model).from_pretrained(path / part).to(device).eval()
             for part, model in parts.items()
         }
-        figures = json.loads((path / "done.json").read_text("utf-8"))
         self.figures[name] = figures
         self._spent["seconds"] += figures["seconds"]
         self._spent["cost"] += figures["steps"] * stage.cost

@@ -8,9 +8,10 @@ from pathlib import Path
 from models.checkpoints.file_kinds import whole_kind
 from models.main_process import say
 
-__all__ = ["BEST", "LAST", "NON_FINITE", "PREVIOUS", "last_good"]
+__all__ = ["BEST", "KEPT", "LAST", "NON_FINITE", "PREVIOUS", "last_good"]
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+KEPT = "epoch-{epoch:04d}"  # of every n-th epoch, without its suffix
 NON_FINITE = "non_finite.ckpt"  # the state before a step whose numbers were not finite
 
 

@@ -172,10 +172,11 @@ def test_over_long_captions_are_reported_once(squares):
 def test_a_warning_shows_the_beginnings_of_long_captions_and_lists():
     told = [" ".join(f"word{n}" for n in range(1000))]
     with pytest.warns(UserWarning) as warned:
-        warn_of_long_captions("s.h5", told, (CLIP, BERT), 4, "max_length")
+        long = long_captions(told, (CLIP, BERT), 4)
+        warn_of_long_captions("s.h5", long, (CLIP, BERT), 4, "max_length")
         warn_of_unknown_words("s.h5", told, (CLIP, BERT), frozenset())
-    long, unknown = (str(w.message) for w in warned)
-    assert len(long) < 450 and "such as 'word0 word1" in long and "…', of which 'word" in long
+    cut, unknown = (str(w.message) for w in warned)
+    assert len(cut) < 450 and "such as 'word0 word1" in cut and "…', of which 'word" in cut
     assert len(unknown) < 250 and "'word9' and 990 more, so expect nothing of them" in unknown
 
 
